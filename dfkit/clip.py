@@ -1,0 +1,130 @@
+"""The clip contract: how a video becomes the arrays that a model sees.
+
+One `ClipSpec` is stored in every checkpoint and bundle. Training, export, the Python runtime and the
+phone read the same numbers from it, so that a clip gives the same features everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt
+
+SCHEMA_VERSION = 1
+Modality = Literal["audio", "face", "lip", "motion"]
+MODALITIES: tuple[Modality, ...] = ("audio", "face", "lip")
+STATUSES = ("ok", "no_face", "no_audio", "too_short", "unreadable")
+
+
+class AudioSpec(BaseModel, frozen=True, extra="forbid"):
+    """Sound front end: mono PCM to MFCC, (T, n_mfcc)."""
+
+    sample_rate: PositiveInt = 16000
+    """Hz."""
+    n_fft: PositiveInt = 2048
+    """FFT and Hann window size in samples (periodic window)."""
+    hop_length: PositiveInt = 640
+    """Samples between STFT frames; 640 at 16 kHz is one picture at 25 fps."""
+    centered: bool = False
+    """Whether the STFT pads n_fft / 2 zeros on both sides (librosa's default); never within `clip2s`."""
+    n_mels: PositiveInt = 128
+    """Slaney mel bands from 0 Hz to half the sample rate, area-normalised."""
+    n_mfcc: PositiveInt = 40
+    """Coefficients kept of the orthonormal DCT-II."""
+    amin: PositiveFloat = 1e-10
+    """Floor of the mel power before the logarithm."""
+    top_db: PositiveFloat = 80.0
+    """Dynamic range kept below the loudest band of the clip, dB."""
+
+
+class PictureSpec(BaseModel, frozen=True, extra="forbid"):
+    """Crops around a tracked face, RGB uint8, NHWC."""
+
+    face_px: PositiveInt = 224
+    """Side of the face crop."""
+    lip_px: PositiveInt = 96
+    """Side of the lip crop."""
+    face_scale: PositiveFloat = 1.3
+    """Side of the face box as a multiple of the longer side of the box around the 468 landmarks."""
+    lip_scale: PositiveFloat = 0.5
+    """Side of the lip box as a multiple of that same longer side, centred on the mouth landmarks."""
+
+
+class TrackSpec(BaseModel, frozen=True, extra="forbid"):
+    """Face tracker: causal with a fixed look-ahead."""
+
+    look_ahead_s: PositiveFloat = 0.5
+    """Delay after which a frame's boxes are final, seconds."""
+    max_gap_s: PositiveFloat = 0.5
+    """Longest stretch without a face that is interpolated, seconds."""
+    max_faces: PositiveInt = 4
+    """Tracks followed at once."""
+
+
+class ClipSpec(BaseModel, frozen=True, extra="forbid"):
+    """Everything that has to agree between training and serving."""
+
+    schema_version: NonNegativeInt = SCHEMA_VERSION
+    preset: Literal["clip2s", "uniform50"] = "clip2s"
+    """`clip2s`: dense 2 s clips. `uniform50`: 50 frames spread over the whole video (leaks its length)."""
+    fps: PositiveFloat = 25.0
+    """Pictures per second on the clip's grid; frames are chosen by time, nearest first."""
+    num_frames: PositiveInt = 50
+    """T, pictures in a clip."""
+    hop_s: PositiveFloat = 1.0
+    """Seconds between the starts of two clips; the last clip ends with the video."""
+    audio: AudioSpec = AudioSpec()
+    picture: PictureSpec = PictureSpec()
+    track: TrackSpec = TrackSpec()
+
+    @property
+    def clip_s(self) -> float:
+        """Length of a clip in seconds."""
+        return self.num_frames / self.fps
+
+    @property
+    def hop_frames(self) -> int:
+        """Grid frames between the starts of two clips."""
+        return round(self.hop_s * self.fps)
+
+    @property
+    def num_samples(self) -> int:
+        """PCM samples of a clip: (T - 1) hops and one window, 33,408 by default."""
+        return (self.num_frames - 1) * self.audio.hop_length + self.audio.n_fft
+
+    @property
+    def lead_samples(self) -> int:
+        """Samples of a clip's PCM that lie before its first picture: half a window."""
+        return self.audio.n_fft // 2
+
+    @property
+    def max_gap_frames(self) -> int:
+        """Longest interpolated gap in grid frames."""
+        return int(self.track.max_gap_s * self.fps)
+
+    @property
+    def look_ahead_frames(self) -> int:
+        """Look-ahead in grid frames."""
+        return int(self.track.look_ahead_s * self.fps)
+
+    def clip_starts(self, num_grid_frames: int) -> list[int]:
+        """First grid frame of every clip of a video.
+
+        Args:
+            num_grid_frames: Frames of the video on the clip's grid.
+        Returns:
+            Starts in rising order, one per hop, and one whose clip ends with the video. Empty when
+            the video is shorter than a clip.
+        """
+        last = num_grid_frames - self.num_frames
+        if last < 0:
+            return []
+        starts = list(range(0, last + 1, self.hop_frames))
+        return starts if starts[-1] == last else [*starts, last]
+
+
+CLIP2S = ClipSpec()
+UNIFORM50 = ClipSpec(
+    preset="uniform50", audio=AudioSpec(hop_length=512, centered=True), fps=25.0, num_frames=50
+)
+PRESETS: dict[str, ClipSpec] = {"clip2s": CLIP2S, "uniform50": UNIFORM50}

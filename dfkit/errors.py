@@ -1,0 +1,73 @@
+"""Errors that a user can act on. Each message says what was found, what was expected, and a fix."""
+
+from __future__ import annotations
+
+
+class DfkitError(Exception):
+    """Base of all errors whose message is meant for the user; the command line exits with `exit_code`."""
+
+    exit_code = 2
+
+    def __init__(self, found: str, *, fix: str | None = None) -> None:
+        """Builds the message.
+
+        Args:
+            found: What was found, where, and what was expected.
+            fix: A command or a setting that repairs it; shown after `Fix:`.
+        """
+        super().__init__(found if fix is None else f"{found}\n  Fix: {fix}")
+        self.found = found
+        self.fix = fix
+
+
+class ConfigError(DfkitError):
+    """A configuration file or an option cannot be used."""
+
+
+class DataError(DfkitError):
+    """Labels, indexes, prepared data or splits cannot be used."""
+
+
+class MediaError(DfkitError):
+    """A media file cannot be used. `status` is one of the video statuses of `dfkit.runtime`.
+
+    Statuses: `unreadable`, `no_face`, `no_audio`, `too_short`.
+    """
+
+    def __init__(self, found: str, *, status: str, fix: str | None = None) -> None:
+        super().__init__(found, fix=fix)
+        self.status = status
+
+
+class CheckpointError(DfkitError):
+    """A checkpoint is missing, corrupt, foreign, or its tensors do not fit."""
+
+
+class BundleError(DfkitError):
+    """A bundle is missing a file, was changed, or does not follow the schema."""
+
+
+class ShapeError(DfkitError):
+    """An array has another shape or type than the function takes."""
+
+
+class MissingExtraError(DfkitError):
+    """A package of an optional extra is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this command needs the Python package '{package}', which is not installed",
+            fix=f'pip install "dfkit[{extra}]"',
+        )
+
+
+class ParityError(DfkitError):
+    """Two backends disagree by more than the tolerance; nothing is written."""
+
+    exit_code = 1
+
+
+class GateError(DfkitError):
+    """A gate failed."""
+
+    exit_code = 1

@@ -1,0 +1,76 @@
+"""Quantization recipes by name, as rules for ai-edge-quantizer.
+
+A rule names a part of the graph (by its scope), operators, and a mode. Later rules override earlier ones.
+The MFCC stays float32 in every recipe: an int8 DFT is off by up to 22 units of a coefficient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dfkit.errors import ConfigError
+
+Mode = Literal["float32", "float16", "dynamic", "static"]
+PICTURES, SOUND, ALL = ".*EncodeGraph.*", ".*front_end.*", ".*"
+PRODUCTS = ("FULLY_CONNECTED", "BATCH_MATMUL")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a recipe."""
+
+    scope: str
+    """Regular expression over the output tensor's name, which holds the module path."""
+    operators: tuple[str, ...]
+    """TFLite operator names, or `*`."""
+    mode: Mode
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A quantization plan for the two graphs."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    int8_pictures: bool
+    """Whether the picture inputs become int8 (uint8 XOR 0x80): no cast in the graph."""
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether activation ranges have to be measured."""
+        return any(rule.mode == "static" for rule in self.rules)
+
+
+_KEEP_SOUND = Rule(SOUND, (*PRODUCTS, "ADD", "SUB", "MUL", "PAD", "CONCATENATION", "RESHAPE", "SLICE"), "float32")
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("fp32", (), int8_pictures=False),
+        # The quantizer casts no BATCH_MATMUL: the recurrence's weights stay float32 here.
+        Recipe("fp16", (Rule(ALL, ("CONV_2D", "FULLY_CONNECTED"), "float16"),), int8_pictures=False),
+        Recipe("dynamic_int8", (Rule(ALL, ("CONV_2D", *PRODUCTS), "dynamic"), _KEEP_SOUND), int8_pictures=False),
+        Recipe("static_int8", (Rule(ALL, ("*",), "static"), Rule(SOUND, ("*",), "float32"), Rule(ALL, ("INPUT", "OUTPUT"), "float32")), int8_pictures=True),
+        Recipe(
+            "mixed_int8",
+            (
+                Rule(ALL, PRODUCTS, "dynamic"),
+                Rule(PICTURES, ("CONV_2D", "PAD", "MAX_POOL_2D"), "static"),
+                _KEEP_SOUND,
+            ),
+            int8_pictures=True,
+        ),
+    )
+}
+INT8_DEFAULT = "mixed_int8"
+
+
+def recipe_named(name: str) -> Recipe:
+    """Looks a recipe up.
+
+    Raises:
+        ConfigError: No recipe of that name; the message lists them.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"unknown recipe '{name}'", fix=f"choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]

@@ -1,0 +1,340 @@
+"""The MMMS-BA network: per-modality Bi-GRUs joined by bi-modal attention.
+
+Method: Ghosal et al., EMNLP 2018 (contextual inter-modal attention); audio, face and lip after
+arXiv:2408.01532 (IJCB 2024). One class serves teacher and student: the student is the same topology
+with fewer GRU units and CNN channels. Parameter names are those of the original checkpoints.
+
+Axes: B batch, T pictures, T_a sound frames, H GRU units, D dense width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, PositiveInt
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from dfkit.errors import ShapeError
+
+Attention = Literal["bi_modal", "self", "none"]
+Resampling = Literal["padded", "valid"]
+# A softmax over a row whose allowed columns are all far below this still stays finite, unlike with -inf.
+MASKED_SCORE = -1e4
+# The original calls the face "visual"; its parameter names stay.
+PREFIX = {"audio": "audio", "face": "visual", "lip": "lip"}
+
+
+class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
+    """Widths and variant of one MMMS-BA network; stored in every checkpoint."""
+
+    modalities: tuple[Literal["audio", "face", "lip"], ...] = ("audio", "face", "lip")
+    """Streams, in the order sound, face, lip."""
+    audio_dim: PositiveInt = 40
+    """MFCC coefficients per sound frame."""
+    face_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256)
+    """Channels of the three face convolutions; the last is the face feature width."""
+    lip_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 64, 128)
+    """Channels of the three lip convolutions; the last is the lip feature width."""
+    gru_hidden: PositiveInt = 300
+    """H, units per GRU direction."""
+    dense_dim: PositiveInt = 100
+    """D, width of each modality's dense layer."""
+    attention: Attention = "bi_modal"
+    """Fusion: `bi_modal`, `self`, or `none` (plain concatenation)."""
+
+    def feature_dim(self, modality: str) -> int:
+        """Width of one time step of a modality before its GRU."""
+        return {"audio": self.audio_dim, "face": self.face_channels[-1], "lip": self.lip_channels[-1]}[modality]
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Attention calls (X, Y) in the order of concatenation; the result has X's length."""
+        order = (("face", "lip"), ("audio", "face"), ("lip", "audio"))
+        return tuple(p for p in order if p[0] in self.modalities and p[1] in self.modalities)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of the concatenated blocks, in order."""
+        plain = tuple(m for m in ("audio", "face", "lip") if m in self.modalities)
+        fused = {
+            "bi_modal": tuple(f"{x}_{y}" for x, y in self.pairs),
+            "self": tuple(f"{m}_self" for m in plain),
+            "none": (),
+        }[self.attention]
+        return fused + plain
+
+    @property
+    def head_dim(self) -> int:
+        """Width of the concatenation that the head sees: 900 for the original."""
+        return sum(self.dense_dim * (2 if name in {f"{x}_{y}" for x, y in self.pairs} else 1) for name in self.blocks)
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """What a network says of a batch of clips."""
+
+    clip_logits: Tensor
+    """(B, 2), class 0 real, class 1 fake."""
+    frame_logits: Tensor
+    """(B, T, 2)."""
+    features: dict[str, Tensor] = field(default_factory=dict)
+    """By name: `face_cnn` (B, T, C), `audio_dense` (B, T_a, D), `face_lip` (B, T, 2 D), ..., `merged`."""
+    attention: dict[str, Tensor] = field(default_factory=dict)
+    """Softmax maps by name: `face_lip` (B, T_x, T_y) and the way back, `lip_face`."""
+
+
+def image_cnn(channels: Sequence[int]) -> nn.Sequential:
+    """Three stride-2 convolutions, per frame: (N, 3, h, w) in [0, 1] to (N, channels[-1])."""
+    a, b, c = channels
+    return nn.Sequential(
+        nn.Conv2d(3, a, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(a, b, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(b, c, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+
+
+class Encoder(nn.Module):
+    """One-layer Bi-GRU over a modality's time steps."""
+
+    def __init__(self, input_dim: int, hidden: int, *, dropout: float) -> None:
+        super().__init__()
+        self.gru = nn.GRU(input_dim, hidden, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, steps: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Runs both directions.
+
+        Args:
+            steps: (B, T, input_dim).
+            mask: (B, T) bool, True = valid, valid steps first; padding comes back as zeros. A row that is
+                all False counts as one step: the original stops there (TEACHER, section 5, point 4).
+        Returns:
+            (B, T, 2 H), forward then backward.
+        """
+        if mask is None:
+            return self.dropout(self.gru(steps)[0])
+        lengths = mask.sum(1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(steps, lengths, batch_first=True, enforce_sorted=False)
+        output, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=steps.shape[1])
+        return self.dropout(output)
+
+
+def bi_modal_attention(
+    x: Tensor, y: Tensor, x_mask: Tensor | None = None, y_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each modality looks at the other; no parameters, no scaling.
+
+    Args:
+        x: (B, T_x, D).
+        y: (B, T_y, D).
+        x_mask: (B, T_x) bool, True = valid.
+        y_mask: (B, T_y) bool, True = valid.
+    Returns:
+        The fused block (B, T_x, 2 D) and the maps x to y (B, T_x, T_y) and y to x (B, T_y, T_x).
+    Source: Ghosal et al. 2018, section 3.1, as the original implementation applies it.
+    """
+    scores = x @ y.transpose(1, 2)
+    back_scores = scores.transpose(1, 2)
+    if y_mask is not None:
+        scores = scores.masked_fill(~y_mask[:, None, :], MASKED_SCORE)
+    if x_mask is not None:
+        back_scores = back_scores.masked_fill(~x_mask[:, None, :], MASKED_SCORE)
+    x_to_y = scores.softmax(-1)
+    y_to_x = back_scores.softmax(-1)
+    from_x = (x_to_y @ y) * x
+    from_y = (y_to_x @ x) * y
+    return torch.cat([from_x, x_to_y @ from_y], dim=-1), x_to_y, y_to_x
+
+
+def masked_mean(block: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over time of the valid steps: (B, T, C) and (B, T) bool to (B, C)."""
+    if mask is None:
+        return block.mean(1)
+    weights = mask.to(block.dtype)[:, :, None]
+    return (block * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def resample_steps(block: Tensor, num_steps: int) -> Tensor:
+    """Linear interpolation along time, half-step aligned: (B, T_a, C) to (B, num_steps, C)."""
+    if block.shape[1] == num_steps:
+        return block
+    return F.interpolate(block.transpose(1, 2), size=num_steps, mode="linear", align_corners=False).transpose(1, 2)
+
+
+def resample_valid(block: Tensor, mask: Tensor, frame_mask: Tensor) -> Tensor:
+    """`resample_steps` row by row over the valid steps alone, so that padding cannot change an answer.
+
+    Args:
+        block: (B, T_a, C).
+        mask: (B, T_a) bool, the block's valid steps.
+        frame_mask: (B, T) bool, the pictures' valid steps.
+    Returns:
+        (B, T, C), zeros where a picture is padding.
+    """
+    out = block.new_zeros(block.shape[0], frame_mask.shape[1], block.shape[2])
+    for row, (steps, frames) in enumerate(zip(mask.sum(1).tolist(), frame_mask.sum(1).tolist(), strict=True)):
+        if steps and frames:
+            out[row, :frames] = resample_steps(block[row : row + 1, :steps], frames)[0]
+    return out
+
+
+class MMMSBA(nn.Module):
+    """Tri-modal detector on MFCC, face and lip frames; 3,040,166 parameters at the original's widths."""
+
+    def __init__(
+        self,
+        spec: NetworkSpec | None = None,
+        *,
+        gru_dropout: float = 0.3,
+        dense_dropout: float = 0.3,
+        frame_resampling: Resampling = "valid",
+    ) -> None:
+        """Builds the network with torch's default initialisation.
+
+        Args:
+            spec: Widths and variant; the original's by default.
+            gru_dropout: Drop probability after each Bi-GRU.
+            dense_dropout: Drop probability before each dense layer.
+            frame_resampling: Over which length the sound blocks are resampled to the pictures where the two
+                differ. `padded` is the original's way, by which a clip's frame logits depend on how long its
+                neighbours in the batch are (TEACHER, section 5, point 3); `valid` uses each clip's own length.
+        """
+        super().__init__()
+        self.spec = spec or NetworkSpec()
+        self.frame_resampling = frame_resampling
+        for name in self.spec.modalities:
+            prefix = PREFIX[name]
+            if name != "audio":
+                channels = self.spec.face_channels if name == "face" else self.spec.lip_channels
+                self.add_module(f"{prefix}_feature_extractor", image_cnn(channels))
+            encoder = Encoder(self.spec.feature_dim(name), self.spec.gru_hidden, dropout=gru_dropout)
+            self.add_module(f"{prefix}_encoder", encoder)
+            linear = nn.Linear(2 * self.spec.gru_hidden, self.spec.dense_dim)
+            self.add_module(f"{prefix}_dense", nn.Sequential(nn.Dropout(dense_dropout), linear, nn.Tanh()))
+        self.classifier = nn.Sequential(nn.Linear(self.spec.head_dim, 2))
+
+    def part(self, modality: str, kind: Literal["feature_extractor", "encoder", "dense"]) -> nn.Module:
+        """The submodule of a modality under dfkit's modality names."""
+        return self.get_submodule(f"{PREFIX[modality]}_{kind}")
+
+    def frame_features(self, modality: str, pictures: Tensor) -> Tensor:
+        """CNN features of a batch of clips: (B, T, 3, h, w) float in [0, 1] to (B, T, C)."""
+        batch, steps = pictures.shape[:2]
+        flat = pictures.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return self.part(modality, "feature_extractor")(flat).view(batch, steps, -1)
+
+    def forward(
+        self,
+        audio: Tensor | None,
+        frames: Tensor | None,
+        lips: Tensor | None,
+        audio_mask: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+    ) -> NetworkOutput:
+        """Scores a batch of clips.
+
+        Args:
+            audio: (B, T_a, audio_dim) float32 MFCC, not normalised.
+            frames: (B, T, 3, 224, 224) float32 RGB in [0, 1].
+            lips: (B, T, 3, h, w) float32 RGB in [0, 1].
+            audio_mask: (B, T_a) bool, True = valid.
+            frame_mask: (B, T) bool, True = valid; serves face and lips.
+        Returns:
+            Clip and frame logits, features and attention maps.
+        Raises:
+            ShapeError: An input is missing or has another rank or width.
+        """
+        inputs = {"audio": audio, "face": frames, "lip": lips}
+        steps = {}
+        for name in self.spec.modalities:
+            value = inputs[name]
+            check_input(name, value, self.spec)
+            assert value is not None
+            steps[name] = value if name == "audio" else self.frame_features(name, value)
+        return self.fuse(steps, audio_mask, frame_mask)
+
+    def fuse(
+        self, steps: dict[str, Tensor], audio_mask: Tensor | None = None, frame_mask: Tensor | None = None
+    ) -> NetworkOutput:
+        """From per-step features of each modality, (B, T, C), to logits; the part after the CNNs."""
+        masks = {name: audio_mask if name == "audio" else frame_mask for name in self.spec.modalities}
+        features = {f"{name}_cnn": value for name, value in steps.items() if name != "audio"}
+        dense: dict[str, Tensor] = {}
+        for name in self.spec.modalities:
+            encoded = self.part(name, "encoder")(steps[name], masks[name])
+            dense[name] = self.part(name, "dense")(encoded)
+            features |= {f"{name}_encoder": encoded, f"{name}_dense": dense[name]}
+        blocks, attention = self._blocks(dense, masks)
+        features |= {name: block for name, block in blocks.items() if name not in dense}
+
+        num_frames = steps["face"].shape[1] if "face" in steps else next(reversed(steps.values())).shape[1]
+        pooled = [masked_mean(block, self._mask_of(name, masks)) for name, block in blocks.items()]
+        merged = torch.cat(pooled, dim=-1)
+        aligned = [self._align(name, block, num_frames, masks) for name, block in blocks.items()]
+        frame_merged = torch.cat(aligned, dim=-1)
+        features |= {"merged": merged, "frame_merged": frame_merged}
+        return NetworkOutput(self.classifier(merged), self.classifier(frame_merged), features, attention)
+
+    def _blocks(
+        self, dense: dict[str, Tensor], masks: dict[str, Tensor | None]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The blocks to concatenate, in the head's order, and the attention maps."""
+        blocks: dict[str, Tensor] = {}
+        attention: dict[str, Tensor] = {}
+        if self.spec.attention == "bi_modal":
+            for x, y in self.spec.pairs:
+                blocks[f"{x}_{y}"], attention[f"{x}_{y}"], attention[f"{y}_{x}"] = bi_modal_attention(
+                    dense[x], dense[y], masks[x], masks[y]
+                )
+        elif self.spec.attention == "self":
+            for name in dense:
+                scores = dense[name] @ dense[name].transpose(1, 2)
+                mask = masks[name]
+                if mask is not None:
+                    scores = scores.masked_fill(~mask[:, None, :], MASKED_SCORE)
+                attention[f"{name}_{name}"] = scores.softmax(-1)
+                blocks[f"{name}_self"] = (attention[f"{name}_{name}"] @ dense[name]) * dense[name]
+        blocks |= {name: dense[name] for name in ("audio", "face", "lip") if name in dense}
+        return blocks, attention
+
+    @staticmethod
+    def _mask_of(block: str, masks: dict[str, Tensor | None]) -> Tensor | None:
+        return masks[block.split("_")[0]]
+
+    def _align(self, name: str, block: Tensor, num_frames: int, masks: dict[str, Tensor | None]) -> Tensor:
+        """A block at the pictures' length; only those led by the sound can differ from it."""
+        if not name.startswith("audio"):
+            return block
+        mask = masks["audio"]
+        frame_mask = next((masks[m] for m in ("face", "lip") if m in masks), None)
+        if self.frame_resampling == "valid" and mask is not None and frame_mask is not None:
+            return resample_valid(block, mask, frame_mask)
+        return resample_steps(block, num_frames)
+
+
+def check_input(name: str, value: Tensor | None, spec: NetworkSpec) -> None:
+    """Refuses a missing input or one of another rank or width.
+
+    Raises:
+        ShapeError: Naming the modality, what was found and what is taken.
+    """
+    expected = f"(B, T, {spec.audio_dim})" if name == "audio" else "(B, T, 3, height, width)"
+    if value is None:
+        raise ShapeError(f"the network needs '{name}' and got none; expected {expected}")
+    good = (
+        value.ndim == 3 and value.shape[2] == spec.audio_dim if name == "audio" else value.ndim == 5 and value.shape[2] == 3
+    )
+    if not good or not value.is_floating_point():
+        raise ShapeError(f"'{name}' has shape {tuple(value.shape)}, {value.dtype}; expected {expected}, float32")

@@ -1,0 +1,110 @@
+"""The bundle's index: what is in it, how its graphs are called, and what its numbers rest on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from dfkit.clip import ClipSpec, Modality
+
+MANIFEST_FILE = "manifest.json"
+MANIFEST_VERSION = 1
+
+
+class FileEntry(BaseModel, frozen=True, extra="forbid"):
+    """One file of the bundle."""
+
+    bytes: NonNegativeInt
+    """Size."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Hash of the content."""
+
+
+class TensorEntry(BaseModel, frozen=True, extra="forbid"):
+    """One input or output of a graph."""
+
+    name: str
+    """dfkit's name: inputs `face`, `lip`, `face_features`, `lip_features`, `pcm`, `mfcc`; outputs
+    `face_features`, `lip_features`, `frame_logits`, `clip_logits`."""
+    tensor: str
+    """Name inside the graph."""
+    shape: tuple[PositiveInt, ...]
+    """Static shape; pictures are NHWC."""
+    dtype: Literal["float32", "int8", "uint8"]
+    """The graph's own type; the API takes uint8 pictures and float32 sound."""
+    scale: PositiveFloat = 1.0
+    """real = (stored - zero_point) * scale; a float32 picture input is stored * 1 with scale 1 and takes
+    [0, 1], an int8 picture input has scale 1/255 and zero point -128, which is uint8 XOR 0x80."""
+    zero_point: int = 0
+    """See `scale`."""
+
+
+class Signature(BaseModel, frozen=True, extra="forbid"):
+    """One callable graph."""
+
+    file: str
+    """File of the bundle that holds it."""
+    key: str
+    """Signature key inside a .tflite; the graph's name for ONNX."""
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[TensorEntry, ...]
+
+
+class Backend(BaseModel, frozen=True, extra="forbid"):
+    """One runtime's graphs. A `lite` student (no pictures) has no `encode`."""
+
+    recipe: str
+    """Quantization recipe: `fp32`, `fp16`, `dynamic_int8`, `static_int8` or `mixed_int8`; for ONNX
+    `fp32` or `qdq_int8`."""
+    encode: Signature | None
+    score: Signature
+
+
+class Calibration(BaseModel, frozen=True, extra="forbid"):
+    """From logits to `p_fake`: softmax(logits / temperature)[1]."""
+
+    calibration_temperature: PositiveFloat = 1.0
+    """Unitless."""
+    fitted_on: str = "not fitted"
+    """Which data it was fitted on."""
+
+
+class OperatingPoint(BaseModel, frozen=True, extra="forbid"):
+    """Where `p_fake` becomes a verdict."""
+
+    threshold: float = Field(ge=0, le=1)
+    """Fake from here on."""
+    review_low: float = Field(ge=0, le=1)
+    """`review` from here ..."""
+    review_high: float = Field(ge=0, le=1)
+    """... to here; both equal to the threshold where there is no band."""
+    name: str
+    """Operating point and the data it was chosen on, such as `EER on 3 validation groups`."""
+
+
+class Manifest(BaseModel, frozen=True, extra="forbid"):
+    """Content of manifest.json."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    dfkit_version: str
+    clip_spec: ClipSpec
+    modalities: tuple[Modality, ...]
+    network: dict[str, Any]
+    """Widths and variant of the network."""
+    backends: dict[Literal["tflite", "onnx"], Backend]
+    operating_point: OperatingPoint
+    calibration: Calibration
+    files: dict[str, FileEntry]
+    """Every file of the bundle but the manifest."""
+    face_models: dict[str, FileEntry]
+    """The face models that the runtime has to run; shipped with dfkit."""
+    metrics: dict[str, Any] = {}
+    """Measured figures with the data they were measured on."""
+    calibration_set: dict[str, Any] = {}
+    """Clips that fixed the static INT8 ranges."""
+    warnings: tuple[str, ...] = ()
+    """What a reader has to know before trusting the figures."""
+    versions: dict[str, str] = {}
+    """Packages that made the bundle."""
