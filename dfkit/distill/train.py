@@ -1,0 +1,189 @@
+"""`dfkit train`: the MMMS-BA teacher on prepared clips."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from dfkit.clip import ClipSpec
+from dfkit.config import Config, DistillConfig, TrainConfig
+from dfkit.data.storage import PreparedData
+from dfkit.distill.evaluate import clip_logits, decide, split_facts, summarize
+from dfkit.distill.fit import FitResult, Kind, fit, refuse_other_config
+from dfkit.distill.loaders import Loaders, make_loaders, split_clips
+from dfkit.distill.losses import balanced_class_weights
+from dfkit.distill.task import ClipNetwork, ClipTask, TeacherAnswers
+from dfkit.errors import ConfigError
+from dfkit.models.checkpoint import load_checkpoint, save_checkpoint
+from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
+from dfkit.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a training run left."""
+
+    kind: Kind
+    data_dir: str
+    run_dir: str
+    checkpoint: str
+    best_epoch: int
+    seconds: float
+    metrics: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> list[str]:
+        """Lines for people."""
+        lines = [f"{self.kind} from {self.data_dir} -> {self.checkpoint} (epoch {self.best_epoch + 1}, {self.seconds:.0f} s)"]
+        for split in ("val", "test"):
+            facts = self.metrics.get(split, {})
+            if not facts.get("videos"):
+                continue
+            video = facts["video"]
+            auc = "not defined" if video["auc"] is None else f"{video['auc']:.3f}"
+            balanced = "not defined" if video["balanced_accuracy"] is None else f"{video['balanced_accuracy']:.3f}"
+            lines.append(
+                f"{split}: video AUC {auc}, balanced accuracy {balanced} "
+                f"({facts['videos']} videos, {facts['groups']} groups)"
+            )
+            lines += [facts[key] for key in ("warning", "warning_one_class") if key in facts]
+        return [*lines, *self.notes]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return {**vars(self), "notes": list(self.notes)}
+
+
+def set_threads(num_threads: int) -> None:
+    """CPU threads for torch; 0 leaves torch's own choice."""
+    if num_threads:
+        torch.set_num_threads(num_threads)
+
+
+def require_clips(spec: ClipSpec, config_spec: ClipSpec, where: str) -> None:
+    """Prepared data and configuration have to agree on the clip.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    if spec != config_spec and spec.preset == config_spec.preset:
+        theirs, ours = spec.model_dump(), config_spec.model_dump()
+        different = ", ".join(sorted(key for key in theirs if theirs[key] != ours[key]))
+        raise ConfigError(
+            f"{where} was prepared under another clip contract than the configuration's (different: {different})",
+            fix="prepare it again with the same --config, or take the configuration it was prepared with",
+        )
+
+
+def class_weights(data: PreparedData, loaders: Loaders, config: TrainConfig | DistillConfig) -> torch.Tensor | None:
+    """Weights of real and fake for the loss; None for equal ones."""
+    chosen = config.loss.class_weights
+    if chosen is None:
+        return None
+    if chosen == "balanced":
+        labels = [data.clips[i].label for i in loaders.indices["train"]]
+        return balanced_class_weights([label for label in labels if label is not None])
+    return torch.tensor(chosen)
+
+
+def train_teacher(
+    data_dir: str | Path, workspace: Workspace, config: Config, *, resume: str | Path | None = None
+) -> RunSummary:
+    """Trains a teacher and scores its best epoch on validation and test clips.
+
+    Args:
+        data_dir: Prepared data with labels of both classes.
+        workspace: Where the run folder is made.
+        config: The experiment.
+        resume: Run folder to go on with.
+    Raises:
+        DataError: The data cannot be used or split.
+        ConfigError: Data and configuration do not fit, or the run cannot be resumed.
+    """
+    section = config.train
+    set_threads(section.num_threads)
+    lightning.seed_everything(section.seed, verbose=False)
+    data = PreparedData(data_dir)
+    require_clips(data.spec, config.clip, str(data_dir))
+    indices = split_clips(data, section.split)
+    loaders = make_loaders(data, indices, section)
+    spec = NetworkSpec(
+        modalities=section.modalities,
+        face_channels=section.widths.face_channels,
+        lip_channels=section.widths.lip_channels,
+        gru_hidden=section.widths.gru_hidden,
+        attention=section.attention,
+    )
+    network = MMMSBA(spec, gru_dropout=section.dropout, dense_dropout=section.dropout)
+    if resume is not None:
+        run_dir = Path(resume)
+        refuse_other_config(run_dir, config)
+    else:
+        run_dir = workspace.new_run_dir(config.name, "teacher")
+    task = ClipTask(ClipNetwork(network, data.spec), config=section, class_weights=class_weights(data, loaders, section))
+    summary = run_and_score(
+        task, data, loaders, kind="teacher", run_dir=run_dir, config=config, resume=resume is not None
+    )
+    workspace.finish_run(run_dir, checkpoint="best.pth")
+    return summary
+
+
+def run_and_score(
+    task: ClipTask,
+    data: PreparedData,
+    loaders: Loaders,
+    *,
+    kind: Kind,
+    run_dir: Path,
+    config: Config,
+    resume: bool = False,
+    facts: dict[str, Any] | None = None,
+) -> RunSummary:
+    """Trains, takes the best epoch, fixes its decision on validation clips and scores the test clips once."""
+    facts = {
+        "data": str(data.path),
+        "splits": split_facts(data, loaders.indices),
+        "split_config": task.config.split.model_dump(),
+        "groups_known": data.groups_known,
+        **(facts or {}),
+    }
+    result = fit(
+        task, loaders.train, loaders.val, kind=kind, run_dir=run_dir, config=config, facts=facts, resume=resume
+    )
+    return score_best(result, data, loaders, kind=kind)
+
+
+def score_best(result: FitResult, data: PreparedData, loaders: Loaders, *, kind: Kind) -> RunSummary:
+    """Metrics and decision of the best checkpoint, written into it and into the run folder."""
+    best = load_checkpoint(result.best_path)
+    model = ClipNetwork(best.network, best.clip_spec)
+    validation = clip_logits(model, loaders.val)
+    decision = decide(data, validation)
+    threshold = decision.operating_point.threshold
+    metrics = {
+        "val": summarize(data, validation, threshold=threshold),
+        "test": summarize(data, clip_logits(model, loaders.test), threshold=threshold),
+    }
+    facts = {
+        **best.facts,
+        "metrics": metrics,
+        "calibration": decision.calibration.model_dump(),
+        "operating_point": decision.operating_point.model_dump(),
+    }
+    save_checkpoint(result.best_path, best.network, best.clip_spec, kind=kind, facts=facts)
+    summary = RunSummary(
+        kind=kind,
+        data_dir=str(data.path),
+        run_dir=str(result.run_dir),
+        checkpoint=str(result.best_path),
+        best_epoch=result.best_epoch,
+        seconds=result.seconds,
+        metrics=metrics,
+    )
+    (result.run_dir / "results.json").write_text(json.dumps(summary.to_json(), indent=2), encoding="utf-8")
+    return summary

@@ -1,0 +1,80 @@
+"""MODEL_CARD.md from what was measured; nothing in it is typed by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dfkit.runtime.manifest import Manifest
+
+NONE = "not defined"
+
+
+def model_card(manifest: Manifest) -> str:
+    """The card's Markdown.
+
+    Args:
+        manifest: Complete but for its file entries.
+    """
+    spec = manifest.clip_spec
+    point = manifest.operating_point
+    lines = [
+        f"# {manifest.name}",
+        "",
+        f"Audio-visual deepfake detector (MMMS-BA topology), exported by dfkit {manifest.dfkit_version}. "
+        f"Streams: {', '.join(manifest.modalities)}. Class 1 is fake.",
+        "",
+    ]
+    lines += [f"> **{warning}**" for warning in manifest.warnings]
+    lines += [
+        "",
+        "## Input",
+        f"{spec.num_frames} pictures over {spec.clip_s:.1f} s ({spec.fps:g} per second), faces {spec.picture.face_px} px, lips "
+        f"{spec.picture.lip_px} px, {spec.num_samples} samples of mono sound at {spec.audio.sample_rate} Hz. The exact "
+        "contract is `clip_spec` in manifest.json; faces are found by the models named under `face_models`.",
+        "",
+        "## Decision",
+        f"Threshold {point.threshold:.4f} on p_fake ({point.name}); calibration temperature "
+        f"{manifest.calibration.calibration_temperature:.4f} ({manifest.calibration.fitted_on}).",
+        "",
+        "## Measured on",
+        "| split | videos | real | fake | clips | groups |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, part in manifest.metrics["data"]["splits"].items():
+        lines.append(
+            f"| {name} | {part['videos']} | {part['real']} | {part['fake']} | {part['clips']} | {len(part['groups'])} |"
+        )
+    lines += ["", "| network | split | video AUC | balanced accuracy | EER |", "| --- | --- | --- | --- | --- |"]
+    for network in ("teacher", "student"):
+        for split, facts in manifest.metrics.get(network, {}).items():
+            video = facts.get("video", {})
+            cells = (figure(video.get(key)) for key in ("auc", "balanced_accuracy", "eer"))
+            lines.append(f"| {network} | {split} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "## Parity",
+        "| stage | against | clips | kind | largest difference | flips | largest change of p_fake |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for stage in manifest.metrics["parity"]["stages"]:
+        lines.append(
+            f"| {stage['stage']} | {stage['reference']} | {stage['num_clips']} | {stage['kind']} | "
+            f"{stage['max_difference']:.2e} | {stage['flips']} | {stage['max_p_change']:.4f} |"
+        )
+    recipes = ", ".join(f"{name}: {backend.recipe}" for name, backend in manifest.backends.items())
+    count = manifest.calibration_set.get("num_clips", 0)
+    lines += [
+        "",
+        f"Recipes: {recipes}. Static ranges come from {count} training clips, named in manifest.json.",
+        "",
+        "## Limits",
+        "A verdict is as good as the data it was trained on. It says nothing about manipulations that the training "
+        "data lacks, about faces under 64 px, or about videos without sound.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def figure(value: Any) -> str:
+    """A metric with three digits, or that it has no value."""
+    return NONE if value is None else f"{value:.3f}"

@@ -1,0 +1,319 @@
+"""Parity: the same clips through every stage of the export, compared with the stage before.
+
+torch -> fused graph -> tflite fp32 -> tflite int8, and torch -> onnx fp32 -> onnx int8. A float stage has to
+stay within 1e-4 in logits. An INT8 stage is judged by what it decides: no flip where the float margin is
+above 0.1, at most max(1, 1 %) flips in all, p_fake within 0.05. NaN or Inf on either side fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from dfkit.clip import ClipSpec
+from dfkit.errors import ParityError
+from dfkit.export.graph import EncodeGraph, ScoreGraph
+from dfkit.models.front_end import MfccFrontEnd
+from dfkit.models.mmms_ba import MMMSBA
+from dfkit.runtime.backends import Graphs
+
+FLOAT_TOLERANCE = 1e-4
+"""Largest difference in logits between float stages: float32 sums of other order, with room for 30 x."""
+MARGIN = 0.1
+"""Logit margin of the float model above which an INT8 flip fails."""
+MAX_FLIP_SHARE = 0.01
+MAX_P_CHANGE = 0.05
+
+
+@dataclass(frozen=True)
+class ParityClip:
+    """One input of all stages."""
+
+    name: str
+    kind: Literal["real", "worst case"]
+    arrays: dict[str, np.ndarray]
+    """`face`, `lip` (T, side, side, 3) uint8; `pcm` (num_samples,) or `mfcc` (T, n_mfcc) float32."""
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Answers of one stage. N clips."""
+
+    frame: np.ndarray
+    """(N, T, 2)."""
+    clip: np.ndarray
+    """(N, 2)."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One comparison."""
+
+    stage: str
+    reference: str
+    kind: str
+    num_clips: int
+    max_difference: float
+    """Largest absolute difference of frame and clip logits."""
+    mean_difference: float
+    flips: int
+    """Clips whose decision changed."""
+    flips_above_margin: int
+    max_p_change: float
+    quantized: bool
+    passed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; a difference that is not finite is written as text."""
+        values = dict(vars(self))
+        return {k: (str(v) if isinstance(v, float) and not np.isfinite(v) else v) for k, v in values.items()}
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All comparisons, and what deliberate mistakes would have cost."""
+
+    stages: tuple[StageResult, ...]
+    controls: dict[str, float] = field(default_factory=dict)
+    """Largest change of the torch logits per deliberate mistake; a parity that a mistake passes proves nothing."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every stage passed; False for no stages at all."""
+        return bool(self.stages) and all(stage.passed for stage in self.stages)
+
+    def first_failure(self) -> StageResult | None:
+        """The stage that broke."""
+        return next((stage for stage in self.stages if not stage.passed), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"passed": self.passed, "stages": [s.to_json() for s in self.stages], "controls": self.controls}
+
+
+def torch_logits(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip], *, swap_attention: bool = False) -> Logits:
+    """The unfused network, the first stage of every chain."""
+    front_end = MfccFrontEnd(spec.audio, spec.num_frames) if spec.preset == "clip2s" else None
+    frames, whole = [], []
+    for clip in clips:
+        arrays = clip.arrays
+        if front_end is not None:
+            audio = front_end(torch.from_numpy(arrays["pcm"])[None])
+        else:
+            audio = torch.from_numpy(arrays["mfcc"])[None]
+        pictures = {m: torch.from_numpy(arrays[m]).permute(0, 3, 1, 2)[None].float() / 255 for m in ("face", "lip")}
+        with torch.no_grad(), swapped_attention(swap_attention):
+            output = network(audio, pictures["face"], pictures["lip"])
+        frames.append(output.frame_logits[0].numpy())
+        whole.append(output.clip_logits[0].numpy())
+    return Logits(np.stack(frames), np.stack(whole))
+
+
+class swapped_attention:  # noqa: N801 -- a context manager, read as a verb
+    """Swaps the two arguments of every bi-modal attention: a deliberate mistake."""
+
+    def __init__(self, active: bool) -> None:
+        self.active = active
+
+    def __enter__(self) -> None:
+        from dfkit.models import mmms_ba
+
+        self.original = mmms_ba.bi_modal_attention
+        if self.active:
+            mmms_ba.bi_modal_attention = lambda x, y, xm=None, ym=None: self.original(y, x, ym, xm)
+
+    def __exit__(self, *_: object) -> None:
+        from dfkit.models import mmms_ba
+
+        mmms_ba.bi_modal_attention = self.original
+
+
+def fused_logits(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip]) -> Logits:
+    """The export graphs run by torch."""
+    encode, score = EncodeGraph(network).eval(), ScoreGraph(network, spec).eval()
+    frames, whole = [], []
+    for clip in clips:
+        arrays = clip.arrays
+        with torch.no_grad():
+            pictures = [torch.from_numpy(arrays[m]).float() / 255 for m in encode.modalities]
+            features = dict(zip(encode.modalities, encode(*pictures), strict=True))
+            sound = torch.from_numpy(arrays["pcm"][None] if "pcm" in arrays else arrays["mfcc"])
+            inputs = [sound if m == "audio" else features[m] for m in score.modalities]
+            frame, clip_value = score(*inputs)
+        frames.append(frame.numpy())
+        whole.append(clip_value[0].numpy())
+    return Logits(np.stack(frames), np.stack(whole))
+
+
+def graph_logits(graphs: Graphs, clips: Sequence[ParityClip]) -> Logits:
+    """A backend's two graphs, as the runtime calls them."""
+    frames, whole = [], []
+    for clip in clips:
+        features = graphs.encode({m: clip.arrays[m] for m in ("face", "lip") if m in clip.arrays})
+        sound = {name: clip.arrays[name] for name in ("pcm", "mfcc") if name in clip.arrays}
+        frame, value = graphs.score({**features, **sound})
+        frames.append(frame)
+        whole.append(value)
+    return Logits(np.stack(frames), np.stack(whole))
+
+
+def compare(stage: str, reference: str, kind: str, got: Logits, expected: Logits, *, quantized: bool) -> StageResult:
+    """One stage against another; shapes first, then values.
+
+    Raises:
+        ParityError: The shapes differ.
+    """
+    for name in ("frame", "clip"):
+        if getattr(got, name).shape != getattr(expected, name).shape:
+            raise ParityError(
+                f"{stage}: {name} logits have shape {getattr(got, name).shape}, "
+                f"{reference} gives {getattr(expected, name).shape}"
+            )
+    values = np.concatenate([(a - b).ravel() for a, b in ((got.frame, expected.frame), (got.clip, expected.clip))])
+    differences = np.abs(values.astype(np.float64))
+    margin, expected_margin = (v.clip[:, 1] - v.clip[:, 0] for v in (got, expected))
+    flipped = (margin >= 0) != (expected_margin >= 0)
+    above = int((flipped & (np.abs(expected_margin) > MARGIN)).sum())
+    p_change = float(np.abs(sigmoid(margin) - sigmoid(expected_margin)).max())
+    largest = float(differences.max())
+    finite = bool(np.isfinite(differences).all())
+    if quantized:
+        allowed = max(1, int(MAX_FLIP_SHARE * len(margin)))
+        passed = finite and above == 0 and int(flipped.sum()) <= allowed and p_change <= MAX_P_CHANGE
+    else:
+        passed = finite and largest <= FLOAT_TOLERANCE
+    return StageResult(
+        stage=stage,
+        reference=reference,
+        kind=kind,
+        num_clips=len(margin),
+        max_difference=largest,
+        mean_difference=float(differences.mean()),
+        flips=int(flipped.sum()),
+        flips_above_margin=above,
+        max_p_change=p_change,
+        quantized=quantized,
+        passed=passed,
+    )
+
+
+def sigmoid(margin: np.ndarray) -> np.ndarray:
+    """p_fake of a logit margin."""
+    return 1.0 / (1.0 + np.exp(-np.clip(margin.astype(np.float64), -500, 500)))
+
+
+def worst_cases(spec: ClipSpec) -> list[ParityClip]:
+    """Silence, clipping, black and noise."""
+    rng = np.random.default_rng(0)
+    face, lip = spec.picture.face_px, spec.picture.lip_px
+    length = spec.num_samples
+    times_s = np.arange(length) / spec.audio.sample_rate
+    tone = 0.5 * np.sin(2 * np.pi * 180 * times_s) * (1 + np.sin(2 * np.pi * 3 * times_s))
+
+    def noise(*shape: int) -> np.ndarray:
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+
+    def case(name: str, face_value: np.ndarray, lip_value: np.ndarray, pcm: np.ndarray) -> ParityClip:
+        arrays = {"face": face_value, "lip": lip_value} | sound_arrays(pcm.astype(np.float32), spec)
+        return ParityClip(name, "worst case", arrays)
+
+    grey_face = np.full((spec.num_frames, face, face, 3), 128, np.uint8)
+    grey_lip = np.full((spec.num_frames, lip, lip, 3), 128, np.uint8)
+    return [
+        case("silence", grey_face, grey_lip, np.zeros(length)),
+        case("clipping", grey_face, grey_lip, np.sign(tone)),
+        case("black", np.zeros_like(grey_face), np.zeros_like(grey_lip), tone * 0.1),
+        case("noise", noise(*grey_face.shape), noise(*grey_lip.shape), 0.1 * rng.standard_normal(length)),
+    ]
+
+
+def sound_arrays(pcm: np.ndarray, spec: ClipSpec) -> dict[str, np.ndarray]:
+    """What `score` takes for sound: PCM itself, or MFCC pooled onto the pictures for `uniform50`."""
+    if spec.preset == "clip2s":
+        return {"pcm": pcm}
+    from dfkit.media.mfcc import mfcc
+
+    return {"mfcc": pool_steps(mfcc(pcm, spec.audio), spec.num_frames)}
+
+
+def pool_steps(steps: np.ndarray, num_steps: int) -> np.ndarray:
+    """Average-pools (T_a, C) onto `num_steps` rows as torch's adaptive pooling does; (num_steps, C) float32."""
+    length = len(steps)
+    starts = [n * length // num_steps for n in range(num_steps)]
+    ends = [-(-(n + 1) * length // num_steps) for n in range(num_steps)]
+    return np.stack([steps[s:e].mean(axis=0) for s, e in zip(starts, ends, strict=True)]).astype(np.float32)
+
+
+def negative_controls(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip]) -> dict[str, float]:
+    """What each deliberate mistake changes in the torch logits, at most over frames and clips."""
+    expected = torch_logits(network, spec, clips)
+
+    def changed(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> float:
+        mistaken = [ParityClip(c.name, c.kind, {**c.arrays, **change(c.arrays)}) for c in clips]
+        got = torch_logits(network, spec, mistaken)
+        return largest_change(got, expected)
+
+    step = spec.audio.hop_length
+    controls = {
+        "channels swapped": changed(lambda a: {m: np.ascontiguousarray(a[m][..., ::-1]) for m in ("face", "lip")}),
+        "lips zeroed": changed(lambda a: {"lip": np.zeros_like(a["lip"])}),
+        "sound shifted by one step": changed(
+            lambda a: {"pcm": np.roll(a["pcm"], step)} if "pcm" in a else {"mfcc": np.roll(a["mfcc"], 1, axis=0)}
+        ),
+    }
+    if network.spec.attention == "bi_modal":
+        swapped = torch_logits(network, spec, clips, swap_attention=True)
+        controls["attention arguments swapped"] = largest_change(swapped, expected)
+    return controls
+
+
+def largest_change(got: Logits, expected: Logits) -> float:
+    """Largest absolute difference over frame and clip logits."""
+    return float(max(np.abs(got.frame - expected.frame).max(), np.abs(got.clip - expected.clip).max()))
+
+
+def run_parity(
+    network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip], backends: dict[str, Graphs], *, require_int8: bool = True
+) -> ParityReport:
+    """All stages over all clips, real ones and worst cases apart.
+
+    Args:
+        network: The torch network, in eval mode.
+        spec: Its clips.
+        clips: At least one.
+        backends: Loaded graphs by stage: `tflite fp32`, `tflite int8`, `onnx fp32`, `onnx int8`; the quantized
+            ones are compared with the float ones of the same kind, those with torch.
+        require_int8: Whether quantized stages are judged by the gates; otherwise only reported.
+    Raises:
+        ParityError: No clips at all, or shapes differ.
+    """
+    if not clips:
+        raise ParityError("parity needs clips and got none", fix="prepare data, or give a data set with --data")
+    stages = []
+    for kind in ("real", "worst case"):
+        chosen = [clip for clip in clips if clip.kind == kind]
+        if not chosen:
+            continue
+        expected = torch_logits(network, spec, chosen)
+        stages.append(
+            compare("fused", "torch", kind, fused_logits(network, spec, chosen), expected, quantized=False)
+        )
+        for runtime in ("tflite", "onnx"):
+            before, reference = expected, "torch"
+            for precision in ("fp32", "int8"):
+                name = f"{runtime} {precision}"
+                if name not in backends:
+                    continue
+                got = graph_logits(backends[name], chosen)
+                quantized = precision == "int8"
+                result = compare(name, reference, kind, got, before, quantized=quantized)
+                if quantized and not require_int8:
+                    result = StageResult(**{**vars(result), "passed": bool(np.isfinite(result.max_difference))})
+                stages.append(result)
+                before, reference = got, name
+    real = [clip for clip in clips if clip.kind == "real"] or list(clips)
+    return ParityReport(tuple(stages), negative_controls(network, spec, real[:2]))
