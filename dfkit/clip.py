@@ -124,7 +124,5 @@ class ClipSpec(BaseModel, frozen=True, extra="forbid"):
 
 
 CLIP2S = ClipSpec()
-UNIFORM50 = ClipSpec(
-    preset="uniform50", audio=AudioSpec(hop_length=512, centered=True), fps=25.0, num_frames=50
-)
+UNIFORM50 = ClipSpec(preset="uniform50", audio=AudioSpec(hop_length=512, centered=True), fps=25.0, num_frames=50)
 PRESETS: dict[str, ClipSpec] = {"clip2s": CLIP2S, "uniform50": UNIFORM50}

@@ -6,14 +6,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError
 
 
-class Section(BaseModel, frozen=True, extra="forbid"):
+class Section(BaseModel):
     """Base of every section: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class WidthConfig(Section):

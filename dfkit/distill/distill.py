@@ -47,7 +47,9 @@ def student_spec(teacher: NetworkSpec, config: DistillConfig) -> NetworkSpec:
     )
 
 
-def mean_gradients(teacher: MMMSBA, spec: ClipSpec, loaders: Loaders, *, num_batches: int = 8) -> dict[str, torch.Tensor]:
+def mean_gradients(
+    teacher: MMMSBA, spec: ClipSpec, loaders: Loaders, *, num_batches: int = 8
+) -> dict[str, torch.Tensor]:
     """Mean gradient of the clip loss by parameter name, over some training batches."""
     model = ClipNetwork(teacher, spec).eval()
     model.zero_grad()
@@ -201,7 +203,9 @@ def train_baselines(
         else:
             network = prune_teacher(teacher, data, loaders, section)
         task = ClipTask(
-            ClipNetwork(network, data.spec), config=section, class_weights=class_weights(data, loaders, section)
+            ClipNetwork(network, data.spec),
+            config=section,
+            class_weights=class_weights(data, loaders, section),
         )
         folder = run_dir / f"baseline_{name}"
         folder.mkdir()

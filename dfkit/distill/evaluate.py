@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +66,10 @@ def summarize(data: PreparedData, logits: ClipLogits, *, threshold: float = 0.5)
     videos, means = video_logits(data, logits)
     video_labels = np.array([data.videos[v].label for v in videos])
     result: dict[str, Any] = {"clips": len(labels), "videos": len(videos)}
-    for level, truth, scores in (("clip", labels, p_fake(logits.clip)), ("video", video_labels, p_fake(means))):
+    for level, truth, scores in (
+        ("clip", labels, p_fake(logits.clip)),
+        ("video", video_labels, p_fake(means)),
+    ):
         result[level] = metrics.measure(truth, scores, threshold=threshold).to_json()
     result["groups"] = len({data.clips[i].group for i in logits.indices})
     if not data.groups_known:
@@ -130,7 +133,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp((low + high) / 2))
 
 
-def split_facts(data: PreparedData, splits: dict[str, Sequence[int]]) -> dict[str, Any]:
+def split_facts(data: PreparedData, splits: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Sizes and groups of each split, for checkpoints and reports."""
     facts = {}
     for name, indices in splits.items():

@@ -207,7 +207,12 @@ def fit(
         raise KeyboardInterrupt
     seconds = time.monotonic() - started
     return FitResult(
-        run_dir, run_dir / "best.pth", run_dir / "last.pth", recorder.best_epoch, recorder.best_val_loss, seconds
+        run_dir,
+        run_dir / "best.pth",
+        run_dir / "last.pth",
+        recorder.best_epoch,
+        recorder.best_val_loss,
+        seconds,
     )
 
 
@@ -215,5 +220,10 @@ def quiet_lightning() -> None:
     """Leaves Lightning's advice out of the terminal; dfkit prints one line per epoch itself."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for text in (".*does not have many workers.*", ".*LeafSpec.*", ".*isinstance.treespec.*", ".*weights_only.*"):
+    for text in (
+        ".*does not have many workers.*",
+        ".*LeafSpec.*",
+        ".*isinstance.treespec.*",
+        ".*weights_only.*",
+    ):
         warnings.filterwarnings("ignore", message=text)

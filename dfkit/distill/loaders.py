@@ -38,7 +38,11 @@ def split_clips(data: PreparedData, config: SplitConfig) -> dict[str, list[int]]
 
 
 def make_loaders(
-    data: PreparedData, indices: dict[str, list[int]], config: TrainConfig | DistillConfig, *, keep_videos: bool = False
+    data: PreparedData,
+    indices: dict[str, list[int]],
+    config: TrainConfig | DistillConfig,
+    *,
+    keep_videos: bool = False,
 ) -> Loaders:
     """Batches of the three splits; only the training clips are shuffled."""
 
@@ -55,4 +59,6 @@ def make_loaders(
             multiprocessing_context="spawn" if config.num_workers else None,
         )
 
-    return Loaders(loader("train", shuffled=True), loader("val", shuffled=False), loader("test", shuffled=False), indices)
+    return Loaders(
+        loader("train", shuffled=True), loader("val", shuffled=False), loader("test", shuffled=False), indices
+    )

@@ -98,15 +98,16 @@ class ClipTask(lightning.LightningModule):
         loss = classification_loss(output.clip_logits, batch["label"], class_weights=weights, label_smoothing=smoothing)
         if self.loss_config.frame_weight:
             frames = classification_loss(
-                output.frame_logits, batch["frame_labels"].long(), class_weights=weights, label_smoothing=smoothing
+                output.frame_logits,
+                batch["frame_labels"].long(),
+                class_weights=weights,
+                label_smoothing=smoothing,
             )
             loss = loss + self.loss_config.frame_weight * frames
         return loss
 
     @staticmethod
-    def teacher_loss(
-        output: NetworkOutput, batch: Batch, teacher: TeacherAnswers, config: DistillConfig
-    ) -> Tensor:
+    def teacher_loss(output: NetworkOutput, batch: Batch, teacher: TeacherAnswers, config: DistillConfig) -> Tensor:
         """Divergence from the teacher per clip and frame, or per video where the views differ."""
         if teacher.by_video:
             means, videos = video_means(output.clip_logits, batch["video_index"])

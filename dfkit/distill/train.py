@@ -17,7 +17,7 @@ from dfkit.distill.evaluate import clip_logits, decide, split_facts, summarize
 from dfkit.distill.fit import FitResult, Kind, fit, refuse_other_config
 from dfkit.distill.loaders import Loaders, make_loaders, split_clips
 from dfkit.distill.losses import balanced_class_weights
-from dfkit.distill.task import ClipNetwork, ClipTask, TeacherAnswers
+from dfkit.distill.task import ClipNetwork, ClipTask
 from dfkit.errors import ConfigError
 from dfkit.models.checkpoint import load_checkpoint, save_checkpoint
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
@@ -39,7 +39,9 @@ class RunSummary:
 
     def summary(self) -> list[str]:
         """Lines for people."""
-        lines = [f"{self.kind} from {self.data_dir} -> {self.checkpoint} (epoch {self.best_epoch + 1}, {self.seconds:.0f} s)"]
+        lines = [
+            f"{self.kind} from {self.data_dir} -> {self.checkpoint} (epoch {self.best_epoch + 1}, {self.seconds:.0f} s)"
+        ]
         for split in ("val", "test"):
             facts = self.metrics.get(split, {})
             if not facts.get("videos"):
@@ -125,7 +127,9 @@ def train_teacher(
         refuse_other_config(run_dir, config)
     else:
         run_dir = workspace.new_run_dir(config.name, "teacher")
-    task = ClipTask(ClipNetwork(network, data.spec), config=section, class_weights=class_weights(data, loaders, section))
+    task = ClipTask(
+        ClipNetwork(network, data.spec), config=section, class_weights=class_weights(data, loaders, section)
+    )
     summary = run_and_score(
         task, data, loaders, kind="teacher", run_dir=run_dir, config=config, resume=resume is not None
     )
@@ -153,7 +157,14 @@ def run_and_score(
         **(facts or {}),
     }
     result = fit(
-        task, loaders.train, loaders.val, kind=kind, run_dir=run_dir, config=config, facts=facts, resume=resume
+        task,
+        loaders.train,
+        loaders.val,
+        kind=kind,
+        run_dir=run_dir,
+        config=config,
+        facts=facts,
+        resume=resume,
     )
     return score_best(result, data, loaders, kind=kind)
 

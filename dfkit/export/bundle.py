@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -21,7 +20,15 @@ GOLDEN_FOLDER = "golden"
 CARD_FILE = "MODEL_CARD.md"
 # The zip format's first date: the same bundle gives the same bytes.
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-PACKAGES = ("torch", "litert-torch", "ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxscript", "onnxruntime")
+PACKAGES = (
+    "torch",
+    "litert-torch",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+)
 
 
 def file_entry(content: bytes) -> FileEntry:
@@ -83,8 +90,8 @@ def write_bundle(target: Path, files: Mapping[str, bytes], manifest: Manifest) -
         with zipfile.ZipFile(partial_archive, "w", zipfile.ZIP_DEFLATED) as file:
             for name, data in sorted(content.items()):
                 file.writestr(zipfile.ZipInfo(name, ZIP_DATE), data, zipfile.ZIP_DEFLATED)
-        os.replace(partial_archive, archive)
-        os.replace(partial, target)
+        partial_archive.replace(archive)
+        partial.replace(target)
     except OSError as error:
         archive.unlink(missing_ok=True)
         raise DfkitError(

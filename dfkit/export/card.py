@@ -28,8 +28,9 @@ def model_card(manifest: Manifest) -> str:
     lines += [
         "",
         "## Input",
-        f"{spec.num_frames} pictures over {spec.clip_s:.1f} s ({spec.fps:g} per second), faces {spec.picture.face_px} px, lips "
-        f"{spec.picture.lip_px} px, {spec.num_samples} samples of mono sound at {spec.audio.sample_rate} Hz. The exact "
+        f"{spec.num_frames} pictures over {spec.clip_s:.1f} s ({spec.fps:g} per second), faces "
+        f"{spec.picture.face_px} px, lips {spec.picture.lip_px} px, {spec.num_samples} samples of mono sound at "
+        f"{spec.audio.sample_rate} Hz. The exact "
         "contract is `clip_spec` in manifest.json; faces are found by the models named under `face_models`.",
         "",
         "## Decision",
@@ -44,7 +45,11 @@ def model_card(manifest: Manifest) -> str:
         lines.append(
             f"| {name} | {part['videos']} | {part['real']} | {part['fake']} | {part['clips']} | {len(part['groups'])} |"
         )
-    lines += ["", "| network | split | video AUC | balanced accuracy | EER |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "| network | split | video AUC | balanced accuracy | EER |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for network in ("teacher", "student"):
         for split, facts in manifest.metrics.get(network, {}).items():
             video = facts.get("video", {})

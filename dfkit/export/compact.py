@@ -23,7 +23,7 @@ def compact(model: bytes) -> bytes:
     Returns:
         Content of an equivalent file; constants are 16-byte aligned behind the tables, as kernels need.
     """
-    from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
+    from ai_edge_litert import schema_py_generated as schema
 
     content = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(model), 0))
     data = [_buffer_data(model, buffer) for buffer in content.buffers]
@@ -90,7 +90,7 @@ def _share_constants(graph: Any, data: list[bytes]) -> None:
 
 def _write(content: Any, data: list[bytes], schema: Any) -> bytes:
     """Packs twice: the tables' size is needed to know where the constants behind them start."""
-    import flatbuffers  # type: ignore[import-untyped]
+    import flatbuffers
 
     def pack(base: int) -> tuple[bytes, bytes]:
         tail = bytearray()

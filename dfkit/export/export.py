@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,16 @@ from dfkit.export.bundle import (
 )
 from dfkit.export.card import model_card
 from dfkit.export.compact import compact
-from dfkit.export.parity import Logits, ParityClip, ParityReport, graph_logits, pool_steps, run_parity, torch_logits
+from dfkit.export.parity import (
+    Logits,
+    ParityClip,
+    ParityReport,
+    graph_logits,
+    pool_steps,
+    run_parity,
+    sound_of,
+    torch_logits,
+)
 from dfkit.export.recipes import INT8_DEFAULT, recipe_named
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.runtime.backends import Graphs, OnnxGraphs, TfliteGraphs
@@ -90,7 +98,9 @@ def evenly(indices: Sequence[int], count: int) -> list[int]:
     return [indices[place] for place in places]
 
 
-def calibration_set(data: PreparedData, indices: Sequence[int], count: int) -> tuple[list[dict[str, np.ndarray]], dict[str, Any]]:
+def calibration_set(
+    data: PreparedData, indices: Sequence[int], count: int
+) -> tuple[list[dict[str, np.ndarray]], dict[str, Any]]:
     """Calibration clips and their names for the manifest."""
     chosen = evenly(indices, count)
     arrays = []
@@ -146,7 +156,7 @@ def golden_vectors(checkpoint: Checkpoint, shipped: dict[str, Graph]) -> tuple[d
             outputs = {name: stage.graphs.encode(pictures) for name, stage in shipped.items()}
             writer.add("encode", f"{clip.name}, picture {place}", pictures, outputs)
     first = next(iter(shipped.values())).graphs
-    cases = [(c.name, first.encode(c.arrays) | {k: c.arrays[k] for k in ("pcm", "mfcc") if k in c.arrays}) for c in clips]
+    cases = [(c.name, first.encode(c.arrays) | sound_of(c.arrays)) for c in clips]
     cases += _missing_sign(cases, first)
     margins = []
     for name, inputs in cases:
@@ -161,7 +171,9 @@ def golden_vectors(checkpoint: Checkpoint, shipped: dict[str, Graph]) -> tuple[d
     return writer.content(), warnings
 
 
-def _missing_sign(cases: list[tuple[str, dict[str, np.ndarray]]], graphs: Graphs) -> list[tuple[str, dict[str, np.ndarray]]]:
+def _missing_sign(
+    cases: list[tuple[str, dict[str, np.ndarray]]], graphs: Graphs
+) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Cases of the sign that no clip has: features scaled and turned at random until one is found."""
     signs = {bool(value[1] > value[0]) for value in (graphs.score(inputs)[1] for _, inputs in cases)}
     if len(signs) == 2:
@@ -171,7 +183,9 @@ def _missing_sign(cases: list[tuple[str, dict[str, np.ndarray]]], graphs: Graphs
     for scale in (1.0, 3.0, 10.0):
         for _ in range(30):
             changed = {
-                key: (value * rng.uniform(0, 2 * scale, value.shape[1:])).astype(np.float32) if key.endswith("features") else value
+                key: (value * rng.uniform(0, 2 * scale, value.shape[1:])).astype(np.float32)
+                if key.endswith("features")
+                else value
                 for key, value in inputs.items()
             }
             value = graphs.score(changed)[1]
@@ -193,7 +207,7 @@ def reference_rows(
             key = data.clips[index]
             video = data.videos[key.video_index]
             clip = ParityClip(video.name, "real", clip_arrays(data[index], data.spec))
-            row = {
+            row: dict[str, Any] = {
                 "video": video.path,
                 "group": key.group,
                 "label": video.label,
@@ -278,7 +292,10 @@ def export_student(
     stages = convert_all(checkpoint, wanted, recipe or INT8_DEFAULT, calibration)
 
     held_out = evenly([*indices["test"], *indices["val"]], config.export.parity_clips)
-    real = [ParityClip(data.videos[data.clips[i].video_index].name, "real", clip_arrays(data[i], data.spec)) for i in held_out]
+    real = [
+        ParityClip(data.videos[data.clips[i].video_index].name, "real", clip_arrays(data[i], data.spec))
+        for i in held_out
+    ]
     loaded = {name: stage.graphs for name, stage in stages.items()}
     clips = [*real, *golden.worst_cases(data.spec)]
     report = run_parity(checkpoint.network, data.spec, clips, loaded)
@@ -287,7 +304,8 @@ def export_student(
     failure = report.first_failure()
     if failure is not None:
         raise ParityError(
-            f"parity failed at '{failure.stage}' against '{failure.reference}' on {failure.num_clips} {failure.kind} clips: "
+            f"parity failed at '{failure.stage}' against '{failure.reference}' on {failure.num_clips} "
+            f"{failure.kind} clips: "
             f"largest difference {failure.max_difference:.3g}, {failure.flips} flips, p_fake changes by "
             f"{failure.max_p_change:.3g}; no bundle was written",
             fix="try --recipe dynamic_int8 or fp32, or more calibration clips (export.calibration_clips)",
@@ -313,7 +331,9 @@ def _write(
     target = free_folder(exports_dir, config.name)
     manifest = make_manifest(checkpoint, target.name, shipped, report, calibration_facts, warnings)
     files[CARD_FILE] = model_card(manifest).encode()
-    manifest = manifest.model_copy(update={"files": {name: file_entry(content) for name, content in sorted(files.items())}})
+    manifest = manifest.model_copy(
+        update={"files": {name: file_entry(content) for name, content in sorted(files.items())}}
+    )
     write_bundle(target, files, manifest)
     reference = write_reference(target, checkpoint, data, indices, stages, manifest)
     sizes = {name: len(content) for stage in shipped.values() for name, content in stage.files.items()}

@@ -29,7 +29,11 @@ def synthetic_clips(spec: ClipSpec) -> list[ParityClip]:
         other = own[1 - speaker]
         for number, clip in enumerate(mine[:2]):
             stolen = other[number % len(other)].waveform
-            sounds = {"own sound": clip.waveform, "other's sound": stolen, "shifted sound": np.roll(clip.waveform, 8000)}
+            sounds = {
+                "own sound": clip.waveform,
+                "other's sound": stolen,
+                "shifted sound": np.roll(clip.waveform, 8000),
+            }
             for what, pcm in sounds.items():
                 arrays = {"face": clip.face, "lip": clip.lip} | sound_arrays(np.ascontiguousarray(pcm), spec)
                 clips.append(ParityClip(f"speaker {speaker}, clip {number}, {what}", "real", arrays))

@@ -50,6 +50,9 @@ class FusedBiGru(nn.Module):
     gates' hidden biases are folded into the input side; the candidate's must stay inside the reset product.
     """
 
+    recurrent: Tensor
+    candidate_bias: Tensor
+
     def __init__(self, grus: list[nn.GRU]) -> None:
         super().__init__()
         self.num_grus, self.hidden = len(grus), grus[0].hidden_size
@@ -59,7 +62,8 @@ class FusedBiGru(nn.Module):
         for end in ("", "_reverse"):
             for gru in grus:
                 weight_ih, weight_hh, bias_ih, bias_hh = (
-                    getattr(gru, f"{name}_l0{end}").detach() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                    getattr(gru, f"{name}_l0{end}").detach()
+                    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
                 )
                 projection = nn.Linear(gru.input_size, 3 * hidden)
                 folded = bias_ih.clone()
@@ -91,7 +95,9 @@ class FusedBiGru(nn.Module):
             product = torch.bmm(state, self.recurrent)
             both = torch.sigmoid(now[:, :, : 2 * hidden] + product[:, :, : 2 * hidden])
             reset, update = both[:, :, :hidden], both[:, :, hidden:]
-            candidate = torch.tanh(now[:, :, 2 * hidden :] + reset * (product[:, :, 2 * hidden :] + self.candidate_bias))
+            candidate = torch.tanh(
+                now[:, :, 2 * hidden :] + reset * (product[:, :, 2 * hidden :] + self.candidate_bias)
+            )
             state = candidate + update * (state - candidate)
             states.append(state)
         joined = torch.cat(states, dim=1)
@@ -106,7 +112,7 @@ class ScoreGraph(nn.Module):
         self.network, self.spec = network, spec
         self.modalities = network.spec.modalities
         self.front_end = MfccFrontEnd(spec.audio, spec.num_frames) if spec.preset == "clip2s" else None
-        self.recurrence = FusedBiGru([network.part(m, "encoder").gru for m in self.modalities])  # type: ignore[union-attr,misc]
+        self.recurrence = FusedBiGru([network.part(m, "encoder").gru for m in self.modalities])  # type: ignore[misc]
         self.dense = nn.ModuleDict({m: network.part(m, "dense")[1:] for m in self.modalities})  # type: ignore[index]
         self.classifier = network.classifier
 
@@ -123,7 +129,9 @@ class ScoreGraph(nn.Module):
         if "audio" in steps and self.front_end is not None:
             steps["audio"] = self.front_end(steps["audio"])[0]
         encoded = self.recurrence(*(steps[m] for m in self.modalities))
-        dense = {m: self.dense[m](value)[None] for m, value in zip(self.modalities, encoded, strict=True)}
-        blocks, _ = self.network._blocks(dense, dict.fromkeys(dense))
+        dense: dict[str, Tensor] = {
+            m: self.dense[m](value)[None] for m, value in zip(self.modalities, encoded, strict=True)
+        }
+        blocks, _ = self.network.join_blocks(dense, dict.fromkeys(dense))
         frame_logits = self.classifier(torch.cat(list(blocks.values()), dim=-1))[0]
         return frame_logits, frame_logits.mean(dim=0, keepdim=True)

@@ -58,7 +58,7 @@ class ScoreOnnx(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Frame logits (B, T, 2) and clip logits (B, 2)."""
-        steps = dict(zip(self.network.spec.modalities, inputs, strict=True))
+        steps: dict[str, Tensor] = dict(zip(self.network.spec.modalities, inputs, strict=True))
         if "audio" in steps and self.front_end is not None:
             steps["audio"] = self.front_end(steps["audio"])
         output = self.network.fuse(steps)
@@ -177,9 +177,9 @@ def quantize(
     if not calibration_clips:
         raise ConfigError("the calibration set is empty", fix="prepare training data first, or export without --int8")
     import onnx
-    from onnxruntime import quantization  # type: ignore[import-untyped]
+    from onnxruntime import quantization
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Reader(quantization.CalibrationDataReader):
         """Feeds the calibration pictures, some frames of each clip."""
 
         def __init__(self) -> None:
@@ -224,7 +224,9 @@ def quantize_weights(model: Any) -> int:
 
     values = {tensor.name: tensor for tensor in model.graph.initializer}
     # The MFCC's own matrices stay float32: they are what meets PCM before the first GRU.
-    readers = [(n, (1, 2) if n.op_type == "GRU" else (1,)) for n in model.graph.node if n.op_type in ("GRU", "MatMul", "Gemm")]
+    readers = [
+        (n, (1, 2) if n.op_type == "GRU" else (1,)) for n in model.graph.node if n.op_type in ("GRU", "MatMul", "Gemm")
+    ]
     sound = _fed_by(model, "pcm", until="GRU")
     added = []
     for node, places in readers:
@@ -236,7 +238,11 @@ def quantize_weights(model: Any) -> int:
             if weight is None or np.prod(weight.dims) < MIN_QUANTIZED_VALUES:
                 continue
             array = numpy_helper.to_array(weight)
-            axis = 1 if node.op_type == "GRU" or _gemm_transposed(node) is False else (0 if _gemm_transposed(node) else array.ndim - 1)
+            axis = (
+                1
+                if node.op_type == "GRU" or _gemm_transposed(node) is False
+                else (0 if _gemm_transposed(node) else array.ndim - 1)
+            )
             others = tuple(a for a in range(array.ndim) if a != axis)
             scale = np.maximum(np.abs(array).max(axis=others), 1e-12) / 127
             shape = [1] * array.ndim
@@ -250,7 +256,13 @@ def quantize_weights(model: Any) -> int:
                 ]
             )
             added.append(
-                helper.make_node("DequantizeLinear", [f"{name}_int8", f"{name}_scale"], [name], name=f"{name}_dq", axis=axis)
+                helper.make_node(
+                    "DequantizeLinear",
+                    [f"{name}_int8", f"{name}_scale"],
+                    [name],
+                    name=f"{name}_dq",
+                    axis=axis,
+                )
             )
             values.pop(name)
     nodes = [*added, *model.graph.node]
@@ -279,7 +291,11 @@ def describe(graphs: dict[str, bytes], network: MMMSBA, spec: ClipSpec, recipe: 
     """The manifest's entry of the two graphs; a batch of one clip, one picture."""
     import onnx
 
-    dtypes = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.INT8: "int8"}
+    dtypes = {
+        onnx.TensorProto.FLOAT: "float32",
+        onnx.TensorProto.UINT8: "uint8",
+        onnx.TensorProto.INT8: "int8",
+    }
 
     def entries(values: Any) -> tuple[TensorEntry, ...]:
         return tuple(

@@ -7,6 +7,7 @@ above 0.1, at most max(1, 1 %) flips in all, p_fake within 0.05. NaN or Inf on e
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from dfkit.clip import ClipSpec
 from dfkit.errors import ParityError
 from dfkit.export.graph import EncodeGraph, ScoreGraph
 from dfkit.models.front_end import MfccFrontEnd
-from dfkit.models.mmms_ba import MMMSBA
+from dfkit.models.mmms_ba import MMMSBA, bi_modal_attention
 from dfkit.runtime.backends import Graphs
 
 FLOAT_TOLERANCE = 1e-4
@@ -92,10 +93,16 @@ class ParityReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"passed": self.passed, "stages": [s.to_json() for s in self.stages], "controls": self.controls}
+        return {
+            "passed": self.passed,
+            "stages": [s.to_json() for s in self.stages],
+            "controls": self.controls,
+        }
 
 
-def torch_logits(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip], *, swap_attention: bool = False) -> Logits:
+def torch_logits(
+    network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip], *, swap_attention: bool = False
+) -> Logits:
     """The unfused network, the first stage of every chain."""
     front_end = MfccFrontEnd(spec.audio, spec.num_frames) if spec.preset == "clip2s" else None
     frames, whole = [], []
@@ -106,30 +113,18 @@ def torch_logits(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip], *
         else:
             audio = torch.from_numpy(arrays["mfcc"])[None]
         pictures = {m: torch.from_numpy(arrays[m]).permute(0, 3, 1, 2)[None].float() / 255 for m in ("face", "lip")}
-        with torch.no_grad(), swapped_attention(swap_attention):
+        with torch.no_grad():
             output = network(audio, pictures["face"], pictures["lip"])
         frames.append(output.frame_logits[0].numpy())
         whole.append(output.clip_logits[0].numpy())
     return Logits(np.stack(frames), np.stack(whole))
 
 
-class swapped_attention:  # noqa: N801 -- a context manager, read as a verb
-    """Swaps the two arguments of every bi-modal attention: a deliberate mistake."""
-
-    def __init__(self, active: bool) -> None:
-        self.active = active
-
-    def __enter__(self) -> None:
-        from dfkit.models import mmms_ba
-
-        self.original = mmms_ba.bi_modal_attention
-        if self.active:
-            mmms_ba.bi_modal_attention = lambda x, y, xm=None, ym=None: self.original(y, x, ym, xm)
-
-    def __exit__(self, *_: object) -> None:
-        from dfkit.models import mmms_ba
-
-        mmms_ba.bi_modal_attention = self.original
+def swapped_attention(network: MMMSBA) -> MMMSBA:
+    """The same network with the two arguments of every bi-modal attention swapped: a deliberate mistake."""
+    mistaken = copy.copy(network)
+    mistaken.attend = lambda x, y, x_mask=None, y_mask=None: bi_modal_attention(y, x, y_mask, x_mask)
+    return mistaken
 
 
 def fused_logits(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip]) -> Logits:
@@ -154,11 +149,15 @@ def graph_logits(graphs: Graphs, clips: Sequence[ParityClip]) -> Logits:
     frames, whole = [], []
     for clip in clips:
         features = graphs.encode({m: clip.arrays[m] for m in ("face", "lip") if m in clip.arrays})
-        sound = {name: clip.arrays[name] for name in ("pcm", "mfcc") if name in clip.arrays}
-        frame, value = graphs.score({**features, **sound})
+        frame, value = graphs.score(features | sound_of(clip.arrays))
         frames.append(frame)
         whole.append(value)
     return Logits(np.stack(frames), np.stack(whole))
+
+
+def sound_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sound input of `score` among a clip's arrays."""
+    return {name: value for name, value in arrays.items() if name in ("pcm", "mfcc")}
 
 
 def compare(stage: str, reference: str, kind: str, got: Logits, expected: Logits, *, quantized: bool) -> StageResult:
@@ -266,7 +265,7 @@ def negative_controls(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityCli
         ),
     }
     if network.spec.attention == "bi_modal":
-        swapped = torch_logits(network, spec, clips, swap_attention=True)
+        swapped = torch_logits(swapped_attention(network), spec, clips)
         controls["attention arguments swapped"] = largest_change(swapped, expected)
     return controls
 
@@ -277,7 +276,12 @@ def largest_change(got: Logits, expected: Logits) -> float:
 
 
 def run_parity(
-    network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip], backends: dict[str, Graphs], *, require_int8: bool = True
+    network: MMMSBA,
+    spec: ClipSpec,
+    clips: Sequence[ParityClip],
+    backends: dict[str, Graphs],
+    *,
+    require_int8: bool = True,
 ) -> ParityReport:
     """All stages over all clips, real ones and worst cases apart.
 
@@ -299,9 +303,7 @@ def run_parity(
         if not chosen:
             continue
         expected = torch_logits(network, spec, chosen)
-        stages.append(
-            compare("fused", "torch", kind, fused_logits(network, spec, chosen), expected, quantized=False)
-        )
+        stages.append(compare("fused", "torch", kind, fused_logits(network, spec, chosen), expected, quantized=False))
         for runtime in ("tflite", "onnx"):
             before, reference = expected, "torch"
             for precision in ("fp32", "int8"):

@@ -50,7 +50,15 @@ RECIPES = {
         # The quantizer casts no BATCH_MATMUL: the recurrence's weights stay float32 here.
         Recipe("fp16", (Rule(ALL, ("CONV_2D", "FULLY_CONNECTED"), "float16"),), int8_pictures=False),
         Recipe("dynamic_int8", (Rule(ALL, ("CONV_2D", *PRODUCTS), "dynamic"), _KEEP_SOUND), int8_pictures=False),
-        Recipe("static_int8", (Rule(ALL, ("*",), "static"), Rule(SOUND, ("*",), "float32"), Rule(ALL, ("INPUT", "OUTPUT"), "float32")), int8_pictures=True),
+        Recipe(
+            "static_int8",
+            (
+                Rule(ALL, ("*",), "static"),
+                Rule(SOUND, ("*",), "float32"),
+                Rule(ALL, ("INPUT", "OUTPUT"), "float32"),
+            ),
+            int8_pictures=True,
+        ),
         Recipe(
             "mixed_int8",
             (

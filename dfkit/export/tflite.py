@@ -76,7 +76,7 @@ def convert(network: MMMSBA, spec: ClipSpec) -> bytes:
     """
     try:
         with quiet_converter():
-            import litert_torch  # type: ignore[import-untyped]
+            import litert_torch
     except ModuleNotFoundError as error:
         raise MissingExtraError("litert-torch", "export") from error
     if not picture_modalities(network):
@@ -96,7 +96,11 @@ def convert(network: MMMSBA, spec: ClipSpec) -> bytes:
 
 
 def quantize(
-    model: bytes, recipe: Recipe, network: MMMSBA, spec: ClipSpec, calibration_clips: Sequence[dict[str, np.ndarray]]
+    model: bytes,
+    recipe: Recipe,
+    network: MMMSBA,
+    spec: ClipSpec,
+    calibration_clips: Sequence[dict[str, np.ndarray]],
 ) -> bytes:
     """Applies a recipe to a float32 model.
 
@@ -117,7 +121,7 @@ def quantize(
             f"recipe {recipe.name} needs calibration clips and the set is empty",
             fix="prepare training data first, or use --recipe dynamic_int8",
         )
-    from ai_edge_quantizer import quantizer  # type: ignore[import-untyped]
+    from ai_edge_quantizer import quantizer
 
     with tempfile.TemporaryDirectory() as folder, quiet_converter():
         path = Path(folder) / MODEL_FILE
@@ -194,17 +198,20 @@ def _pin_picture_ranges(ranges: dict[str, Any]) -> None:
     full = {"min": np.zeros((1, 1, 1, 1), np.float32), "max": np.ones((1, 1, 1, 1), np.float32)}
     for name in ranges:
         # The first padding of each CNN only adds zeros to its input.
-        if name.startswith("encode_args_") or name.endswith("conv.Conv2d_0;1") and "activation" not in name:
+        padded_input = name.endswith("conv.Conv2d_0;1") and "activation" not in name
+        if name.startswith("encode_args_") or padded_input:
             ranges[name] = dict(full)
 
 
 def describe(model: bytes, network: MMMSBA, recipe: str) -> Backend:
     """The manifest's entry of a converted model, read off its own signatures."""
-    from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
+    from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=model, num_threads=1)
     pictures = picture_modalities(network)
-    sound = "pcm" if interpreter.get_signature_runner("score").get_input_details()["args_0"]["shape"][0] == 1 else "mfcc"
+    sound = (
+        "pcm" if interpreter.get_signature_runner("score").get_input_details()["args_0"]["shape"][0] == 1 else "mfcc"
+    )
     names = {
         "encode": (list(pictures), [f"{m}_features" for m in pictures]),
         "score": (
@@ -234,7 +241,7 @@ def _entries(names: list[str], stem: str, details: dict[str, Any]) -> tuple[Tens
                 name=name,
                 tensor=f"{stem}_{place}",
                 shape=tuple(int(n) for n in detail["shape"]),
-                dtype=np.dtype(detail["dtype"]).name,  # type: ignore[arg-type]
+                dtype=np.dtype(detail["dtype"]).name,
                 scale=float(scale) or 1.0,
                 zero_point=int(zero_point),
             )

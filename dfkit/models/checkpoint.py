@@ -5,7 +5,6 @@ The weights lie under `model_state_dict`, as in original checkpoints, so that ei
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +35,12 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path, network: MMMSBA, clip_spec: ClipSpec, *, kind: Literal["teacher", "student"], facts: dict[str, Any]
+    path: Path,
+    network: MMMSBA,
+    clip_spec: ClipSpec,
+    *,
+    kind: Literal["teacher", "student"],
+    facts: dict[str, Any],
 ) -> None:
     """Writes a checkpoint under a temporary name and renames it, so that no half-written one is ever found."""
     content = {
@@ -50,7 +54,7 @@ def save_checkpoint(
     temporary = path.with_name(f".{path.name}.partial")
     try:
         torch.save(content, temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ as a row of small dense blocks (80 kB) instead of one matrix of 557 kB.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -41,7 +42,9 @@ def slaney_mel_filters(spec: AudioSpec) -> np.ndarray:
 
     mels = np.linspace(0.0, to_mel(spec.sample_rate / 2), spec.n_mels + 2)
     edges_hz = np.where(
-        mels < start_mel, mels * linear_hz, log_start_hz * np.exp(log_step * np.maximum(mels - start_mel, 0.0))
+        mels < start_mel,
+        mels * linear_hz,
+        log_start_hz * np.exp(log_step * np.maximum(mels - start_mel, 0.0)),
     )
     bins_hz = np.arange(spec.n_fft // 2 + 1) * spec.sample_rate / spec.n_fft
     rise = (bins_hz[:, None] - edges_hz[None, :-2]) / (edges_hz[1:-1] - edges_hz[:-2])
@@ -60,6 +63,14 @@ def dct_matrix(n_in: int, n_out: int) -> np.ndarray:
 
 class MfccFrontEnd(nn.Module):
     """PCM of a clip to its MFCC, uncentred; no trainable parameters."""
+
+    window: Tensor
+    stage_one: Tensor
+    twiddle_real: Tensor
+    twiddle_imag: Tensor
+    stage_two_real: Tensor
+    stage_two_imag: Tensor
+    dct: Tensor
 
     def __init__(self, spec: AudioSpec, num_frames: int) -> None:
         """Prepares the constants.
@@ -102,7 +113,7 @@ class MfccFrontEnd(nn.Module):
         filters[: self.spec.n_fft // 2 + 1] = slaney_mel_filters(self.spec)
         edges = np.linspace(0, self.spec.n_fft // 2 + 1, MEL_BLOCKS + 1).astype(int)
         ranges = []
-        for number, (start, end) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for number, (start, end) in enumerate(itertools.pairwise(edges)):
             bands = np.flatnonzero(filters[start:end].any(axis=0))
             first, last = int(bands[0]), int(bands[-1]) + 1
             self._constant(f"mel_{number}", filters[start:end, first:last])

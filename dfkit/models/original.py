@@ -71,28 +71,32 @@ def infer_spec(weights: dict[str, Tensor], *, where: str) -> NetworkSpec:
         CheckpointError: A tensor that the widths are read from is missing.
     """
     names = {"audio": "audio", "face": "visual", "lip": "lip"}
-    modalities = tuple(m for m, prefix in names.items() if f"{prefix}_encoder.gru.weight_hh_l0" in weights)
+    modalities: Any = tuple(m for m, prefix in names.items() if f"{prefix}_encoder.gru.weight_hh_l0" in weights)
     if not modalities or "classifier.0.weight" not in weights:
         raise CheckpointError(
-            f"{where}: not an MMMS-BA checkpoint: found {', '.join(list(weights)[:MAX_NAMED])}; expected tensors such as "
-            "'audio_encoder.gru.weight_hh_l0' and 'classifier.0.weight'"
+            f"{where}: not an MMMS-BA checkpoint: found {', '.join(list(weights)[:MAX_NAMED])}; expected tensors "
+            "such as 'audio_encoder.gru.weight_hh_l0' and 'classifier.0.weight'"
         )
     try:
         hidden = weights[f"{names[modalities[0]]}_encoder.gru.weight_hh_l0"].shape[1]
         dense = weights[f"{names[modalities[0]]}_dense.1.weight"].shape[0]
-        channels = {
+        widths: dict[str, Any] = {
             f"{m}_channels": tuple(weights[f"{names[m]}_feature_extractor.{i}.weight"].shape[0] for i in (0, 3, 6))
             for m in modalities
             if m != "audio"
         }
         if "audio" in modalities:
-            channels["audio_dim"] = weights["audio_encoder.gru.weight_ih_l0"].shape[1]
+            widths["audio_dim"] = weights["audio_encoder.gru.weight_ih_l0"].shape[1]
     except KeyError as error:
         raise CheckpointError(f"{where}: tensor {error} is missing") from error
     width = weights["classifier.0.weight"].shape[1]
     for attention in ("bi_modal", "self", "none"):
         spec = NetworkSpec(
-            modalities=modalities, gru_hidden=hidden, dense_dim=dense, attention=attention, **channels  # type: ignore[arg-type]
+            modalities=modalities,
+            gru_hidden=hidden,
+            dense_dim=dense,
+            attention=attention,
+            **widths,
         )
         if spec.head_dim == width:
             return spec

@@ -1,0 +1,38 @@
+# What each target does: make help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# One constraints file decides all versions; a changed one installs again.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+.PHONY: setup demo test check bench face-reference clean help
+.DEFAULT_GOAL := help
+
+setup: $(STAMP) ## install into .venv
+
+demo: $(STAMP) ## run the whole pipeline on talking faces; VIDEOS=auto|real|synthetic
+	$(BIN)/dfkit demo --videos $(or $(VIDEOS),auto)
+
+check: $(STAMP) ## lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check ## lint, type-check and test; what CI runs
+	$(BIN)/python -m pytest
+
+bench: $(STAMP) ## measure the newest bundle, the demo's where there is no other, on this machine
+	$(BIN)/dfkit bench --allow-unjudged
+
+face-reference: $(STAMP) ## make the face tests' golden landmarks anew, with MediaPipe in an environment of its own
+	$(BIN)/python tools/face_reference.py
+
+clean: ## remove what the demo and the tests made; .venv stays
+	rm -rf data/demo-* runs/demo* exports/demo* reports/demo build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-16s %s\n", $$1, $$2}'

@@ -1,0 +1,169 @@
+"""The workspace: where data, runs, exports and reports lie, and which is the newest of its kind."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dfkit.errors import DataError
+
+DATA, RUNS, EXPORTS, REPORTS = "data", "runs", "exports", "reports"
+DATA_FILE = "data.json"
+RUN_FILE = "run.json"
+MANIFEST_FILE = "manifest.json"
+REPORT_FILE = "report.json"
+MAKERS = {"teacher": "dfkit train", "student": "dfkit distill --teacher CHECKPOINT"}
+NAME_PATTERN = re.compile(r"[^\w.-]+")
+
+
+class Workspace:
+    """A folder with `data/`, `runs/`, `exports/` and `reports/`."""
+
+    def __init__(self, root: str | Path = ".") -> None:
+        """Takes a folder; it need not exist yet."""
+        self.root = Path(root)
+
+    @property
+    def data(self) -> Path:
+        """Prepared data sets."""
+        return self.root / DATA
+
+    @property
+    def runs(self) -> Path:
+        """Trainings."""
+        return self.root / RUNS
+
+    @property
+    def exports(self) -> Path:
+        """Bundles."""
+        return self.root / EXPORTS
+
+    @property
+    def reports(self) -> Path:
+        """Reports."""
+        return self.root / REPORTS
+
+    def newest_data(self) -> Path:
+        """The newest finished data set.
+
+        Raises:
+            DataError: There is none; names the command that makes one.
+        """
+        return self._newest(
+            self.data, DATA_FILE, _is_finished, what="prepared data", command="dfkit prepare VIDEOS"
+        )
+
+    def newest_run(self, kind: str) -> Path:
+        """The newest finished run of a kind.
+
+        Args:
+            kind: `teacher`, `student`, or what another command wrote as `kind` into its `run.json`.
+        Raises:
+            DataError: There is none.
+        """
+        return self._newest(
+            self.runs,
+            RUN_FILE,
+            lambda content: _is_finished(content) and content.get("kind") == kind,
+            what=f"{kind} run",
+            command=MAKERS.get(kind, "dfkit train"),
+        )
+
+    def newest_export(self) -> Path:
+        """The newest bundle.
+
+        Raises:
+            DataError: There is none.
+        """
+        return self._newest(
+            self.exports,
+            MANIFEST_FILE,
+            lambda content: True,
+            what="bundle",
+            command="dfkit export --int8 --format tflite",
+        )
+
+    def newest_report(self) -> Path:
+        """The newest report.
+
+        Raises:
+            DataError: There is none.
+        """
+        return self._newest(
+            self.reports, REPORT_FILE, lambda content: True, what="report", command="dfkit bench"
+        )
+
+    def new_run_dir(self, name: str, kind: str) -> Path:
+        """Makes the folder of a new run, with a `run.json` that says it is unfinished.
+
+        Args:
+            name: Free; characters that file names cannot have become '-'. A number is added if taken.
+            kind: `teacher`, `student` and the like.
+        Returns:
+            The empty folder.
+        """
+        folder = self._make_free(self.runs, NAME_PATTERN.sub("-", name).strip("-.") or kind)
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        self._write_run(folder, {"kind": kind, "name": name, "created": created, "finished": False})
+        return folder
+
+    def finish_run(self, folder: Path, **facts: Any) -> None:
+        """Marks a run as finished and adds facts to its `run.json`."""
+        content = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        self._write_run(folder, {**content, **facts, "finished": True})
+
+    @staticmethod
+    def _write_run(folder: Path, content: dict[str, Any]) -> None:
+        temporary = folder / f".tmp-{RUN_FILE}"
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(folder / RUN_FILE)
+
+    @staticmethod
+    def _make_free(parent: Path, name: str) -> Path:
+        number = 1
+        while True:
+            folder = parent / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+
+    def _newest(
+        self, parent: Path, file: str, accept: Callable[[dict[str, Any]], bool], *, what: str, command: str
+    ) -> Path:
+        found = [
+            (_age_key(path, content), path) for path, content in _read_all(parent, file) if accept(content)
+        ]
+        if not found:
+            raise DataError(f"{self.root.resolve()}: no {what} in {parent.name}/", fix=command)
+        return max(found)[1]
+
+
+def _is_finished(content: dict[str, Any]) -> bool:
+    return content.get("finished") is True
+
+
+def _age_key(folder: Path, content: dict[str, Any]) -> tuple[str, float]:
+    """By the time written inside: files' own times change when a workspace is copied."""
+    created = content.get("created")
+    written = max(path.stat().st_mtime for path in folder.glob("*.json"))
+    return (created if isinstance(created, str) else "", written)
+
+
+def _read_all(parent: Path, file: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Folders that hold `file`, with its content; what is no JSON object is passed over."""
+    if not parent.is_dir():
+        return
+    for folder in sorted(parent.iterdir()):
+        try:
+            content = json.loads((folder / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict):
+            yield folder, content
