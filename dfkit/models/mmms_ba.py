@@ -217,15 +217,17 @@ class MMMSBA(nn.Module):
         super().__init__()
         self.spec = spec or NetworkSpec()
         self.frame_resampling = frame_resampling
+        # In the original's order, kind by kind: the state dict's order is part of the format.
         for name in self.spec.modalities:
-            prefix = PREFIX[name]
             if name != "audio":
                 channels = self.spec.face_channels if name == "face" else self.spec.lip_channels
-                self.add_module(f"{prefix}_feature_extractor", image_cnn(channels))
+                self.add_module(f"{PREFIX[name]}_feature_extractor", image_cnn(channels))
+        for name in self.spec.modalities:
             encoder = Encoder(self.spec.feature_dim(name), self.spec.gru_hidden, dropout=gru_dropout)
-            self.add_module(f"{prefix}_encoder", encoder)
+            self.add_module(f"{PREFIX[name]}_encoder", encoder)
+        for name in self.spec.modalities:
             linear = nn.Linear(2 * self.spec.gru_hidden, self.spec.dense_dim)
-            self.add_module(f"{prefix}_dense", nn.Sequential(nn.Dropout(dense_dropout), linear, nn.Tanh()))
+            self.add_module(f"{PREFIX[name]}_dense", nn.Sequential(nn.Dropout(dense_dropout), linear, nn.Tanh()))
         self.classifier = nn.Sequential(nn.Linear(self.spec.head_dim, 2))
 
     def part(self, modality: str, kind: Literal["feature_extractor", "encoder", "dense"]) -> nn.Module:

@@ -1,0 +1,47 @@
+"""Sizes in decimal MB: the model, everything that a phone needs to decide, the bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dfkit.runtime.bundle import Bundle
+from dfkit.runtime.manifest import MANIFEST_FILE, Backend
+
+BYTES_PER_MB = 1e6
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes in MB."""
+
+    model_mb: dict[str, float]
+    """By backend: its graphs."""
+    manifest_mb: float
+    face_models_mb: dict[str, float]
+    phone_mb: dict[str, float]
+    """By backend: graphs, manifest and face models."""
+    bundle_mb: float
+    """All of the bundle's files: every backend, golden vectors, card; without face models unless put in."""
+
+
+def graph_files(backend: Backend) -> set[str]:
+    """Files of a backend."""
+    return {signature.file for signature in (backend.encode, backend.score) if signature is not None}
+
+
+def measure_sizes(bundle: Bundle) -> Sizes:
+    """Adds up the sizes of a verified bundle."""
+    manifest = bundle.manifest
+    model = {
+        name: sum(manifest.files[file].bytes for file in graph_files(backend)) / BYTES_PER_MB
+        for name, backend in manifest.backends.items()
+    }
+    manifest_mb = len(bundle.source.read(MANIFEST_FILE)) / BYTES_PER_MB
+    faces = {name: entry.bytes / BYTES_PER_MB for name, entry in manifest.face_models.items()}
+    return Sizes(
+        model_mb={str(name): size for name, size in model.items()},
+        manifest_mb=manifest_mb,
+        face_models_mb=faces,
+        phone_mb={str(name): size + manifest_mb + sum(faces.values()) for name, size in model.items()},
+        bundle_mb=bundle.bundle_bytes / BYTES_PER_MB,
+    )

@@ -1,0 +1,236 @@
+"""The readable side of prepared data: `data.json` and `videos.jsonl`, one row per video."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dfkit.clip import ClipSpec
+from dfkit.data.groups import components
+from dfkit.data.hashing import sha256_json
+from dfkit.errors import DataError
+
+SCHEMA_VERSION = 1
+DATA_FILE = "data.json"
+VIDEOS_FILE = "videos.jsonl"
+JOURNAL_FILE = "videos.journal.jsonl"
+INDEX_FILE = "index.json"
+HASH_LENGTH = 16
+"""Hexadecimal digits of a content hash in a group's name: 64 bits do not collide in a data set."""
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """One clip of a video, as far as it can be told without its pictures."""
+
+    track_id: int
+    start_s: float
+    end_s: float
+    num_frames: int
+    fake_frames: int
+    """Frames labelled fake; 0 where the label is unknown."""
+
+
+@dataclass(frozen=True)
+class ChunkRow:
+    """One chunk file."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+    num_clips: int
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """What is known about one video after it was prepared, or why it could not be."""
+
+    key: str
+    """SHA-256 over file content, labels and spec: equal keys need no second preparation."""
+    path: str
+    sha256: str
+    size_bytes: int
+    mtime_ns: int
+    label: int | None
+    groups: tuple[str, ...]
+    method: str | None
+    split: str | None
+    intervals: tuple[tuple[float, float], ...]
+    status: str
+    """ok, no_face, no_audio, too_short or unreadable."""
+    reason: str | None
+    facts: dict[str, Any] | None
+    """VideoFacts of the file; None where it could not be read."""
+    clips: tuple[ClipRow, ...] = ()
+    chunks: tuple[ChunkRow, ...] = ()
+    origin: dict[str, str] | None = None
+    min_psnr_db: float | None = None
+    """Of the worst stored picture against the live one."""
+    wall_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """File name, whatever system the path was written on."""
+        return self.path.replace("\\", "/").rsplit("/", 1)[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> VideoRow:
+        """Undoes `to_json`. Raises TypeError or KeyError for a foreign object."""
+        return cls(
+            **{
+                **value,
+                "groups": tuple(value["groups"]),
+                "intervals": tuple((float(s), float(e)) for s, e in value["intervals"]),
+                "clips": tuple(ClipRow(**clip) for clip in value["clips"]),
+                "chunks": tuple(ChunkRow(**chunk) for chunk in value["chunks"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """Content of `data.json`."""
+
+    spec: ClipSpec
+    created: str
+    finished: bool
+    groups_known: bool
+    source: str
+    """What it was made from, for people."""
+    notes: tuple[str, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return {**asdict(self), "spec": self.spec.model_dump(mode="json"), "spec_hash": spec_hash(self.spec)}
+
+
+def spec_hash(spec: ClipSpec) -> str:
+    """SHA-256 of a spec's values."""
+    return sha256_json(spec.model_dump(mode="json"))
+
+
+def now() -> str:
+    """Current time, ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file such that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def dump_line(row: VideoRow) -> str:
+    """One line of `videos.jsonl`, with its line end."""
+    return json.dumps(row.to_json(), ensure_ascii=False) + "\n"
+
+
+def dump_info(info: DataInfo) -> str:
+    """Text of a `data.json`."""
+    return json.dumps(info.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+
+def write_videos(folder: Path, rows: Iterable[VideoRow]) -> None:
+    """Writes `videos.jsonl` anew."""
+    write_atomically(folder / VIDEOS_FILE, "".join(map(dump_line, rows)))
+
+
+def parse_videos(text: str, where: str) -> list[VideoRow]:
+    """Rows of a `videos.jsonl`.
+
+    Raises:
+        DataError: A line is not a row.
+    """
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            rows.append(VideoRow.from_json(json.loads(line)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{where}, line {number}: not a row of prepared data ({error})") from error
+    return rows
+
+
+def parse_info(text: str, where: str) -> DataInfo:
+    """Content of a `data.json`.
+
+    Raises:
+        DataError: It is not one, or a newer version wrote it.
+    """
+    try:
+        value = json.loads(text)
+        version = value["schema_version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{where}: not the data.json of prepared data ({error})") from error
+    if version > SCHEMA_VERSION:
+        raise DataError(
+            f"{where}: schema version {version}, this dfkit reads up to {SCHEMA_VERSION}",
+            fix="pip install --upgrade dfkit",
+        )
+    try:
+        return DataInfo(
+            spec=ClipSpec.model_validate(value["spec"]),
+            created=value["created"],
+            finished=value["finished"],
+            groups_known=value["groups_known"],
+            source=value["source"],
+            notes=tuple(value["notes"]),
+            counts=value["counts"],
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{where}: not the data.json of prepared data ({error})") from error
+
+
+def read_journal(path: Path) -> list[VideoRow]:
+    """Rows of a run that was cut off; a half-written last line is no row."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    rows = []
+    # What follows the last line end is empty or half a row.
+    for line in lines[:-1]:
+        try:
+            rows.append(VideoRow.from_json(json.loads(line)))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return rows
+
+
+def group_names(rows: Sequence[VideoRow], *, groups_known: bool) -> list[str]:
+    """The group of each video: files that share an id, or their whole content, are one.
+
+    Args:
+        rows: All videos that may be split against each other.
+        groups_known: Without known groups each file is its own.
+    Returns:
+        One name per row.
+    """
+    ids = []
+    for row in rows:
+        own = [f"id:{value}" for value in row.groups] if groups_known else []
+        ids.append([*own, f"sha256:{row.sha256}"])
+    return [_short_name(name) for name in components(ids)]
+
+
+def _short_name(component: str) -> str:
+    """An id as given ('id:' sorts before 'sha256:'), or the beginning of a content hash."""
+    if component.startswith("id:"):
+        return component.removeprefix("id:")
+    return component[: len("sha256:") + HASH_LENGTH]

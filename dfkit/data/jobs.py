@@ -1,0 +1,203 @@
+"""Preparing one video: a pure function of a job, the same on this machine and on a cluster."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dfkit.clip import ClipSpec
+from dfkit.data.catalog import ClipRow, VideoRow, spec_hash
+from dfkit.data.hashing import sha256_file, sha256_json
+from dfkit.data.labels import Source
+from dfkit.data.samples import FIELDS, PictureCache, VideoLabels, encode_clip, encode_uniform
+from dfkit.data.shards import ChunkWriter
+from dfkit.errors import MediaError
+
+if TYPE_CHECKING:
+    from dfkit.media.faces import FaceModels
+
+logger = logging.getLogger(__name__)
+
+PIPELINE_VERSION = 1
+"""Raised when the same file, labels and spec give other samples than before."""
+DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """Everything that preparing one video depends on."""
+
+    source: Source
+    spec: ClipSpec
+    out_dir: Path
+    previous: VideoRow | None = None
+    """Row of an earlier run, still good if file, labels and spec are the same."""
+
+
+def video_key(source: Source, sha256: str, spec: ClipSpec) -> str:
+    """SHA-256 over all that a video's stored samples depend on."""
+    labels = [source.label, source.groups, source.method, source.intervals, source.split, source.origin]
+    return sha256_json([PIPELINE_VERSION, str(source.path), sha256, labels, spec_hash(spec), FIELDS])
+
+
+def prepare_video(job: VideoJob) -> VideoRow:
+    """Prepares one video into chunk files of its own.
+
+    Args:
+        job: The video, its labels, the spec and the folder to write to.
+    Returns:
+        The row of the catalog; a video that cannot be used has a status and a reason, and no clips.
+    Raises:
+        OSError: The disk is full; nothing half-written is left.
+    """
+    import av
+    import cv2
+
+    started = time.perf_counter()
+    row = _start_row(job)
+    if job.previous is not None and job.previous.key == row.key:
+        return replace(job.previous, mtime_ns=row.mtime_ns)
+    try:
+        row = _store(row, job)
+    except MediaError as error:
+        row = _refused(row, error)
+    except OSError as error:
+        # PyAV's errors are OSErrors too; only a full disk ends the run.
+        if error.errno in DISK_FULL_ERRNOS and not isinstance(error, av.FFmpegError):
+            raise
+        row = replace(row, status="unreadable", reason=f"{type(error).__name__}: {error}")
+    except (av.FFmpegError, cv2.error, ValueError, MemoryError, ArithmeticError) as error:
+        # What decoders throw at broken files. Any other kind is a fault of ours and keeps its traceback.
+        logger.warning("%s: %s: %s", job.source.path, type(error).__name__, error)
+        row = replace(row, status="unreadable", reason=f"{type(error).__name__}: {error}")
+    return replace(row, wall_s=round(time.perf_counter() - started, 3))
+
+
+def _start_row(job: VideoJob) -> VideoRow:
+    source = job.source
+    try:
+        stat = source.path.stat()
+        sha256, size_bytes, mtime_ns = sha256_file(source.path), stat.st_size, stat.st_mtime_ns
+    except OSError as error:
+        logger.warning("%s: %s", source.path, error)
+        sha256, size_bytes, mtime_ns = "", 0, 0
+    return VideoRow(
+        key=video_key(source, sha256, job.spec),
+        path=str(source.path),
+        sha256=sha256,
+        size_bytes=size_bytes,
+        mtime_ns=mtime_ns,
+        label=source.label,
+        groups=source.groups,
+        method=source.method,
+        split=source.split,
+        intervals=source.intervals,
+        status="ok",
+        reason=None,
+        facts=None,
+        origin=source.origin,
+    )
+
+
+def _store(row: VideoRow, job: VideoJob) -> VideoRow:
+    path = job.source.path
+    # Without this, a missing or emptied file would get whatever words its reader has for it.
+    if not path.is_file() or path.stat().st_size == 0:
+        raise MediaError(f"{path}: missing or empty", status="unreadable")
+    row = replace(row, facts=None if is_npz(path) else read_facts(path))
+    cache = PictureCache()
+    clips = []
+    try:
+        with ChunkWriter(job.out_dir, row.key) as writer:
+            for sample, clip in _samples(path, job.spec, _labels_of(row), cache):
+                writer.add(sample)
+                clips.append(clip)
+            chunks = writer.finish()
+    except MediaError as error:
+        return _refused(row, error)
+    return replace(row, clips=tuple(clips), chunks=chunks, min_psnr_db=round(cache.min_psnr_db, 2))
+
+
+def _refused(row: VideoRow, error: MediaError) -> VideoRow:
+    """The row of a video that cannot be used; the path, which stands in it already, is not said twice."""
+    return replace(row, status=error.status, reason=error.found.removeprefix(f"{row.path}: "))
+
+
+def _labels_of(row: VideoRow) -> VideoLabels:
+    return VideoLabels(
+        video=row.name,
+        sha256=row.sha256,
+        label=row.label,
+        group=row.groups,
+        method=row.method,
+        split=row.split,
+        intervals=row.intervals,
+        facts=row.facts,
+    )
+
+
+def is_npz(path: Path) -> bool:
+    """Whether a source is an NPZ file of the original teacher and no video."""
+    return path.suffix.lower() == ".npz"
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """VideoFacts as a JSON object.
+
+    Raises:
+        MediaError: `unreadable` or `no_audio`.
+    """
+    from dfkit.media.facts import probe
+
+    facts = asdict(probe(path))
+    return {name: str(value) if isinstance(value, Path) else value for name, value in facts.items()}
+
+
+def _samples(
+    path: Path, spec: ClipSpec, labels: VideoLabels, cache: PictureCache
+) -> Iterator[tuple[dict[str, bytes], ClipRow]]:
+    if spec.preset == "uniform50":
+        yield _uniform_sample(path, spec, labels, cache)
+        return
+    from dfkit.media.stream import read_clips
+
+    for clip in read_clips(path, spec, models=face_models(), num_threads=1):
+        sample = encode_clip(clip, labels, cache)
+        fake_frames = sum(sample["frame_labels"])
+        span = (round(float(clip.start_s), 6), round(float(clip.end_s), 6))
+        yield sample, ClipRow(int(clip.track_id), *span, len(clip.times_s), fake_frames)
+
+
+@lru_cache(maxsize=1)
+def face_models() -> FaceModels:
+    """The face networks of this process: loading them once a video would cost 50 ms each."""
+    from dfkit.media.faces import FaceModels
+
+    return FaceModels()
+
+
+def _uniform_sample(
+    path: Path, spec: ClipSpec, labels: VideoLabels, cache: PictureCache
+) -> tuple[dict[str, bytes], ClipRow]:
+    from dfkit.data.npz import read_npz
+    from dfkit.data.uniform50 import view_uniform50
+
+    view = read_npz(path) if is_npz(path) else view_uniform50(path, spec=spec)
+    sample = encode_uniform(view.face, view.lip, view.mfcc, view.times_s, labels, cache)
+    fake_frames = sum(sample["frame_labels"])
+    # An NPZ without timestamps does not tell when its last frame was.
+    end_s = float(np.nan_to_num(view.times_s[-1]))
+    return sample, ClipRow(0, 0.0, round(end_s, 6), len(view.times_s), fake_frames)
+
+
+def unreadable_row(job: VideoJob, reason: str) -> VideoRow:
+    """The row of a video that could not even be tried to the end; without a key, so that the next run tries."""
+    return replace(_start_row(job), key="", status="unreadable", reason=reason)

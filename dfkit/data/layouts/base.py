@@ -1,0 +1,131 @@
+"""What the adapters share: a layout's name, how it is recognised, and messages for trees that differ."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfkit.data.labels import LabelSet, Source, faults_error, list_videos
+from dfkit.errors import DataError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "dev": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+FIX = "point dfkit prepare at the data set's own top folder, or give labels yourself: --labels FILE.csv"
+SHOWN_ENTRIES = 8
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One data set's layout."""
+
+    name: str
+    """As given to `--layout`."""
+    expected: str
+    """What the tree looks like, for messages."""
+    detect: Callable[[Path], bool]
+    """Whether a folder has the signature files. Cheap: no recursion."""
+    read: Callable[[Path], LabelSet]
+    """Labels of a folder. Raises DataError where the tree differs."""
+
+
+def differs(layout: str, root: Path, *, expected: str, found: str) -> DataError:
+    """The tree is not what the layout's name promises."""
+    return DataError(f"{root}: not the layout '{layout}': expected {expected}; found {found}", fix=FIX)
+
+
+def entries(root: Path) -> str:
+    """The first names in a folder, for messages."""
+    if not root.is_dir():
+        return "no folder"
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in root.iterdir())
+    more = f" and {len(names) - SHOWN_ENTRIES} more" if len(names) > SHOWN_ENTRIES else ""
+    return (", ".join(names[:SHOWN_ENTRIES]) + more) or "an empty folder"
+
+
+def read_json_file(layout: str, path: Path, kind: type[list] | type[dict]) -> Any:
+    """A JSON file whose top is of the given kind.
+
+    Raises:
+        DataError: It is missing, no JSON, or of another kind.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise differs(layout, path.parent, expected=path.name, found=entries(path.parent)) from None
+    except ValueError as error:
+        raise differs(layout, path, expected="JSON", found=f"text that is none ({error})") from error
+    if not isinstance(content, kind):
+        raise differs(layout, path, expected="a list" if kind is list else "an object", found=type(content).__name__)
+    return content
+
+
+def read_table(layout: str, path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV that has at least these columns, in UTF-8 or Korean Windows text.
+
+    Raises:
+        DataError: It cannot be decoded, or columns are missing.
+    """
+    for encoding in ("utf-8-sig", "cp949"):
+        try:
+            with path.open(encoding=encoding, newline="") as file:
+                reader = csv.DictReader(file, restval="")
+                header = [(name or "").strip() for name in reader.fieldnames or []]
+                reader.fieldnames = header
+                rows = list(reader)
+        except UnicodeDecodeError:
+            continue
+        if set(columns) <= set(header):
+            return rows
+        raise differs(layout, path, expected=f"the columns {', '.join(columns)}", found=", ".join(header))
+    raise differs(layout, path, expected="text in UTF-8 or CP949", found="other bytes")
+
+
+class Gatherer:
+    """Collects sources and faults, and raises all faults at once."""
+
+    def __init__(self, layout: str, root: Path) -> None:
+        self.layout = layout
+        self.root = root
+        self.sources: list[Source] = []
+        self.faults: list[str] = []
+
+    def add(self, path: Path, label: int | None, **known: Any) -> None:
+        """Adds a file; one that is missing becomes a fault."""
+        if path.is_file():
+            self.sources.append(Source(path=path, label=label, **known))
+        else:
+            self.faults.append(f"{path.relative_to(self.root)} is named but missing")
+
+    def finish(self, *, expected: str, notes: Iterable[str] = ()) -> LabelSet:
+        """The sources.
+
+        Raises:
+            DataError: Files are missing or values are wrong, or nothing was found.
+        """
+        if self.faults:
+            raise faults_error(self.faults, f"{self.root} (layout {self.layout})", fix=FIX)
+        if not self.sources:
+            raise differs(self.layout, self.root, expected=expected, found=entries(self.root))
+        unnamed = len(list_videos(self.root)) - len({source.path for source in self.sources})
+        left_out = [f"{unnamed} videos that the layout does not name are left out"] if unnamed > 0 else []
+        known = all(source.groups for source in self.sources)
+        return LabelSet(tuple(self.sources), groups_known=known, notes=(*notes, *left_out))
+
+
+def is_label(value: Any) -> bool:
+    """Whether a value stands for a class, in any of the usual spellings."""
+    return str(value).strip().lower() in {"real", "fake", "0", "1"}
+
+
+NO_SOUND = "this data set has no sound: an audio-visual detector can neither be trained nor tested on it"

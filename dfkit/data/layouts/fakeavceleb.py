@@ -1,0 +1,100 @@
+"""FakeAVCeleb v1.2: four combinations of real and fake, persons as folders, all in `meta_data.csv`."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from dfkit.data.labels import FAKE, REAL, LabelSet, list_videos
+from dfkit.data.layouts.base import Gatherer, Layout, differs, entries
+
+NAME = "fakeavceleb"
+TYPES = {
+    "RealVideo-RealAudio": REAL,
+    "RealVideo-FakeAudio": FAKE,
+    "FakeVideo-RealAudio": FAKE,
+    "FakeVideo-FakeAudio": FAKE,
+}
+META_FILE = "meta_data.csv"
+COLUMNS = ("source", "target1", "target2", "method", "type", "path")
+PERSON = re.compile(r"id\d{5}")
+# Endings of file names where there is no meta_data.csv; the longest is tried first.
+SUFFIX_METHODS = {
+    "faceswap_wavtolip": "faceswap-wav2lip",
+    "fsgan_wavtolip": "fsgan-wav2lip",
+    "wavtolip": "wav2lip",
+    "faceswap": "faceswap",
+    "fsgan": "fsgan",
+}
+EXPECTED = f"the folders {', '.join(TYPES)}"
+
+
+def find_top(root: Path) -> Path | None:
+    """The folder that holds the types: the one given or `FakeAVCeleb` in it."""
+    for folder in (root, root / "FakeAVCeleb"):
+        if any((folder / name).is_dir() for name in TYPES):
+            return folder
+    return None
+
+
+def read(root: Path) -> LabelSet:
+    """Labels by type; persons and methods from `meta_data.csv`, without it from the paths."""
+    top = find_top(root)
+    if top is None:
+        raise differs(NAME, root, expected=EXPECTED, found=entries(root))
+    meta = next((p for p in (root / META_FILE, top / META_FILE) if p.is_file()), None)
+    gather = Gatherer(NAME, top)
+    if meta is None:
+        _from_paths(top, gather)
+        return gather.finish(expected=EXPECTED, notes=(f"no {META_FILE}: persons and methods from the paths",))
+    _from_table(meta, top, gather)
+    return gather.finish(expected=EXPECTED)
+
+
+def _from_table(meta: Path, top: Path, gather: Gatherer) -> None:
+    with meta.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        header = [name.strip() for name in next(reader, [])]
+        rows = [row for row in reader if row]
+    if not set(COLUMNS) <= set(header):
+        raise differs(NAME, meta, expected=f"the columns {', '.join(COLUMNS)}", found=", ".join(header))
+    for number, row in enumerate(rows, start=2):
+        cells = dict(zip(header, row, strict=False))
+        # The folder stands in the last column, which has no name.
+        folder = Path(*Path(row[-1].strip()).parts)
+        path = top.joinpath(*_below_top(folder), cells["path"].strip())
+        label = TYPES.get(cells["type"].strip())
+        if label is None:
+            gather.faults.append(f"{meta.name}, row {number}: type '{cells['type']}' is none of {', '.join(TYPES)}")
+            continue
+        persons = (cells[name].strip() for name in ("source", "target1", "target2"))
+        groups = tuple(dict.fromkeys(person for person in persons if PERSON.fullmatch(person)))
+        method = None if label == REAL else cells["method"].strip()
+        gather.add(path, label, groups=groups, method=method, row=number)
+
+
+def _below_top(folder: Path) -> tuple[str, ...]:
+    """The part of a path from the type on: copies differ in what stands before it."""
+    parts = folder.parts
+    start = next((i for i, part in enumerate(parts) if part in TYPES), len(parts))
+    return parts[start:]
+
+
+def _from_paths(top: Path, gather: Gatherer) -> None:
+    for name, label in TYPES.items():
+        for path in list_videos(top / name):
+            relative = path.relative_to(top)
+            groups = tuple(dict.fromkeys(PERSON.findall(str(relative))))
+            gather.add(path, label, groups=groups, method=_method_of(name, path.stem))
+
+
+def _method_of(type_name: str, stem: str) -> str | None:
+    if TYPES[type_name] == REAL:
+        return None
+    if type_name == "RealVideo-FakeAudio":
+        return "rtvc"
+    return next((method for end, method in SUFFIX_METHODS.items() if stem.endswith(end)), "unknown")
+
+
+LAYOUT = Layout(NAME, EXPECTED, lambda root: find_top(root) is not None, read)

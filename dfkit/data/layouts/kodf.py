@@ -1,0 +1,70 @@
+"""KoDF (AI-Hub): two tables, originals and manipulations, over files that lie anywhere below."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from dfkit.data.labels import FAKE, REAL, LabelSet, list_videos
+from dfkit.data.layouts.base import Gatherer, Layout, differs, entries, read_table
+
+NAME = "kodf"
+ORIGINAL_PREFIX = "원본영상_"
+FAKE_PREFIX = "변조영상_"
+ENDING = "_메타데이터.csv"
+SPLITS = {"training": "train", "validation": "val"}
+VIDEO, TARGET, METHOD = "영상ID", "타겟영상", "변조모델"
+PERSON, TARGET_PERSON = "UUID", "타겟UUID"
+EXPECTED = f"{ORIGINAL_PREFIX}training{ENDING} and {FAKE_PREFIX}training{ENDING} (or validation)"
+LENGTHS = (
+    "originals of this data set run about 90 s and fakes about 20 s: length gives the label away "
+    "(dfkit audit), and whole-video presets learn that"
+)
+# Where AI-Hub's archives put the tables, seen from the folder given: at most this deep.
+DEPTHS = ("", "*/", "*/*/", "*/*/*/")
+
+
+def find_tables(root: Path) -> list[tuple[Path, int, str]]:
+    """(table, label, split) of every table."""
+    found = []
+    for prefix, label in ((ORIGINAL_PREFIX, REAL), (FAKE_PREFIX, FAKE)):
+        for part, split in SPLITS.items():
+            for depth in DEPTHS:
+                tables = sorted(root.glob(f"{depth}{prefix}{part}{ENDING}"))
+                found += [(table, label, split) for table in tables]
+    return found
+
+
+def read(root: Path) -> LabelSet:
+    """Labels by table; the group of a fake is its original, and the person where the table names one."""
+    tables = find_tables(root)
+    if {label for _, label, _ in tables} != {REAL, FAKE}:
+        raise differs(NAME, root, expected=EXPECTED, found=entries(root))
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in list_videos(root):
+        files[path.stem].append(path)
+    gather = Gatherer(NAME, root)
+    for table, label, split in tables:
+        columns = (VIDEO,) if label == REAL else (VIDEO, TARGET, METHOD)
+        for number, row in enumerate(read_table(NAME, table, columns), start=2):
+            _add(gather, files, row, label, split, f"{table.name}, row {number}")
+    return gather.finish(expected=EXPECTED, notes=(LENGTHS,))
+
+
+def _add(
+    gather: Gatherer, files: dict[str, list[Path]], row: dict[str, str], label: int, split: str, where: str
+) -> None:
+    video = Path(row[VIDEO].strip())
+    stem = video.stem if video.suffix else video.name
+    found = files.get(stem, [])
+    if len(found) != 1:
+        gather.faults.append(f"{where}: {len(found)} files named {stem} below, expected one")
+        return
+    original = stem if label == REAL else Path(row[TARGET].strip()).stem
+    person = row.get(PERSON if label == REAL else TARGET_PERSON, "").strip()
+    groups = tuple(value for value in (original, person) if value)
+    method = None if label == REAL else row[METHOD].strip()
+    gather.add(found[0], label, groups=groups, method=method, split=split)
+
+
+LAYOUT = Layout(NAME, EXPECTED, lambda root: bool(find_tables(root)), read)

@@ -1,0 +1,120 @@
+"""LAV-DF and AV-Deepfake1M: one list of files with fake periods per modality. Field names vary by release."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dfkit.data.labels import FAKE, REAL, LabelSet
+from dfkit.data.layouts.base import SPLIT_NAMES, Gatherer, Layout, differs, entries, read_json_file
+
+LAVDF_FILES = ("metadata.json", "metadata.min.json")
+LAVDF_EXPECTED = "train, dev or test folders and metadata.json = [{file, original, split, fake_periods, ...}]"
+DEEPFAKE1M_FILES = ("train_metadata.json", "val_metadata.json", "test_metadata.json")
+DEEPFAKE1M_EXPECTED = (
+    "train_metadata.json or val_metadata.json = [{file, original, split, fake_segments, ...}] and the files "
+    "below train/ or val/"
+)
+PERIODS = ("fake_periods", "fake_segments")
+VISUAL_PERIODS = ("visual_fake_periods", "visual_fake_segments")
+AUDIO_PERIODS = ("audio_fake_periods", "audio_fake_segments")
+PERSON = re.compile(r"id\d{5}")
+
+
+def detect_lavdf(root: Path) -> bool:
+    """Whether a metadata file stands beside split folders."""
+    has_split = any((root / name).is_dir() for name in ("train", "dev", "test"))
+    return has_split and any((root / name).is_file() for name in LAVDF_FILES)
+
+
+def read_lavdf(root: Path) -> LabelSet:
+    """Labels of LAV-DF: a real file has no fake period."""
+    meta = next((root / name for name in LAVDF_FILES if (root / name).is_file()), None)
+    if meta is None:
+        raise differs("lavdf", root, expected=LAVDF_EXPECTED, found=entries(root))
+    gather = Gatherer("lavdf", root)
+    for number, facts in enumerate(read_json_file("lavdf", meta, list)):
+        _add(gather, root, facts, f"{meta.name}, entry {number}", default_split=None)
+    return gather.finish(expected=LAVDF_EXPECTED)
+
+
+def detect_deepfake1m(root: Path) -> bool:
+    """Whether one of its metadata files is there."""
+    return any((root / name).is_file() for name in DEEPFAKE1M_FILES)
+
+
+def read_deepfake1m(root: Path) -> LabelSet:
+    """Labels of AV-Deepfake1M; the files lie below a folder per split."""
+    if not detect_deepfake1m(root):
+        raise differs("avdeepfake1m", root, expected=DEEPFAKE1M_EXPECTED, found=entries(root))
+    gather = Gatherer("avdeepfake1m", root)
+    for name in DEEPFAKE1M_FILES:
+        if not (root / name).is_file():
+            continue
+        split = name.split("_")[0]
+        folder = root / split if (root / split).is_dir() else root
+        for number, facts in enumerate(read_json_file("avdeepfake1m", root / name, list)):
+            _add(gather, folder, facts, f"{name}, entry {number}", default_split=split)
+    return gather.finish(expected=DEEPFAKE1M_EXPECTED)
+
+
+def _add(gather: Gatherer, folder: Path, facts: Any, where: str, *, default_split: str | None) -> None:
+    if not isinstance(facts, dict) or not isinstance(facts.get("file"), str):
+        gather.faults.append(f"{where}: expected an object with 'file', found {str(facts)[:80]}")
+        return
+    if not any(name in facts for name in (*PERIODS, *VISUAL_PERIODS, *AUDIO_PERIODS)):
+        gather.faults.append(f"{where}: none of {', '.join(PERIODS)} in {', '.join(facts)}")
+        return
+    try:
+        visual, audio, either = (_periods(facts, names) for names in (VISUAL_PERIODS, AUDIO_PERIODS, PERIODS))
+    except (TypeError, ValueError):
+        gather.faults.append(f"{where}: fake periods are not pairs of seconds with start < end")
+        return
+    intervals = tuple(sorted({*visual, *audio, *either}))
+    declared = bool(facts.get("n_fakes")) or bool(facts.get("modify_video")) or bool(facts.get("modify_audio"))
+    if declared and not intervals:
+        gather.faults.append(f"{where}: marked as modified, but without a fake period")
+        return
+    gather.add(
+        folder / facts["file"],
+        FAKE if intervals else REAL,
+        groups=_groups(facts),
+        method=_method(facts, visual, audio) if intervals else None,
+        intervals=intervals,
+        split=SPLIT_NAMES.get(str(facts.get("split") or "").lower(), default_split),
+    )
+
+
+def _periods(facts: dict[str, Any], names: Iterable[str]) -> list[tuple[float, float]]:
+    """Raises TypeError or ValueError for what is not a list of pairs with start < end."""
+    periods = []
+    for name in names:
+        for start, end in facts.get(name) or []:
+            if not 0 <= float(start) < float(end):
+                raise ValueError(name)
+            periods.append((float(start), float(end)))
+    return periods
+
+
+def _groups(facts: dict[str, Any]) -> tuple[str, ...]:
+    """The original, and the person where the path names one (files of VoxCeleb)."""
+    original = facts.get("original") or facts["file"]
+    return tuple(dict.fromkeys((str(original), *PERSON.findall(facts["file"]))))
+
+
+def _method(facts: dict[str, Any], visual: list[Any], audio: list[Any]) -> str:
+    """Which modality was changed; by the declared fields first: releases copy periods between modalities."""
+    declared = str(facts.get("modify_type") or "").replace("_modified", "")
+    if declared in ("audio", "visual", "both"):
+        return declared
+    is_visual = bool(facts.get("modify_video", visual))
+    is_audio = bool(facts.get("modify_audio", audio))
+    if is_visual and is_audio:
+        return "both"
+    return "visual" if is_visual else "audio" if is_audio else "unknown"
+
+
+LAVDF = Layout("lavdf", LAVDF_EXPECTED, detect_lavdf, read_lavdf)
+DEEPFAKE1M = Layout("avdeepfake1m", DEEPFAKE1M_EXPECTED, detect_deepfake1m, read_deepfake1m)

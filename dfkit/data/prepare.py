@@ -1,0 +1,138 @@
+"""`dfkit prepare`: labelled videos to clips in shards, resumable and repeatable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec
+from dfkit.data.executors import EXECUTORS
+from dfkit.data.jobs import DISK_FULL_ERRNOS
+from dfkit.data.labels import LabelSet
+from dfkit.data.layouts import read_sources
+from dfkit.data.npz import is_npz_folder, read_npz_sources
+from dfkit.data.prepare_run import PrepareRun, PrepareSummary
+from dfkit.errors import DataError
+
+LOCK_FILE = ".prepare.lock"
+
+
+def prepare(
+    sources: str | Path | Sequence[str | Path] | LabelSet,
+    out_dir: str | Path,
+    *,
+    spec: ClipSpec = CLIP2S,
+    labels: str | Path | None = None,
+    layout: str = "auto",
+    num_workers: int = 1,
+    executor: str = "local",
+    progress: bool = True,
+) -> PrepareSummary:
+    """Prepares videos; does again only what changed since the last call with this `out_dir`.
+
+    Args:
+        sources: A folder, files, or sources whose labels were read already.
+        out_dir: Folder of the prepared data, made if missing.
+        spec: The clip contract.
+        labels: CSV `path,label[,group,method,fake_start_s,fake_end_s,split]`.
+        layout: Name of a known data set's layout, or `auto`.
+        num_workers: Processes; 1 works in this one.
+        executor: `local` or `ray`.
+        progress: Whether to show a bar on stderr, if that is a terminal.
+    Returns:
+        What was done, with the reason for each video that gave no clip.
+    Raises:
+        DataError: Labels cannot be used, no video gave a clip, another run writes to `out_dir`, or the disk
+            is full.
+    """
+    if executor not in EXECUTORS:
+        raise DataError(f"executor '{executor}' is none of {', '.join(EXECUTORS)}")
+    if num_workers < 1:
+        raise DataError(f"num_workers is {num_workers}; needs at least 1")
+    if _is_npz_source(sources, labels, layout):
+        return convert_npz(Path(str(sources)), out_dir, num_workers=num_workers, progress=progress)
+    label_set = _as_label_set(sources, labels, layout)
+    with _open_folder(Path(out_dir)) as folder:
+        run = PrepareRun(folder, spec, label_set, source=describe(sources))
+        return run.execute(executor=executor, num_workers=num_workers, progress=progress)
+
+
+def convert_npz(
+    index_dir: str | Path, out_dir: str | Path, *, num_workers: int = 1, progress: bool = True
+) -> PrepareSummary:
+    """Converts an NPZ folder of the original teacher into `uniform50` storage; once, like `prepare`.
+
+    Args:
+        index_dir: Folder with `{split}_index.json` or `{split}_preprocessed_index.json`.
+        out_dir: Folder of the prepared data.
+        num_workers: Processes.
+        progress: Whether to show a bar on stderr, if that is a terminal.
+    Raises:
+        DataError: Lists every missing file, contradiction and unusable array; nothing is marked finished.
+    """
+    label_set = read_npz_sources(index_dir, n_mfcc=UNIFORM50.audio.n_mfcc)
+    with _open_folder(Path(out_dir)) as folder:
+        run = PrepareRun(folder, UNIFORM50, label_set, source=str(index_dir), strict=True)
+        return run.execute(executor="local", num_workers=num_workers, progress=progress)
+
+
+def _is_npz_source(
+    sources: str | Path | Sequence[str | Path] | LabelSet, labels: str | Path | None, layout: str
+) -> bool:
+    if not isinstance(sources, (str, Path)) or labels is not None:
+        return False
+    return layout == "npz" or (layout == "auto" and is_npz_folder(Path(sources)))
+
+
+def _as_label_set(
+    sources: str | Path | Sequence[str | Path] | LabelSet, labels: str | Path | None, layout: str
+) -> LabelSet:
+    if isinstance(sources, LabelSet):
+        return sources
+    return read_sources(sources, labels=labels, layout=layout)
+
+
+def describe(sources: str | Path | Sequence[str | Path] | LabelSet) -> str:
+    """What data was made from, in words."""
+    if isinstance(sources, LabelSet):
+        return f"{len(sources.sources)} files"
+    if isinstance(sources, (str, Path)):
+        return str(sources)
+    return ", ".join(map(str, sources))
+
+
+@contextmanager
+def _open_folder(folder: Path) -> Iterator[Path]:
+    """Makes the folder and keeps others out of it; a full disk becomes a message."""
+    with _space_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            yield folder
+
+
+@contextmanager
+def _space_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL_ERRNOS:
+            raise
+        raise DataError(
+            f"{folder}: no space left ({error.strerror}); finished videos are kept, nothing is half-written",
+            fix="free space or choose another --out, then run the same dfkit prepare again: it goes on",
+        ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One run per folder: the lock goes with the process, however that ends."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            yield
+    except Timeout as error:
+        raise DataError(
+            f"{folder}: another dfkit prepare writes to it", fix="wait for it to end, or choose another --out"
+        ) from error

@@ -1,0 +1,275 @@
+"""One run over a folder of prepared data: what is there already, what is new, what is published when.
+
+Rows of finished videos go to a journal at once; the catalog, the index and `finished` come at the end. So a
+run that is killed at any point leaves either the former data set marked unfinished or the new one whole.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dfkit.clip import ClipSpec
+from dfkit.data import catalog
+from dfkit.data.catalog import DataInfo, VideoRow
+from dfkit.data.executors import run_jobs
+from dfkit.data.jobs import VideoJob, video_key
+from dfkit.data.labels import LabelSet, Source, faults_error, interval_faults
+from dfkit.data.shards import remove_leftovers, write_index
+from dfkit.data.storage import size_faults
+from dfkit.errors import DataError
+
+UNIFORM50_WARNING = (
+    "preset uniform50 spreads 50 frames and the whole sound track over each video: frame spacing and number "
+    "of sound columns give its length away, and a model can learn that instead of the manipulation"
+)
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What a call of `prepare` did."""
+
+    out_dir: str
+    preset: str
+    num_videos: int
+    num_prepared: int
+    """Videos prepared by this call; the rest was there already."""
+    num_clips: int
+    size_bytes: int
+    statuses: dict[str, int]
+    labels: dict[str, int]
+    groups_known: bool
+    failures: tuple[tuple[str, str, str], ...]
+    """(path, status, reason) of videos without clips."""
+    notes: tuple[str, ...]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether there was nothing to do."""
+        return self.num_prepared == 0
+
+    def summary(self) -> list[str]:
+        """Lines for people."""
+        statuses = ", ".join(f"{count} {status}" for status, count in self.statuses.items())
+        done = "nothing to do" if self.unchanged else f"{self.num_prepared} prepared now"
+        lines = [
+            f"{self.out_dir}: {self.num_videos} videos ({statuses}), {done}",
+            f"{self.num_clips} clips, {self.size_bytes / 1e6:.1f} MB; preset {self.preset}; "
+            + ", ".join(f"{count} {label}" for label, count in self.labels.items()),
+        ]
+        lines += [f"  {status}: {path}: {reason}" for path, status, reason in self.failures]
+        if not self.groups_known:
+            lines.append("groups unknown: persons may leak")
+        return [*lines, *self.notes]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return {
+            **vars(self),
+            "failures": [list(failure) for failure in self.failures],
+            "notes": list(self.notes),
+        }
+
+
+class PrepareRun:
+    """One call of `prepare` on a folder that nobody else writes to."""
+
+    def __init__(self, folder: Path, spec: ClipSpec, label_set: LabelSet, *, source: str, strict: bool = False) -> None:
+        """Reads what earlier runs left.
+
+        Args:
+            folder: Exists and is locked.
+            spec: The clip contract.
+            label_set: What to prepare.
+            source: What it was made from, for people.
+            strict: Whether one unusable file makes the whole data set unusable.
+        """
+        self.folder = folder
+        self.spec = spec
+        # Absolute: a row stays the same whatever the current folder, and cluster nodes have another one.
+        sources = tuple(replace(source, path=source.path.absolute()) for source in label_set.sources)
+        self.label_set = replace(label_set, sources=sources)
+        self.source = source
+        self.strict = strict
+        _refuse_repeated(sources)
+        self.known = _former_rows(folder)
+        self.rows: dict[int, VideoRow] = {}
+        """By position in the label set."""
+
+    def execute(self, *, executor: str, num_workers: int, progress: bool) -> PrepareSummary:
+        """Prepares what is new, then writes the catalog."""
+        jobs = self._plan()
+        if not jobs and self._is_current():
+            return self._summary(num_prepared=0)
+        # Only of new videos: opening 100,000 files takes minutes.
+        faults = interval_faults(job.source for _, job in jobs)
+        if faults:
+            raise faults_error(faults, "labels", fix="correct fake_start_s and fake_end_s, in seconds")
+        self._remove_leftovers()
+        self._write_info(finished=False)
+        try:
+            reused = self._prepare(jobs, executor=executor, num_workers=num_workers, progress=progress)
+        except BaseException:
+            # Ctrl-C, a full disk: the workers are gone, and could not remove what they had in hand.
+            self._remove_leftovers()
+            raise
+        self._publish()
+        return self._summary(num_prepared=len(jobs) - reused)
+
+    def _remove_leftovers(self) -> None:
+        """Removes what no row names; rows of before and of this run keep their chunks."""
+        rows = [*self.known.values(), *self.rows.values()]
+        remove_leftovers(self.folder, [chunk for row in rows for chunk in row.chunks])
+
+    def _plan(self) -> list[tuple[int, VideoJob]]:
+        jobs = []
+        for position, source in enumerate(self.label_set.sources):
+            previous = self.known.get(str(source.path))
+            if previous is not None and self._is_same(source, previous):
+                self.rows[position] = previous
+            else:
+                jobs.append((position, VideoJob(source, self.spec, self.folder, previous)))
+        return jobs
+
+    def _is_same(self, source: Source, previous: VideoRow) -> bool:
+        """Judged without reading the file: size and time of change stand for its content."""
+        try:
+            stat = source.path.stat()
+        except OSError:
+            return False
+        same_file = (stat.st_size, stat.st_mtime_ns) == (previous.size_bytes, previous.mtime_ns)
+        return same_file and previous.key == video_key(source, previous.sha256, self.spec)
+
+    def _is_current(self) -> bool:
+        """Whether the catalog on disk says the same already."""
+        try:
+            text = (self.folder / catalog.DATA_FILE).read_text(encoding="utf-8")
+            info = catalog.parse_info(text, str(self.folder))
+            videos_text = (self.folder / catalog.VIDEOS_FILE).read_text(encoding="utf-8")
+        except OSError:
+            return False
+        rows = [self.rows[position] for position in range(len(self.rows))]
+        same = videos_text == "".join(map(catalog.dump_line, rows))
+        return info.finished and same and info.groups_known == self.label_set.groups_known
+
+    def _prepare(self, jobs: Sequence[tuple[int, VideoJob]], *, executor: str, num_workers: int, progress: bool) -> int:
+        """Runs the jobs; returns how many turned out to be unchanged (a file was touched, not altered)."""
+        positions = {str(job.source.path): position for position, job in jobs}
+        reused = 0
+        plain_jobs = [job for _, job in jobs]
+        results = run_jobs(plain_jobs, executor=executor, num_workers=num_workers)
+        with (
+            (self.folder / catalog.JOURNAL_FILE).open("a", encoding="utf-8", newline="\n") as journal,
+            closing(results),  # type: ignore[type-var]  # all executors are generators
+            _progress_bar(len(jobs), shown=progress) as advance,
+        ):
+            # A run that was killed may have left half a line: a line end makes it one that is skipped.
+            journal.write("\n")
+            for row in results:
+                journal.write(catalog.dump_line(row))
+                journal.flush()
+                previous = self.known.get(row.path)
+                reused += previous is not None and previous.key == row.key
+                self.rows[positions[row.path]] = row
+                advance()
+        return reused
+
+    def _publish(self) -> None:
+        rows = [self.rows[position] for position in range(len(self.label_set.sources))]
+        usable = sum(bool(row.clips) for row in rows)
+        chunks = [chunk for row in rows for chunk in row.chunks]
+        if usable:
+            write_index(self.folder, chunks)
+        catalog.write_videos(self.folder, rows)
+        remove_leftovers(self.folder, chunks)
+        (self.folder / catalog.JOURNAL_FILE).unlink(missing_ok=True)
+        failed = [row for row in rows if row.status != "ok"]
+        if self.strict and failed:
+            raise _unusable(failed, "files that cannot be used")
+        if not usable:
+            raise _unusable(failed, "no video gave a clip")
+        self._write_info(finished=True)
+
+    def _write_info(self, *, finished: bool) -> None:
+        counts = {"videos": len(self.rows), "clips": sum(len(row.clips) for row in self.rows.values())}
+        info = DataInfo(
+            spec=self.spec,
+            created=catalog.now(),
+            finished=finished,
+            groups_known=self.label_set.groups_known,
+            source=self.source,
+            notes=self._notes(),
+            counts=counts if finished else {},
+        )
+        text = catalog.dump_info(info)
+        catalog.write_atomically(self.folder / catalog.DATA_FILE, text)
+
+    def _notes(self) -> tuple[str, ...]:
+        leaks = (UNIFORM50_WARNING,) if self.spec.preset == "uniform50" else ()
+        return (*self.label_set.notes, *leaks)
+
+    def _summary(self, *, num_prepared: int) -> PrepareSummary:
+        rows = [self.rows[position] for position in range(len(self.rows))]
+        names = {0: "real", 1: "fake", None: "without label"}
+        return PrepareSummary(
+            out_dir=str(self.folder),
+            preset=self.spec.preset,
+            num_videos=len(rows),
+            num_prepared=num_prepared,
+            num_clips=sum(len(row.clips) for row in rows),
+            size_bytes=sum(chunk.size_bytes for row in rows for chunk in row.chunks),
+            statuses=dict(Counter(row.status for row in rows).most_common()),
+            labels=dict(Counter(names[row.label] for row in rows).most_common()),
+            groups_known=self.label_set.groups_known,
+            failures=tuple((row.path, row.status, row.reason or "") for row in rows if row.status != "ok"),
+            notes=self._notes(),
+        )
+
+
+def _refuse_repeated(sources: Sequence[Source]) -> None:
+    counts = Counter(source.path for source in sources)
+    repeated = [f"{path} is named {count} times" for path, count in counts.items() if count > 1]
+    if repeated:
+        raise faults_error(repeated, "sources", fix="name each file once; a CSV may give it several intervals")
+
+
+def _former_rows(folder: Path) -> dict[str, VideoRow]:
+    """Rows of earlier runs by path, as far as their chunks are whole."""
+    info_path, videos_path = folder / catalog.DATA_FILE, folder / catalog.VIDEOS_FILE
+    if info_path.is_file():
+        # A newer dfkit's data is refused, not overwritten.
+        catalog.parse_info(info_path.read_text(encoding="utf-8"), str(info_path))
+    elif any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise DataError(
+            f"{folder}: holds other files and no prepared data",
+            fix="choose an empty or a new folder for --out",
+        )
+    rows: list[VideoRow] = []
+    if videos_path.is_file():
+        rows += catalog.parse_videos(videos_path.read_text(encoding="utf-8"), str(videos_path))
+    rows += catalog.read_journal(folder / catalog.JOURNAL_FILE)
+    return {row.path: row for row in rows if not size_faults(folder, list(row.chunks))}
+
+
+def _unusable(rows: Sequence[VideoRow], what: str) -> DataError:
+    faults = [f"{row.status}: {row.path}: {row.reason}" for row in rows]
+    return faults_error(faults, what, fix="correct or remove these files, then run the same command again")
+
+
+@contextmanager
+def _progress_bar(total: int, *, shown: bool) -> Iterator[Any]:
+    if not (shown and sys.stderr.isatty()):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("preparing", total=total)
+        yield lambda: bar.advance(task)

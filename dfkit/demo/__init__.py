@@ -1,0 +1,1 @@
+"""Videos for the demo: synthetic talking heads, and the eight GRID speakers where they are at hand."""

@@ -1,0 +1,311 @@
+"""From a file to tracked faces and to clips, with bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dfkit.clip import CLIP2S, ClipSpec
+from dfkit.errors import ConfigError
+from dfkit.media.audio import SoundReader
+from dfkit.media.container import refuse
+from dfkit.media.crop import crop_square, make_boxes
+from dfkit.media.faces import NUM_LANDMARKS, FaceModels
+from dfkit.media.smooth import ABSENT, SEEN, SMOOTH_HALF, fill_gaps, smooth_at, smoothing_weights
+from dfkit.media.track import FaceTracker, TrackedPicture
+from dfkit.media.video import PictureReader
+
+MAX_TRACKED_PX = 9_500_000
+"""Larger pictures are halved first: thirteen of them wait for the look-ahead. 4K has 8.3 million pixels."""
+
+
+@dataclass(frozen=True)
+class FaceFrame:
+    """One face in one picture of the grid."""
+
+    track_id: int
+    index: int
+    """Grid frame."""
+    t_s: float
+    """Time of the picture since the first one."""
+    face: np.ndarray
+    """(224, 224, 3) uint8 RGB."""
+    lip: np.ndarray
+    """(96, 96, 3) uint8 RGB."""
+    landmarks: np.ndarray
+    """(468, 2) float32, pixels of the source; as found, not smoothed."""
+    interpolated: bool
+    """Whether the face was not seen here, and its landmarks are interpolated or held."""
+    scene: int
+    """Rises by one at each cut."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The fixed-length slice of one face that a model sees."""
+
+    track_id: int
+    start_index: int
+    start_s: float
+    end_s: float
+    face: np.ndarray
+    """(T, 224, 224, 3) uint8 RGB."""
+    lip: np.ndarray
+    """(T, 96, 96, 3) uint8 RGB."""
+    landmarks: np.ndarray
+    """(T, 468, 2) float32, pixels of the source."""
+    times_s: np.ndarray
+    """(T,) float64, time of each picture since the first one."""
+    interpolated: np.ndarray
+    """(T,) bool."""
+    waveform: np.ndarray
+    """(num_samples,) float32, from half a window before the first picture on."""
+
+
+@dataclass
+class _History:
+    """Landmarks of one track, by grid frame."""
+
+    scene: int
+    seen: dict[int, np.ndarray]
+
+
+class FaceStream:
+    """Pushes pictures in, gets faces out with the look-ahead's delay. The same for files and for a camera."""
+
+    def __init__(self, spec: ClipSpec, models: FaceModels | None = None) -> None:
+        """Starts without pictures.
+
+        Args:
+            spec: Look-ahead, gaps, number of faces, crop sizes.
+            models: The face networks; loaded when left out.
+        """
+        self._spec = spec
+        self._tracker = FaceTracker(
+            models or FaceModels(), max_faces=spec.track.max_faces, max_missing=spec.max_gap_frames
+        )
+        self._weights = smoothing_weights(min(SMOOTH_HALF, spec.look_ahead_frames))
+        self._waiting: deque[tuple[int, float, np.ndarray, int]] = deque()
+        self._histories: dict[int, _History] = {}
+        self._reach = spec.look_ahead_frames + len(self._weights) + spec.max_gap_frames
+        self._newest = -1
+        self._shrink = 1
+
+    def push(self, index: int, t_s: float, rgb: np.ndarray, *, shrink: int = 1) -> list[FaceFrame]:
+        """Takes the next picture.
+
+        Args:
+            index: Grid frame; one more than the last.
+            t_s: Time since the first picture.
+            rgb: (H, W, 3) uint8; kept without a copy until the look-ahead has passed.
+            shrink: What the picture's sides were divided by; landmarks are given in pixels of the whole.
+        Returns:
+            The faces of the picture that became final, in order of track id.
+        """
+        self._shrink = shrink
+        picture = self._tracker.update(rgb)
+        self._remember(index, picture)
+        self._waiting.append((index, t_s, rgb, picture.scene))
+        self._newest = index
+        if len(self._waiting) <= self._spec.look_ahead_frames:
+            return []
+        return self._finish(*self._waiting.popleft())
+
+    def flush(self) -> Iterator[FaceFrame]:
+        """Ends the stream and gives the faces of the last pictures."""
+        while self._waiting:
+            yield from self._finish(*self._waiting.popleft())
+
+    def _remember(self, index: int, picture: TrackedPicture) -> None:
+        for face in picture.faces:
+            history = self._histories.setdefault(face.track_id, _History(picture.scene, {}))
+            history.seen[index] = face.landmarks
+
+    def _finish(self, index: int, t_s: float, rgb: np.ndarray, scene: int) -> list[FaceFrame]:
+        faces = []
+        for track_id in sorted(self._histories):
+            history = self._histories[track_id]
+            oldest = index - self._reach
+            for old in [i for i in history.seen if i < oldest]:
+                del history.seen[old]
+            if not history.seen:
+                del self._histories[track_id]
+            elif history.scene == scene:
+                face = self._make_face(track_id, history, index, t_s, rgb, scene)
+                faces += [] if face is None else [face]
+        return faces
+
+    def _make_face(
+        self, track_id: int, history: _History, index: int, t_s: float, rgb: np.ndarray, scene: int
+    ) -> FaceFrame | None:
+        spec = self._spec
+        first = index - len(self._weights) - spec.max_gap_frames
+        seen = np.array([i in history.seen for i in range(first, self._newest + 1)])
+        values = np.zeros((len(seen), NUM_LANDMARKS * 2), np.float32)
+        for row in np.flatnonzero(seen):
+            values[row] = history.seen[first + int(row)].ravel()
+        now = index - first
+        filled, state = fill_gaps(values, seen, now=now, max_gap=spec.max_gap_frames)
+        if state[now] == ABSENT:
+            return None
+        smooth = smooth_at(filled, state != ABSENT, now, self._weights).reshape(NUM_LANDMARKS, 2)
+        face_box, lip_box = make_boxes(smooth, spec.picture)
+        return FaceFrame(
+            track_id=track_id,
+            index=index,
+            t_s=t_s,
+            face=crop_square(rgb, face_box, spec.picture.face_px),
+            lip=crop_square(rgb, lip_box, spec.picture.lip_px),
+            landmarks=filled[now].reshape(NUM_LANDMARKS, 2) * np.float32(self._shrink),
+            interpolated=bool(state[now] != SEEN),
+            scene=scene,
+        )
+
+
+def face_frames(
+    path: str | Path, spec: ClipSpec = CLIP2S, *, models: FaceModels | None = None, num_threads: int = 0
+) -> Iterator[FaceFrame]:
+    """Tracks the faces of a file.
+
+    Args:
+        path: Media file.
+        spec: The clip contract.
+        models: The face networks; loaded when left out.
+        num_threads: Decoder threads; 0 leaves the number to the decoder.
+    Yields:
+        Faces in order of grid frame, then of track id. None where no face is.
+    Raises:
+        MediaError: `unreadable`.
+    """
+    stream = FaceStream(spec, models)
+    reader = PictureReader(path, spec.fps, num_threads=num_threads, max_area_px=MAX_TRACKED_PX)
+    for index, t_s, rgb in reader:
+        yield from stream.push(index, t_s, rgb, shrink=reader.shrink)
+    yield from stream.flush()
+
+
+class ClipCutter:
+    """Cuts a stream of faces into clips; keeps the last T pictures of each track."""
+
+    def __init__(self, spec: ClipSpec) -> None:
+        """Starts without faces.
+
+        Args:
+            spec: The clip contract.
+        """
+        self._spec = spec
+        self._recent: dict[int, deque[FaceFrame]] = {}
+        self._last_start = -1
+
+    def push(self, faces: Iterable[FaceFrame], index: int) -> Iterator[list[FaceFrame]]:
+        """Takes all faces of one grid frame.
+
+        Args:
+            faces: The faces of the frame.
+            index: The frame, in rising order without holes.
+        Yields:
+            T faces of one track, for each clip that ends with this frame.
+        """
+        for face in faces:
+            self._recent.setdefault(face.track_id, deque(maxlen=self._spec.num_frames)).append(face)
+        oldest = index - self._spec.num_frames + 1
+        for track_id in [t for t, recent in self._recent.items() if recent[-1].index < oldest]:
+            del self._recent[track_id]
+        if oldest >= 0 and oldest % self._spec.hop_frames == 0:
+            yield from self._take(oldest)
+
+    def finish(self, num_grid_frames: int) -> Iterator[list[FaceFrame]]:
+        """Gives the clips that end with the video.
+
+        Args:
+            num_grid_frames: Length of the video.
+        """
+        starts = self._spec.clip_starts(num_grid_frames)
+        if starts and starts[-1] != self._last_start:
+            yield from self._take(starts[-1])
+
+    def _take(self, start: int) -> Iterator[list[FaceFrame]]:
+        self._last_start = start
+        end = start + self._spec.num_frames - 1
+        for track_id in sorted(self._recent):
+            faces = list(self._recent[track_id])
+            whole = len(faces) == self._spec.num_frames and (faces[0].index, faces[-1].index) == (start, end)
+            if whole and sum(f.interpolated for f in faces) <= self._spec.max_gap_frames:
+                yield faces
+
+
+def read_clips(
+    path: str | Path, spec: ClipSpec = CLIP2S, *, models: FaceModels | None = None, num_threads: int = 0
+) -> Iterator[Clip]:
+    """Reads every clip of every track of a file, in order of time.
+
+    Args:
+        path: Media file.
+        spec: The clip contract; dense clips only.
+        models: The face networks; loaded when left out.
+        num_threads: Decoder threads; 0 leaves the number to the decoder.
+    Yields:
+        Clips in order of start, then of track id.
+    Raises:
+        MediaError: `unreadable`, `no_audio`, `too_short`, or, at the end, `no_face` when there was no clip.
+        ConfigError: The preset samples whole videos.
+    """
+    if spec.preset != "clip2s":
+        raise ConfigError(f"preset {spec.preset} has no clips", fix="read clips with preset clip2s")
+    path = Path(path)
+    reader = PictureReader(path, spec.fps, num_threads=num_threads, max_area_px=MAX_TRACKED_PX)
+    stream, cutter = FaceStream(spec, models), ClipCutter(spec)
+    num_clips = num_frames = 0
+    with ExitStack() as stack:
+        sound: SoundReader | None = None
+        for index, t_s, rgb in reader:
+            if sound is None:
+                sound = stack.enter_context(_open_sound(path, spec, reader.first_picture_s))
+            num_frames = index + 1
+            final = index - spec.look_ahead_frames
+            for faces in cutter.push(stream.push(index, t_s, rgb, shrink=reader.shrink), final):
+                num_clips += 1
+                yield _make_clip(faces, spec, sound)
+        for faces in _cut_rest(stream, cutter, num_frames, spec):
+            num_clips += 1
+            yield _make_clip(faces, spec, sound)
+    if num_frames < spec.num_frames:
+        reason = f"{num_frames / spec.fps:.2f} s of pictures can be read, at least {spec.clip_s:g} s are needed"
+        raise refuse(path, "too_short", reason, "use a longer recording")
+    if not num_clips:
+        reason = f"no face is seen for {spec.clip_s:g} s on end"
+        raise refuse(path, "no_face", reason, "use a recording in which a face is in view")
+
+
+def _cut_rest(stream: FaceStream, cutter: ClipCutter, num_frames: int, spec: ClipSpec) -> Iterator[list[FaceFrame]]:
+    rest = list(stream.flush())
+    for index in range(max(num_frames - spec.look_ahead_frames, 0), num_frames):
+        yield from cutter.push([f for f in rest if f.index == index], index)
+    yield from cutter.finish(num_frames)
+
+
+def _open_sound(path: Path, spec: ClipSpec, first_picture_s: float | None) -> SoundReader:
+    return SoundReader(path, sample_rate=spec.audio.sample_rate, first_picture_s=first_picture_s or 0.0)
+
+
+def _make_clip(faces: list[FaceFrame], spec: ClipSpec, sound: SoundReader | None) -> Clip:
+    assert sound is not None, "a clip needs pictures, and the sound is opened with the first"
+    start = faces[0].index
+    first_sample = round(start / spec.fps * spec.audio.sample_rate) - spec.lead_samples
+    return Clip(
+        track_id=faces[0].track_id,
+        start_index=start,
+        start_s=start / spec.fps,
+        end_s=start / spec.fps + spec.clip_s,
+        face=np.stack([f.face for f in faces]),
+        lip=np.stack([f.lip for f in faces]),
+        landmarks=np.stack([f.landmarks for f in faces]),
+        times_s=np.array([f.t_s for f in faces], np.float64),
+        interpolated=np.array([f.interpolated for f in faces]),
+        waveform=sound.read(first_sample, spec.num_samples),
+    )

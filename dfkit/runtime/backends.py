@@ -1,0 +1,328 @@
+"""Runs a bundle's two graphs through TFLite or ONNX Runtime.
+
+Both take the same arrays under dfkit's names: uint8 pictures, float32 features and PCM. What type a graph
+itself takes stands in the manifest and is converted here. Pictures go through `encode` in the batch that the
+manifest names, never more: a picture's features must not depend on what else was at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from dfkit.errors import BundleError, ConfigError, ShapeError
+from dfkit.runtime.bundle import FIX_COPY, Bundle
+from dfkit.runtime.manifest import Backend, Signature, TensorEntry
+
+BackendName = Literal["tflite", "onnx"]
+BACKEND_ORDER: tuple[BackendName, ...] = ("tflite", "onnx")
+"""What is taken where several are there: the one that the phone runs comes first."""
+PICTURES = ("face", "lip")
+INT8_PICTURE_SCALE = 1 / 255
+INT8_PICTURE_ZERO = -128
+
+
+class Graphs(Protocol):
+    """The two graphs of one backend, loaded. One object serves one thread at a time."""
+
+    name: BackendName
+    recipe: str
+    num_threads: int
+
+    def encode(self, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Features of pictures.
+
+        Args:
+            pictures: `face` (n, 224, 224, 3) and `lip` (n, 96, 96, 3), uint8 RGB; what the model does not
+                take is ignored.
+        Returns:
+            `face_features`, `lip_features`, as far as the model has them: (n, C) float32.
+        Raises:
+            ShapeError: A picture of another shape or type, or one that the model takes is not there.
+        """
+        ...
+
+    def score(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits of one clip.
+
+        Args:
+            inputs: `face_features`, `lip_features` (T, C) float32, `pcm` (num_samples,) or `mfcc`
+                (T, n_mfcc) float32; what the model does not take is ignored.
+        Returns:
+            Frame logits (T, 2) and clip logits (2,), float32, class 1 fake.
+        Raises:
+            ShapeError: An array of another shape, or one that the model takes is not there.
+        """
+        ...
+
+
+def open_backend(bundle: Bundle, name: BackendName | None = None, *, num_threads: int = 1) -> Graphs:
+    """Loads the graphs of one backend.
+
+    Args:
+        bundle: Verified bundle.
+        name: `tflite` or `onnx`; None takes the first that the bundle has, in that order.
+        num_threads: Threads of the interpreter.
+    Returns:
+        The graphs.
+    Raises:
+        ConfigError: The bundle does not have that backend.
+        BundleError: A graph cannot be loaded or is not as the manifest says.
+    """
+    backends = bundle.manifest.backends
+    if name is None:
+        name = next(n for n in BACKEND_ORDER if n in backends)
+    if name not in backends:
+        raise ConfigError(
+            f"bundle {bundle.path} has no graphs for {name}, only for {', '.join(backends)}",
+            fix=f"choose {' or '.join(backends)}, or export with --format {name}",
+        )
+    backend = backends[name]
+    files = {s.file for s in (backend.encode, backend.score) if s is not None}
+    content = {file: bundle.read(file) for file in sorted(files)}
+    if name == "tflite":
+        return TfliteGraphs(backend, content, num_threads=num_threads, where=str(bundle.path))
+    return OnnxGraphs(backend, content, num_threads=num_threads, where=str(bundle.path))
+
+
+class _SignatureGraphs:
+    """Conversion of arrays by the manifest; a subclass runs the graph."""
+
+    def __init__(self, backend: Backend, *, num_threads: int) -> None:
+        self.recipe = backend.recipe
+        self.num_threads = num_threads
+        self._encode, self._score = backend.encode, backend.score
+        self._tables = {entry.name: picture_table(entry) for entry in (backend.encode.inputs if backend.encode else ())}
+
+    def _run(self, part: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def encode(self, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `Graphs.encode`."""
+        if self._encode is None:
+            return {}
+        entries = self._encode.inputs
+        for entry in entries:
+            _check_picture(entry, pictures.get(entry.name))
+        counts = {pictures[entry.name].shape[0] for entry in entries}
+        if len(counts) != 1:
+            raise ShapeError(f"encode takes as many faces as lips, got {sorted(counts)}")
+        count, batch = counts.pop(), entries[0].shape[0]
+        parts = [
+            self._encode_batch({e.name: pictures[e.name][start : start + batch] for e in entries})
+            for start in range(0, count, batch)
+        ]
+        return {
+            entry.name: np.concatenate([part[entry.name] for part in parts])
+            if parts
+            else np.zeros((0, *entry.shape[1:]), np.float32)
+            for entry in self._encode.outputs
+        }
+
+    def _encode_batch(self, pictures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        assert self._encode is not None
+        feeds = {}
+        count = 0
+        for entry in self._encode.inputs:
+            picture = pictures[entry.name]
+            count = picture.shape[0]
+            short = entry.shape[0] - count
+            if short:
+                picture = np.concatenate([picture, np.zeros((short, *picture.shape[1:]), np.uint8)])
+            feeds[entry.tensor] = picture_to_graph(picture, entry, self._tables[entry.name])
+        answer = self._run("encode", feeds)
+        return {e.name: from_graph(answer[e.tensor], e).reshape(e.shape)[:count] for e in self._encode.outputs}
+
+    def score(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """See `Graphs.score`."""
+        feeds = {}
+        for entry in self._score.inputs:
+            array = inputs.get(entry.name)
+            if array is None:
+                raise ShapeError(f"score takes '{entry.name}', got only {sorted(inputs)}")
+            if _without_batch(array.shape) != _without_batch(entry.shape):
+                raise ShapeError(f"score takes '{entry.name}' as {entry.shape}, got {array.shape}")
+            feeds[entry.tensor] = to_graph(array, entry).reshape(entry.shape)
+        answer = self._run("score", feeds)
+        logits = {e.name: from_graph(answer[e.tensor], e) for e in self._score.outputs}
+        return logits["frame_logits"].reshape(-1, 2), logits["clip_logits"].reshape(2)
+
+
+class TfliteGraphs(_SignatureGraphs):
+    """Two signatures of one .tflite, through ai-edge-litert."""
+
+    name: BackendName = "tflite"
+
+    def __init__(self, backend: Backend, content: Mapping[str, bytes], *, num_threads: int, where: str) -> None:
+        """Loads the file and holds the signatures against the manifest.
+
+        Args:
+            backend: The manifest's entry.
+            content: Bytes by file name.
+            num_threads: Threads of the interpreter.
+            where: Named in errors.
+        Raises:
+            BundleError: Not a TFLite file, or another one than the manifest describes.
+        """
+        super().__init__(backend, num_threads=num_threads)
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreters: dict[str, Any] = {}
+        self._runners: dict[str, Any] = {}
+        for part, signature in signature_parts(backend):
+            try:
+                if signature.file not in self._interpreters:
+                    self._interpreters[signature.file] = Interpreter(
+                        model_content=content[signature.file], num_threads=num_threads
+                    )
+                runner = self._interpreters[signature.file].get_signature_runner(signature.key)
+            except (ValueError, RuntimeError) as error:
+                raise BundleError(f"{where}: {signature.file} cannot be loaded: {error}", fix=FIX_COPY) from error
+            for details, entries in (
+                (runner.get_input_details(), signature.inputs),
+                (runner.get_output_details(), signature.outputs),
+            ):
+                found = {n: (tuple(d["shape"]), np.dtype(d["dtype"]).name) for n, d in details.items()}
+                _check_tensors(f"{where}: {signature.file}, signature {signature.key}", found, entries)
+            self._runners[part] = runner
+
+    def _run(self, part: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self._runners[part](**feeds)
+
+
+class OnnxGraphs(_SignatureGraphs):
+    """One or two .onnx files, through ONNX Runtime on the CPU."""
+
+    name: BackendName = "onnx"
+
+    def __init__(self, backend: Backend, content: Mapping[str, bytes], *, num_threads: int, where: str) -> None:
+        """Loads the files and holds their inputs and outputs against the manifest.
+
+        Args:
+            backend: The manifest's entry.
+            content: Bytes by file name.
+            num_threads: Threads within an operator; operators run one after another.
+            where: Named in errors.
+        Raises:
+            BundleError: Not an ONNX file, or another one than the manifest describes.
+        """
+        super().__init__(backend, num_threads=num_threads)
+        self._sessions: dict[str, Any] = {}
+        self._outputs: dict[str, list[str]] = {}
+        for part, signature in signature_parts(backend):
+            session = _open_session(content[signature.file], num_threads, f"{where}: {signature.file}")
+            for values, entries in (
+                (session.get_inputs(), signature.inputs),
+                (session.get_outputs(), signature.outputs),
+            ):
+                found = {v.name: (tuple(v.shape), _ONNX_TYPES.get(v.type, v.type)) for v in values}
+                _check_tensors(f"{where}: {signature.file}", found, entries)
+            self._sessions[part] = session
+            self._outputs[part] = [entry.tensor for entry in signature.outputs]
+
+    def _run(self, part: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names = self._outputs[part]
+        return dict(zip(names, self._sessions[part].run(names, feeds), strict=True))
+
+
+_ONNX_TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
+
+
+def _open_session(content: bytes, num_threads: int, where: str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own exceptions share no public base class
+        raise BundleError(f"{where} cannot be loaded: {error}", fix=FIX_COPY) from error
+
+
+def _check_tensors(where: str, found: dict[str, tuple[Any, str]], entries: tuple[TensorEntry, ...]) -> None:
+    """Names, shapes and types of the manifest against those of the graph; a dynamic axis takes any size."""
+    for entry in entries:
+        if entry.tensor not in found:
+            raise BundleError(f"{where} has no tensor '{entry.tensor}', only {sorted(found)}", fix=FIX_COPY)
+        shape, dtype = found[entry.tensor]
+        fits = len(shape) == len(entry.shape) and all(
+            not isinstance(axis, int | np.integer) or axis == size
+            for axis, size in zip(shape, entry.shape, strict=True)
+        )
+        if not fits or dtype != entry.dtype:
+            raise BundleError(
+                f"{where}: '{entry.tensor}' is {dtype} {shape}, the manifest says {entry.dtype} {entry.shape}",
+                fix=FIX_COPY,
+            )
+
+
+def _check_picture(entry: TensorEntry, picture: np.ndarray | None) -> None:
+    if picture is None:
+        raise ShapeError(f"encode takes '{entry.name}'")
+    if picture.dtype != np.uint8 or picture.shape[1:] != entry.shape[1:]:
+        raise ShapeError(
+            f"encode takes '{entry.name}' as uint8 (n, {', '.join(map(str, entry.shape[1:]))}), "
+            f"got {picture.dtype} {picture.shape}"
+        )
+
+
+def _without_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
+
+
+def picture_table(entry: TensorEntry) -> np.ndarray | None:
+    """Stored value of each of the 256 grey levels; None where no table is needed.
+
+    None for float32 (divided by 255), and for an integer input whose table is the identity (uint8) or flips
+    the highest bit (int8 with scale 1/255 and zero point -128).
+    """
+    if entry.dtype == "float32":
+        return None
+    levels = np.arange(256)
+    low, high = (0, 255) if entry.dtype == "uint8" else (-128, 127)
+    stored = np.clip(np.rint(levels / 255 / entry.scale) + entry.zero_point, low, high).astype(entry.dtype)
+    # An ONNX graph that casts by itself takes uint8 with scale 1.
+    plain = levels.astype(np.uint8) if entry.dtype == "uint8" else (levels.astype(np.uint8) ^ 0x80).view(np.int8)
+    return None if np.array_equal(stored, plain) or (entry.dtype == "uint8" and entry.scale == 1.0) else stored
+
+
+def picture_to_graph(picture: np.ndarray, entry: TensorEntry, table: np.ndarray | None) -> np.ndarray:
+    """Turns uint8 pictures into what the graph takes.
+
+    Args:
+        picture: (n, side, side, 3) uint8.
+        entry: The input.
+        table: From `picture_table`.
+    Returns:
+        The same shape, `entry.dtype`.
+    """
+    if entry.dtype == "float32":
+        return picture.astype(np.float32) / np.float32(255)
+    if table is not None:
+        return table[picture]
+    return picture if entry.dtype == "uint8" else (picture ^ np.uint8(0x80)).view(np.int8)
+
+
+def to_graph(array: np.ndarray, entry: TensorEntry) -> np.ndarray:
+    """Turns a float32 array into the input's type: stored = round(real / scale) + zero_point."""
+    if entry.dtype == "float32":
+        return np.ascontiguousarray(array, dtype=np.float32)
+    low, high = (0, 255) if entry.dtype == "uint8" else (-128, 127)
+    return np.clip(np.rint(array / entry.scale) + entry.zero_point, low, high).astype(entry.dtype)
+
+
+def from_graph(array: np.ndarray, entry: TensorEntry) -> np.ndarray:
+    """Turns an output into float32: real = (stored - zero_point) * scale."""
+    if entry.dtype == "float32":
+        return np.asarray(array, dtype=np.float32)
+    return ((array.astype(np.int32) - entry.zero_point) * np.float32(entry.scale)).astype(np.float32)
+
+
+def signature_parts(backend: Backend) -> tuple[tuple[str, Signature], ...]:
+    """The signatures that a backend has, by part."""
+    parts = (("encode", backend.encode), ("score", backend.score))
+    return tuple((part, signature) for part, signature in parts if signature is not None)

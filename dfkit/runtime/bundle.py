@@ -1,0 +1,268 @@
+"""Opens a bundle, from a folder or a .zip, and believes nothing in it before its hash fits.
+
+Order: manifest, schema, every file's presence, size and SHA-256, then the face models that this installation
+ships. Only then may a graph be loaded, and `Bundle.read` hashes again what it hands out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from dfkit.clip import SCHEMA_VERSION
+from dfkit.errors import BundleError
+from dfkit.runtime.manifest import MANIFEST_FILE, MANIFEST_VERSION, FileEntry, Manifest
+
+FIX_COPY = "copy the bundle again from where it was exported, or run dfkit export anew"
+LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""What file managers leave in every folder; `__MACOSX/` in archives likewise. Never read."""
+INPUT_NAMES = {
+    "encode": frozenset({"face", "lip"}),
+    "score": frozenset({"face_features", "lip_features", "pcm", "mfcc"}),
+}
+OUTPUT_NAMES = {
+    "encode": frozenset({"face_features", "lip_features"}),
+    "score": frozenset({"frame_logits", "clip_logits"}),
+}
+
+
+class FileSource(Protocol):
+    """Where the bytes of a bundle lie."""
+
+    def names(self) -> list[str]:
+        """Files, as paths with `/` relative to the manifest."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Content of one file."""
+        ...
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A bundle as a folder."""
+
+    folder: Path
+
+    def names(self) -> list[str]:
+        return sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.folder / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{self.folder / name} cannot be read: {error.strerror}", fix=FIX_COPY) from error
+
+
+@dataclass(frozen=True)
+class ZipSource:
+    """A bundle as an archive, manifest at its top or in its one folder. Nothing is unpacked to disk."""
+
+    path: Path
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self.path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise BundleError(f"{self.path} is not a readable .zip: {error}", fix=FIX_COPY) from error
+
+    @cached_property
+    def _prefix(self) -> str:
+        names = self._archive.namelist()
+        if MANIFEST_FILE in names:
+            return ""
+        nested = [n for n in names if n.count("/") == 1 and n.endswith(f"/{MANIFEST_FILE}") and "__MACOSX" not in n]
+        return nested[0][: -len(MANIFEST_FILE)] if len(nested) == 1 else ""
+
+    def names(self) -> list[str]:
+        files = [n for n in self._archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")]
+        return sorted(n[len(self._prefix) :] if n.startswith(self._prefix) else f"../{n}" for n in files)
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self._archive.read(self._prefix + name)
+        # A changed byte shows as a wrong CRC, a broken stream, or a method that does not exist.
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            KeyError,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
+            raise BundleError(f"{name} in {self.path} cannot be read: {error}", fix=FIX_COPY) from error
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle."""
+
+    path: Path
+    manifest: Manifest
+    source: FileSource = field(repr=False)
+
+    def read(self, name: str) -> bytes:
+        """Content of a file, hashed again: what is loaded is what was verified.
+
+        Raises:
+            BundleError: Not in the manifest, or changed since the bundle was opened.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"bundle {self.path}: '{name}' is not listed in {MANIFEST_FILE}", fix=FIX_COPY)
+        content = self.source.read(name)
+        problem = _file_problem(name, content, entry)
+        if problem:
+            raise BundleError(f"bundle {self.path}: {problem}", fix=FIX_COPY)
+        return content
+
+    @property
+    def bundle_bytes(self) -> int:
+        """All files and the manifest."""
+        return sum(entry.bytes for entry in self.manifest.files.values()) + len(self.source.read(MANIFEST_FILE))
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Opens and verifies a bundle; loads no graph.
+
+    Args:
+        path: Folder with a manifest.json, or a .zip of one.
+    Returns:
+        The bundle.
+    Raises:
+        BundleError: Missing, foreign, newer than this dfkit, changed, incomplete, with files that the
+            manifest does not know, or made for other face models. All changed files are named at once.
+    """
+    path = Path(path)
+    source = _source_of(path)
+    manifest = _read_manifest(path, source)
+    problems = [*_file_problems(source, manifest), *_graph_problems(manifest)]
+    if problems:
+        raise BundleError("\n  ".join([f"bundle {path} cannot be used:", *problems]), fix=FIX_COPY)
+    _check_face_models(path, manifest)
+    return Bundle(path, manifest, source)
+
+
+def _source_of(path: Path) -> FileSource:
+    if path.is_dir():
+        return FolderSource(path)
+    if path.is_file():
+        return ZipSource(path)
+    raise BundleError(f"no bundle at {path}", fix="name a bundle folder or .zip, or make one with dfkit export")
+
+
+def _read_manifest(path: Path, source: FileSource) -> Manifest:
+    if MANIFEST_FILE not in source.names():
+        raise BundleError(f"{path} holds no {MANIFEST_FILE}", fix="name the folder that dfkit export wrote")
+    content = source.read(MANIFEST_FILE)
+    try:
+        data = json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{MANIFEST_FILE} in {path} is not JSON: {error}", fix=FIX_COPY) from error
+    if not isinstance(data, dict):
+        raise BundleError(f"{MANIFEST_FILE} in {path} is not a JSON object", fix=FIX_COPY)
+    _refuse_newer(path, data)
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise BundleError(
+            "\n  ".join([f"{MANIFEST_FILE} in {path} does not follow the schema:", *lines]), fix=FIX_COPY
+        ) from error
+
+
+def _refuse_newer(path: Path, data: dict[str, Any]) -> None:
+    spec = data.get("clip_spec")
+    found = [
+        ("schema_version", data.get("schema_version", MANIFEST_VERSION), MANIFEST_VERSION),
+        (
+            "clip_spec.schema_version",
+            spec.get("schema_version", 0) if isinstance(spec, dict) else 0,
+            SCHEMA_VERSION,
+        ),
+    ]
+    for key, version, known in found:
+        if isinstance(version, int) and version > known:
+            made_by = data.get("dfkit_version", "a newer dfkit")
+            raise BundleError(
+                f"{MANIFEST_FILE} in {path}: {key} is {version}, this dfkit reads up to {known}",
+                fix=f"install the dfkit that made it ({made_by}) or a newer one",
+            )
+
+
+def _file_problems(source: FileSource, manifest: Manifest) -> list[str]:
+    present = set(source.names())
+    problems = []
+    for name, entry in manifest.files.items():
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
+            problems.append(f"files: '{name}' leads out of the bundle")
+        elif name not in present:
+            problems.append(f"{name} is missing")
+        else:
+            problems += filter(None, [_file_problem(name, source.read(name), entry)])
+    unknown = sorted(n for n in present - set(manifest.files) - {MANIFEST_FILE} if PurePosixPath(n).name not in LITTER)
+    return [*problems, *(f"{name} is not listed in {MANIFEST_FILE}" for name in unknown)]
+
+
+def _file_problem(name: str, content: bytes, entry: FileEntry) -> str | None:
+    if len(content) != entry.bytes:
+        return f"{name} has {len(content)} bytes, {MANIFEST_FILE} says {entry.bytes}"
+    digest = hashlib.sha256(content).hexdigest()
+    return (
+        None if digest == entry.sha256 else f"{name} was changed: SHA-256 {digest}, {MANIFEST_FILE} says {entry.sha256}"
+    )
+
+
+def _graph_problems(manifest: Manifest) -> list[str]:
+    """What the schema's types cannot say about graphs and operating point."""
+    problems = []
+    if not manifest.backends:
+        problems.append("backends: none listed")
+    for name, backend in manifest.backends.items():
+        for part, signature in (("encode", backend.encode), ("score", backend.score)):
+            if signature is None:
+                continue
+            where = f"backends.{name}.{part}"
+            if signature.file not in manifest.files:
+                problems.append(f"{where}.file: '{signature.file}' is not among the files")
+            problems += _unknown_names(f"{where}.inputs", (t.name for t in signature.inputs), INPUT_NAMES[part])
+            problems += _unknown_names(f"{where}.outputs", (t.name for t in signature.outputs), OUTPUT_NAMES[part])
+    point = manifest.operating_point
+    if not point.review_low <= point.threshold <= point.review_high:
+        problems.append(
+            f"operating_point: review_low {point.review_low} <= threshold {point.threshold} "
+            f"<= review_high {point.review_high} does not hold"
+        )
+    return problems
+
+
+def _unknown_names(where: str, names: Iterable[str], known: frozenset[str]) -> list[str]:
+    return [f"{where}: unknown name '{n}', known are {', '.join(sorted(known))}" for n in names if n not in known]
+
+
+def _check_face_models(path: Path, manifest: Manifest) -> None:
+    # Only the hashes: the models themselves are checked again when the tracker loads them.
+    from dfkit.media.faces import MODEL_SHA256
+
+    for name, entry in manifest.face_models.items():
+        shipped = MODEL_SHA256.get(name)
+        if shipped != entry.sha256:
+            raise BundleError(
+                f"bundle {path} was made for face model {name} {entry.sha256}, this dfkit ships "
+                f"{shipped or 'none'}: its crops would differ from those in training",
+                fix=f"install dfkit {manifest.dfkit_version}, or export again with this version",
+            )
+    missing = sorted(set(MODEL_SHA256) - set(manifest.face_models))
+    if missing:
+        raise BundleError(f"bundle {path}: face_models lacks {', '.join(missing)}", fix="export again with this dfkit")

@@ -1,0 +1,316 @@
+"""A figure of one video: sampled faces, P(fake) against time, and a heat strip per face.
+
+Any length takes the same way: faces are sampled while the video is scored, in a store that thins itself out.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dfkit.errors import ConfigError, MissingExtraError
+from dfkit.media.stream import FaceFrame
+from dfkit.runtime.files import write_atomically
+from dfkit.runtime.manifest import OperatingPoint
+from dfkit.runtime.results import TrackResult, VideoResult, verdict_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FACES_SHOWN = 10
+THUMBNAIL_STEP = 2
+"""Every second pixel of the face crop: 112 px are enough at this size."""
+PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
+MAX_STRIPS = 6
+COLOR_REAL, COLOR_FAKE, COLOR_REVIEW, COLOR_MUTED = "#2166ac", "#b2182b", "#d97706", "#6b7280"
+VERDICT_COLORS = {"real": COLOR_REAL, "fake": COLOR_FAKE, "review": COLOR_REVIEW}
+MATCH_S = 0.06
+"""A sampled face takes the score of a frame this near: 1.5 grid steps at 25 fps."""
+TRACK_COLORS = ("#111827", "#7c3aed", "#0d9488", "#b45309", "#be185d", "#4d7c0f")
+KOREAN_FONTS = (
+    "Noto Sans CJK",
+    "Noto Sans KR",
+    "Nanum",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "AppleGothic",
+    "UnDotum",
+)
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture of one face at one time."""
+
+    track_id: int
+    t_s: float
+    rgb: np.ndarray
+    """(112, 112, 3) uint8."""
+
+
+class FaceSampler:
+    """Keeps evenly spread faces of a stream of unknown length.
+
+    Each time more than twice the wanted number of pictures is held, every second one is dropped and the step
+    doubled: memory stays bounded, and what is left is spread over all that was seen.
+    """
+
+    def __init__(self, wanted: int = FACES_SHOWN) -> None:
+        """Starts empty.
+
+        Args:
+            wanted: How many pictures are shown in the end.
+        """
+        self._wanted = wanted
+        self._step = 1
+        self._by_index: dict[int, list[Thumbnail]] = {}
+
+    def add(self, face: FaceFrame) -> None:
+        """Looks at a face; faces come in order of time."""
+        if face.index % self._step:
+            return
+        small = face.face[::THUMBNAIL_STEP, ::THUMBNAIL_STEP].copy()
+        self._by_index.setdefault(face.index, []).append(Thumbnail(face.track_id, face.t_s, small))
+        if len(self._by_index) > 2 * self._wanted:
+            self._step *= 2
+            self._by_index = {i: faces for i, faces in self._by_index.items() if i % self._step == 0}
+
+    def pick(self, track_id: int | None) -> list[Thumbnail]:
+        """The faces to show, in order of time: of one track, or of whichever is there where it is None."""
+        kept = [
+            next((face for face in faces if track_id is None or face.track_id == track_id), None)
+            for _, faces in sorted(self._by_index.items())
+        ]
+        own = [face for face in kept if face is not None]
+        if len(own) <= self._wanted:
+            return own
+        places = np.unique(np.linspace(0, len(own) - 1, self._wanted).round().astype(int))
+        return [own[i] for i in places]
+
+
+def check_plotting(path: str | Path) -> None:
+    """Says before any work whether a figure can be drawn.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ConfigError: Not a file type of figures.
+    """
+    if Path(path).suffix.lower() not in PLOT_SUFFIXES:
+        raise ConfigError(f"{path} is no figure file", fix=f"end its name with one of {', '.join(PLOT_SUFFIXES)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("matplotlib", "plot") from error
+
+
+def default_font() -> str:
+    """Name of the font that matplotlib uses when not told otherwise."""
+    from matplotlib import font_manager
+
+    return font_manager.FontProperties().get_name()
+
+
+@lru_cache(maxsize=64)
+def font_for(text: str) -> str | None:
+    """Name of an installed font that has a glyph for every character of a text.
+
+    matplotlib's own font comes first, then fonts with Korean, then the rest. None where there is none.
+    """
+    from matplotlib import font_manager
+
+    default = default_font()
+    # By name, each with the file of one of its weights: the weights of a family share their characters.
+    files = {entry.name: entry.fname for entry in font_manager.fontManager.ttflist}
+    ordered = sorted(files, key=lambda name: (name != default, not name.startswith(KOREAN_FONTS), name))
+    return next((name for name in ordered if _has_glyphs(files[name], text)), None)
+
+
+def _has_glyphs(font_file: str, text: str) -> bool:
+    from matplotlib import ft2font
+
+    try:
+        face = ft2font.FT2Font(font_file)
+    except (RuntimeError, OSError):
+        return False
+    return all(face.get_char_index(ord(character)) for character in text)
+
+
+def printable(text: str) -> tuple[str, str | None]:
+    """A text that can be drawn, and the font to draw it with.
+
+    Where no font has the glyphs, characters outside ASCII are written as \\uXXXX: visible, unlike boxes.
+    The font is None where matplotlib's own will do.
+    """
+    # Control characters (a file name may hold a line break) have no glyph in any font.
+    text = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    font = font_for(text.replace("\n", ""))
+    shown = text if font else text.encode("ascii", "backslashreplace").decode("ascii")
+    # matplotlib reads two dollar signs as mathematics.
+    return shown.replace("$", r"\$"), None if font == default_font() else font
+
+
+def plot_video(result: VideoResult, sampler: FaceSampler, path: str | Path, *, point: OperatingPoint) -> Path:
+    """Draws one video's figure.
+
+    Args:
+        result: Of any status; without a score the figure says why.
+        sampler: The faces seen while it was scored.
+        path: Where to; the suffix is the file type.
+        point: Threshold and review band.
+    Returns:
+        The path.
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        DfkitError: The file cannot be written.
+    """
+    check_plotting(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Figure, not pyplot: no window system is touched and no global state left behind.
+    figure = Figure(layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    _write_title(figure, result)
+    worst = result.worst_track
+    faces = sampler.pick(worst.track_id if worst else None)
+    if worst is None:
+        _lay_out_reason(figure, result, faces)
+    else:
+        _lay_out_scores(figure, result, faces, worst, point)
+    content = io.BytesIO()
+    figure.savefig(content, format=Path(path).suffix[1:].lower(), dpi=110)
+    return write_atomically(path, content.getvalue())
+
+
+def _lay_out_reason(figure: Figure, result: VideoResult, faces: list[Thumbnail]) -> None:
+    figure.set_size_inches(12, 3.2 if faces else 1.6)
+    rows = figure.add_gridspec(2 if faces else 1, 1)
+    if faces:
+        _draw_faces(figure, rows[0], faces, None, None)
+    axes = figure.add_subplot(rows[len(faces) > 0])
+    axes.axis("off")
+    text, font = printable("\n".join(textwrap.wrap(result.reason or result.status, 110)))
+    kwargs: dict[str, Any] = {"fontfamily": font} if font else {}
+    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, transform=axes.transAxes, **kwargs)
+
+
+def _lay_out_scores(
+    figure: Figure, result: VideoResult, faces: list[Thumbnail], worst: TrackResult, point: OperatingPoint
+) -> None:
+    strips = result.tracks[:MAX_STRIPS]
+    strip_height = 0.32 * len(strips) + 0.1
+    figure.set_size_inches(12, 5.3 + strip_height)
+    rows = figure.add_gridspec(3, 1, height_ratios=[1.35, 2.7, strip_height])
+    _draw_faces(figure, rows[0], faces, worst, point)
+    curve = figure.add_subplot(rows[1])
+    strip = figure.add_subplot(rows[2], sharex=curve)
+    _draw_curves(curve, result, point)
+    mesh = _draw_strips(strip, strips, point)
+    figure.colorbar(mesh, ax=[curve, strip], pad=0.01, fraction=0.02, aspect=40, label="P(fake)")
+
+
+def _write_title(figure: Figure, result: VideoResult) -> None:
+    name, font = printable(Path(result.video).name)
+    said = f"{result.verdict}   P(fake) {result.p_fake:.3f}" if result.p_fake is not None else result.status
+    color = VERDICT_COLORS.get(result.verdict or "", "#111827")
+    # Bold only in matplotlib's own font: another one may not have it, and would be warned about.
+    kwargs: dict[str, Any] = {"fontfamily": font} if font else {"fontweight": "bold"}
+    figure.suptitle(f"{name}   {said}", fontsize=14, color=color, **kwargs)
+
+
+def _draw_faces(
+    figure: Figure, row: Any, faces: list[Thumbnail], track: TrackResult | None, point: OperatingPoint | None
+) -> None:
+    cells = row.subgridspec(1, FACES_SHOWN, wspace=0.04)
+    for place, face in enumerate(faces):
+        axes = figure.add_subplot(cells[place])
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.imshow(face.rgb)
+        label, color = f"{face.t_s:.1f} s", COLOR_MUTED
+        p_fake = None if track is None else _frame_score(track, face.t_s)
+        if p_fake is not None and point is not None:
+            label, color = f"{label}   P {p_fake:.2f}", VERDICT_COLORS[verdict_of(p_fake, point)]
+        axes.set_xlabel(label, fontsize=9)
+        for spine in axes.spines.values():
+            spine.set_color(color)
+            spine.set_linewidth(2.5)
+
+
+def _frame_score(track: TrackResult, t_s: float) -> float | None:
+    """P(fake) of the frame at a time; None where no clip covers it."""
+    times = np.array([t for t, _ in track.frames])
+    nearest = int(np.argmin(np.abs(times - t_s)))
+    return track.frames[nearest][1] if abs(times[nearest] - t_s) <= MATCH_S else None
+
+
+def _draw_curves(axes: Axes, result: VideoResult, point: OperatingPoint) -> None:
+    if point.review_low < point.review_high:
+        axes.axhspan(point.review_low, point.review_high, color=COLOR_REVIEW, alpha=0.15, label="review band", lw=0)
+    axes.axhline(point.threshold, color=COLOR_FAKE, ls="--", lw=1.2, label=f"threshold {point.threshold:.2f}")
+    for place, track in enumerate(result.tracks):
+        color = TRACK_COLORS[place % len(TRACK_COLORS)]
+        times, values = _with_gaps(track)
+        name = f"face {track.track_id}" if len(result.tracks) > 1 else "the face"
+        axes.plot(times, values, color=color, lw=0.9, alpha=0.55)
+        middles = [(start + end) / 2 for start, end, _ in track.clips]
+        clips = [p for *_, p in track.clips]
+        axes.plot(
+            middles,
+            clips,
+            "o",
+            ms=5.5,
+            color=color,
+            mec="white",
+            mew=0.8,
+            label=f"{name}: P {track.p_fake:.2f}",
+        )
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlim(*_span(result.tracks))
+    axes.set_ylabel("P(fake)   (line: frames, dots: clips)")
+    axes.grid(alpha=0.25, lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelbottom=False)
+    columns = min(len(result.tracks) + 2, 6)
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, fontsize=9, frameon=False)
+
+
+def _span(tracks: tuple[TrackResult, ...]) -> tuple[float, float]:
+    first = min(track.clips[0][0] for track in tracks)
+    return (0.0 if first < 1 else first), max(track.clips[-1][1] for track in tracks)
+
+
+def _with_gaps(track: TrackResult) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values with a NaN wherever the face was away, so that no line crosses the gap."""
+    times = np.array([t for t, _ in track.frames])
+    values = np.array([p for _, p in track.frames])
+    steps = np.diff(times)
+    holes = np.flatnonzero(steps > 1.5 * steps.min()) + 1
+    # A hair after the last frame before the gap: times must rise for the heat strip's cells.
+    return np.insert(times, holes, times[holes - 1] + steps.min()), np.insert(values, holes, np.nan)
+
+
+def _draw_strips(axes: Axes, tracks: tuple[TrackResult, ...], point: OperatingPoint) -> Any:
+    from matplotlib.colors import TwoSlopeNorm
+
+    # White lies at the threshold, which must be strictly inside of the scale.
+    norm = TwoSlopeNorm(min(max(point.threshold, 0.01), 0.99), 0.0, 1.0)
+    mesh = None
+    for place, track in enumerate(tracks):
+        times, values = _with_gaps(track)
+        edges = np.append(times, times[-1] + np.diff(times).min())
+        mesh = axes.pcolormesh(edges, [place, place + 0.86], values[None], cmap="RdBu_r", norm=norm, shading="flat")
+    axes.set_ylim(len(tracks) - 0.07, -0.07)
+    axes.set_yticks([place + 0.43 for place in range(len(tracks))] if len(tracks) > 1 else [])
+    axes.set_yticklabels([f"face {track.track_id}" for track in tracks] if len(tracks) > 1 else [])
+    axes.set_xlabel("seconds")
+    axes.set_facecolor("#e5e7eb")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return mesh

@@ -1,0 +1,272 @@
+"""Replays a bundle's golden vectors: the same inputs have to give the same outputs on this machine.
+
+Each case is held to its order: names, then shapes, then values. A NaN or infinity on either side fails, and
+so does a bundle without cases.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, ValidationError
+
+from dfkit.errors import BundleError, ShapeError
+from dfkit.runtime.backends import BACKEND_ORDER, BackendName, Graphs, open_backend
+from dfkit.runtime.bundle import FIX_COPY, Bundle, open_bundle
+
+GOLDEN_FOLDER = "golden"
+GOLDEN_FILE = "golden/golden.json"
+GOLDEN_VERSION = 1
+_DTYPES = {"float32": "<f4", "uint8": "u1"}
+Part = Literal["encode", "score"]
+
+
+class ArrayFile(BaseModel, frozen=True, extra="forbid"):
+    """One array as raw little-endian bytes, C order."""
+
+    file: str
+    """Relative to golden.json."""
+    shape: tuple[NonNegativeInt, ...]
+    dtype: Literal["float32", "uint8"]
+
+
+class GoldenCase(BaseModel, frozen=True, extra="forbid"):
+    """One call of a graph."""
+
+    name: str
+    inputs: dict[str, ArrayFile]
+    outputs: dict[str, dict[str, ArrayFile]]
+    """By backend, then by output."""
+
+
+class Tolerance(BaseModel, frozen=True, extra="forbid"):
+    """Largest absolute difference that passes."""
+
+    features: PositiveFloat
+    logits: PositiveFloat
+
+
+class BackendTolerance(BaseModel, frozen=True, extra="forbid"):
+    """What one backend is held to."""
+
+    tolerance: Tolerance
+
+
+class GoldenIndex(BaseModel, frozen=True, extra="forbid"):
+    """Content of golden.json."""
+
+    schema_version: Annotated[int, Field(ge=1, le=GOLDEN_VERSION)]
+    backends: dict[str, BackendTolerance]
+    encode: tuple[GoldenCase, ...] = ()
+    score: tuple[GoldenCase, ...] = ()
+
+
+@dataclass(frozen=True)
+class OutputReplay:
+    """One output of one case."""
+
+    backend: str
+    part: Part
+    case: str
+    output: str
+    max_difference: float
+    """Largest absolute difference; NaN where `failure` is not about values."""
+    mean_difference: float
+    tolerance: float
+    failure: str | None
+    """What is wrong, or None."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the output is within its tolerance."""
+        return self.failure is None
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """All outputs of all cases."""
+
+    outputs: tuple[OutputReplay, ...]
+    num_cases: int
+    num_skipped: int
+    """Backends of the bundle that were not asked for."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether there was something to replay and all of it is within tolerance."""
+        return bool(self.outputs) and all(output.passed for output in self.outputs)
+
+    def summary(self) -> list[str]:
+        """Lines for the terminal: per backend and output the largest and mean difference; every failure."""
+        lines = []
+        for backend, part, output in sorted({(o.backend, o.part, o.output) for o in self.outputs}):
+            own = [o for o in self.outputs if (o.backend, o.part, o.output) == (backend, part, output)]
+            failed = sum(not o.passed for o in own)
+            lines.append(
+                f"{backend} {part} {output}: {len(own)} cases, largest difference {_largest(own):.3g}, mean "
+                f"{np.mean([o.mean_difference for o in own]):.3g}, tolerance {own[0].tolerance:.3g}: "
+                f"{f'{failed} FAILED' if failed else 'pass'}"
+            )
+        failures = [f"{o.backend} {o.part} {o.case} {o.output}: {o.failure}" for o in self.outputs if not o.passed]
+        return [*lines, *failures] if self.outputs else ["no golden vectors were replayed: FAILED"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; a difference that is not finite is None."""
+        outputs = [
+            {key: _finite(value) for key, value in vars(output).items()} | {"passed": output.passed}
+            for output in self.outputs
+        ]
+        return {"passed": self.passed, "num_cases": self.num_cases, "outputs": outputs}
+
+
+def _largest(outputs: list[OutputReplay]) -> float:
+    # np.max keeps a NaN, Python's max may lose it.
+    return float(np.max([o.max_difference for o in outputs]))
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def read_golden(bundle: Bundle) -> GoldenIndex:
+    """Reads the index of a bundle's golden vectors.
+
+    Raises:
+        BundleError: There is none, or it does not follow the schema.
+    """
+    if GOLDEN_FILE not in bundle.manifest.files:
+        raise BundleError(
+            f"bundle {bundle.path} has no golden vectors ({GOLDEN_FILE})",
+            fix="export it again with this dfkit",
+        )
+    try:
+        return GoldenIndex.model_validate(json.loads(bundle.read(GOLDEN_FILE)))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{GOLDEN_FILE} in {bundle.path} is not JSON: {error}", fix=FIX_COPY) from error
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise BundleError(
+            "\n  ".join([f"{GOLDEN_FILE} in {bundle.path} does not follow the schema:", *lines]), fix=FIX_COPY
+        ) from error
+
+
+def read_array(bundle: Bundle, entry: ArrayFile) -> np.ndarray:
+    """Reads one array.
+
+    Raises:
+        BundleError: The file has not as many bytes as shape and type say.
+    """
+    content = bundle.read(f"{GOLDEN_FOLDER}/{entry.file}")
+    dtype = np.dtype(_DTYPES[entry.dtype])
+    expected = int(np.prod(entry.shape)) * dtype.itemsize
+    if len(content) != expected:
+        raise BundleError(
+            f"{GOLDEN_FOLDER}/{entry.file} in {bundle.path} has {len(content)} bytes, "
+            f"{entry.dtype} {entry.shape} takes {expected}",
+            fix=FIX_COPY,
+        )
+    return np.frombuffer(content, dtype).reshape(entry.shape)
+
+
+def replay(bundle: Bundle, *, backend: BackendName | None = None, num_threads: int = 1) -> ReplayReport:
+    """Runs every golden case and compares.
+
+    Args:
+        bundle: Verified bundle.
+        backend: Only this one; None takes all that the bundle has.
+        num_threads: Threads of the interpreter.
+    Returns:
+        The differences; `passed` says whether all are within tolerance.
+    Raises:
+        BundleError: No golden vectors, or they do not follow the schema.
+        ConfigError: The bundle does not have that backend.
+    """
+    index = read_golden(bundle)
+    names = [backend] if backend else [name for name in BACKEND_ORDER if name in bundle.manifest.backends]
+    outputs: list[OutputReplay] = []
+    for name in names:
+        graphs = open_backend(bundle, name, num_threads=num_threads)
+        cases: list[tuple[Part, GoldenCase]] = [("encode", case) for case in index.encode]
+        cases += [("score", case) for case in index.score]
+        if name not in index.backends:
+            outputs.append(_failed(name, "score", "all", "all", f"{GOLDEN_FILE} has no tolerance for {name}"))
+            continue
+        for part, case in cases:
+            outputs += _replay_case(bundle, graphs, part, case, index.backends[name].tolerance)
+        # A graph without one case would pass unseen.
+        has_encode = bundle.manifest.backends[name].encode is not None
+        if has_encode and not index.encode:
+            outputs.append(_failed(name, "encode", "all", "all", "no golden case"))
+        if not index.score:
+            outputs.append(_failed(name, "score", "all", "all", "no golden case"))
+    skipped = len(bundle.manifest.backends) - len(names)
+    return ReplayReport(tuple(outputs), len(index.encode) + len(index.score), skipped)
+
+
+def replay_bundle(path: str | Path) -> ReplayReport:
+    """Verifies a bundle and replays its golden vectors through every backend; see `open_bundle`, `replay`."""
+    return replay(open_bundle(path))
+
+
+def _failed(backend: str, part: Part, case: str, output: str, failure: str) -> OutputReplay:
+    nan = float("nan")
+    return OutputReplay(backend, part, case, output, nan, nan, nan, failure)
+
+
+def _replay_case(
+    bundle: Bundle, graphs: Graphs, part: Part, case: GoldenCase, tolerance: Tolerance
+) -> list[OutputReplay]:
+    expected = {n: read_array(bundle, entry) for n, entry in case.outputs.get(graphs.name, {}).items()}
+    if not expected:
+        return [_failed(graphs.name, part, case.name, "all", f"no expected outputs for {graphs.name}")]
+    inputs = {n: read_array(bundle, entry) for n, entry in case.inputs.items()}
+    try:
+        found = _call(graphs, part, inputs)
+    except ShapeError as error:
+        return [_failed(graphs.name, part, case.name, "all", error.found)]
+    limit = tolerance.features if part == "encode" else tolerance.logits
+    names = sorted(set(expected) | set(found))
+    return [_compare(graphs.name, part, case.name, n, expected.get(n), found.get(n), limit) for n in names]
+
+
+def _call(graphs: Graphs, part: Part, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if part == "encode":
+        return graphs.encode(inputs)
+    frame_logits, clip_logits = graphs.score(inputs)
+    return {"frame_logits": frame_logits, "clip_logits": clip_logits}
+
+
+def _compare(
+    backend: str,
+    part: Part,
+    case: str,
+    output: str,
+    expected: np.ndarray | None,
+    found: np.ndarray | None,
+    limit: float,
+) -> OutputReplay:
+    """Names, then shapes, then values."""
+    if expected is None or found is None:
+        missing = "golden vectors lack this output" if expected is None else "the graph does not give this output"
+        return _failed(backend, part, case, output, missing)
+    if expected.size != found.size or _squeezed(expected) != _squeezed(found):
+        return _failed(backend, part, case, output, f"shape {found.shape}, expected {expected.shape}")
+    if expected.size == 0:
+        return _failed(backend, part, case, output, "no values")
+    difference = np.abs(found.reshape(expected.shape).astype(np.float64) - expected)
+    largest, mean = float(difference.max()), float(difference.mean())
+    failure = None
+    if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+        failure = "NaN or infinity"
+    elif not largest <= limit:
+        failure = f"differs by {largest:.3g}, tolerance {limit:.3g}"
+    return OutputReplay(backend, part, case, output, largest, mean, limit, failure)
+
+
+def _squeezed(array: np.ndarray) -> tuple[int, ...]:
+    return tuple(n for n in array.shape if n != 1)

@@ -1,0 +1,220 @@
+"""What the runtime says of a video: scores of clips and frames, joined per track, and a verdict or a reason.
+
+All joining happens in logits: a frame seen by several clips has the mean of their frame logits, a track the
+mean of its clips' logits. `p_fake` is softmax(logits / calibration_temperature)[1] throughout. A video is as
+suspicious as its most suspicious track: one swapped face among four makes it a fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from dfkit.errors import BundleError
+from dfkit.runtime.manifest import Manifest, OperatingPoint
+
+Status = Literal["ok", "no_face", "no_audio", "too_short", "unreadable"]
+Verdict = Literal["real", "fake", "review"]
+DIGITS = 6
+"""Decimals of a probability in JSON and CSV."""
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """One clip of one track, scored."""
+
+    track_id: int
+    start_index: int
+    """First grid frame."""
+    start_s: float
+    end_s: float
+    clip_logits: np.ndarray
+    """(2,) float32."""
+    frame_logits: np.ndarray
+    """(T, 2) float32."""
+    p_fake: float
+
+
+@dataclass(frozen=True)
+class TrackResult:
+    """One face over the video."""
+
+    track_id: int
+    p_fake: float
+    clips: tuple[tuple[float, float, float], ...]
+    """Start and end in seconds, and p_fake of each clip."""
+    frames: tuple[tuple[float, float], ...]
+    """Time in seconds and p_fake of each grid frame that a clip covers."""
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """Everything that the runtime says of one video."""
+
+    video: str
+    status: Status
+    verdict: Verdict | None
+    p_fake: float | None
+    threshold: float
+    modalities: tuple[str, ...]
+    reason: str | None
+    """Why there is no verdict."""
+    tracks: tuple[TrackResult, ...] = ()
+    """In order of track id."""
+
+    @property
+    def worst_track(self) -> TrackResult | None:
+        """The most suspicious track, whose `p_fake` is the video's."""
+        return max(self.tracks, key=lambda track: track.p_fake, default=None)
+
+    def summary(self) -> list[str]:
+        """Lines for the terminal."""
+        if self.p_fake is None:
+            return [f"{self.video}: {self.status}: {self.reason}"]
+        num_clips = sum(len(track.clips) for track in self.tracks)
+        clips = f"{num_clips} clip{'' if num_clips == 1 else 's'}"
+        faces = f", {len(self.tracks)} faces" if len(self.tracks) > 1 else ""
+        said = f"p_fake {self.p_fake:.3f} (threshold {self.threshold:.3f}, {clips}{faces})"
+        return [f"{self.video}: {self.verdict}, {said}"]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that `dfkit predict --json` prints."""
+        return {
+            "video": self.video,
+            "status": self.status,
+            "verdict": self.verdict,
+            "p_fake": None if self.p_fake is None else round(self.p_fake, DIGITS),
+            "threshold": self.threshold,
+            "modalities": list(self.modalities),
+            "reason": self.reason,
+            "tracks": [_track_json(track) for track in self.tracks],
+        }
+
+
+def _track_json(track: TrackResult) -> dict[str, Any]:
+    return {
+        "track_id": track.track_id,
+        "p_fake": round(track.p_fake, DIGITS),
+        "clips": [
+            {"start_s": round(start, 3), "end_s": round(end, 3), "p_fake": round(p, DIGITS)}
+            for start, end, p in track.clips
+        ],
+        "frames": [{"t_s": round(t, 3), "p_fake": round(p, DIGITS)} for t, p in track.frames],
+    }
+
+
+def require_finite(frame_logits: np.ndarray, clip_logits: np.ndarray, *, where: str, what: str) -> None:
+    """Refuses answers that are no numbers: comparing them would make a verdict out of nothing.
+
+    Args:
+        frame_logits: (T, 2).
+        clip_logits: (2,).
+        where: Names the model.
+        what: Names what was scored.
+    Raises:
+        BundleError: One is NaN or infinite.
+    """
+    if not (np.isfinite(frame_logits).all() and np.isfinite(clip_logits).all()):
+        raise BundleError(
+            f"{where}: the model answers NaN or infinity for {what}",
+            fix="check the bundle with dfkit verify, and export again",
+        )
+
+
+def p_fake_of(logits: np.ndarray, *, calibration_temperature: float) -> np.ndarray:
+    """Probability of fake.
+
+    Args:
+        logits: (..., 2), class 1 fake.
+        calibration_temperature: Divides the logits; > 0.
+    Returns:
+        (...) float64 in [0, 1].
+    """
+    gap = (logits[..., 0].astype(np.float64) - logits[..., 1]) / calibration_temperature
+    # exp of more than 709 overflows a double; the answer is 0 long before.
+    return np.asarray(1.0 / (1.0 + np.exp(np.minimum(gap, 700.0))))
+
+
+def verdict_of(p_fake: float, point: OperatingPoint) -> Verdict:
+    """Verdict at an operating point: `review` from `review_low` up to, not including, `review_high`."""
+    if point.review_low <= p_fake < point.review_high:
+        return "review"
+    return "fake" if p_fake >= point.threshold else "real"
+
+
+def join_clips(clips: Iterable[ClipScore], *, fps: float, calibration_temperature: float) -> tuple[TrackResult, ...]:
+    """Joins the scores of overlapping clips, per track.
+
+    Args:
+        clips: Any order.
+        fps: Grid frames per second.
+        calibration_temperature: From logits to p_fake.
+    Returns:
+        Tracks in order of id, their clips in order of time.
+    """
+    by_track: dict[int, list[ClipScore]] = {}
+    for clip in clips:
+        by_track.setdefault(clip.track_id, []).append(clip)
+    tracks = []
+    for track_id, own in sorted(by_track.items()):
+        own.sort(key=lambda clip: clip.start_index)
+        logits = np.stack([clip.clip_logits for clip in own]).mean(axis=0, dtype=np.float64)
+        p_track = float(p_fake_of(logits, calibration_temperature=calibration_temperature))
+        indices, frame_logits = _mean_frames(own)
+        p_frames = p_fake_of(frame_logits, calibration_temperature=calibration_temperature)
+        frames = tuple((int(i) / fps, float(p)) for i, p in zip(indices, p_frames, strict=True))
+        spans = tuple((clip.start_s, clip.end_s, clip.p_fake) for clip in own)
+        tracks.append(TrackResult(track_id, p_track, spans, frames))
+    return tuple(tracks)
+
+
+def _mean_frames(clips: list[ClipScore]) -> tuple[np.ndarray, np.ndarray]:
+    """Grid frames that any of the clips covers, and the mean of their logits, (N,) and (N, 2)."""
+    places = np.concatenate([clip.start_index + np.arange(len(clip.frame_logits)) for clip in clips])
+    values = np.concatenate([clip.frame_logits for clip in clips]).astype(np.float64)
+    indices, inverse, counts = np.unique(places, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(indices), 2))
+    np.add.at(sums, inverse, values)
+    return indices, sums / counts[:, None]
+
+
+def judge_clips(video: str, clips: Iterable[ClipScore], manifest: Manifest) -> VideoResult:
+    """Makes the result of a video out of its clips.
+
+    Args:
+        video: Name to report.
+        clips: At least one.
+        manifest: Operating point and calibration.
+    Returns:
+        A result with status `ok`.
+    """
+    temperature = manifest.calibration.calibration_temperature
+    tracks = join_clips(clips, fps=manifest.clip_spec.fps, calibration_temperature=temperature)
+    assert tracks, "a video without clips has a reason, not a result"
+    p_fake = max(track.p_fake for track in tracks)
+    return VideoResult(
+        video=video,
+        status="ok",
+        verdict=verdict_of(p_fake, manifest.operating_point),
+        p_fake=p_fake,
+        threshold=manifest.operating_point.threshold,
+        modalities=tuple(manifest.modalities),
+        reason=None,
+        tracks=tracks,
+    )
+
+
+def refused(video: str, status: Status, reason: str, manifest: Manifest) -> VideoResult:
+    """Result of a video that gets no score."""
+    return VideoResult(
+        video=video,
+        status=status,
+        verdict=None,
+        p_fake=None,
+        threshold=manifest.operating_point.threshold,
+        modalities=tuple(manifest.modalities),
+        reason=reason,
+    )

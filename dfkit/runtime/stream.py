@@ -1,0 +1,242 @@
+"""Push-style detection: pictures and sound go in as they arrive, clip scores come out, memory stays bounded.
+
+A clip's score comes as soon as its last picture has passed the look-ahead and its sound has arrived. A file
+takes the same way, with its pictures already on the grid, so that both agree exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dfkit.clip import ClipSpec
+from dfkit.errors import ConfigError, ShapeError
+from dfkit.media.audio import MAX_DRIFT_S
+from dfkit.media.resample import MAX_RATE, Resampler
+from dfkit.media.stream import FaceFrame, FaceStream
+from dfkit.media.video import END_TOLERANCE
+from dfkit.runtime.results import ClipScore
+from dfkit.runtime.scoring import ClipScorer
+
+GridPicture = tuple[int, float, np.ndarray]
+"""Grid index, time since the first picture in seconds, (H, W, 3) uint8."""
+
+
+class GridPicker:
+    """`dfkit.media.video.pick_nearest`, pushed: chooses the picture nearest in time to each grid point."""
+
+    def __init__(self, fps: float) -> None:
+        """Starts without pictures.
+
+        Args:
+            fps: Grid points per second.
+        """
+        self._fps = fps
+        self._index = 0
+        self._previous: tuple[float, np.ndarray] | None = None
+        self._step_s = 1.0 / fps
+        self.origin_s = 0.0
+
+    def push(self, t_s: float, rgb: np.ndarray) -> list[GridPicture]:
+        """Takes the next picture.
+
+        Args:
+            t_s: Its time, seconds, on any clock that rises.
+            rgb: (H, W, 3) uint8.
+        Returns:
+            The grid points that the picture before it serves.
+        Raises:
+            ConfigError: The time does not rise.
+        """
+        before, self._previous = self._previous, (t_s, rgb)
+        if before is None:
+            self.origin_s = t_s
+            return []
+        if not t_s > before[0]:
+            raise ConfigError(
+                f"a picture at {t_s:.3f} s follows one at {before[0]:.3f} s",
+                fix="push pictures in order of time",
+            )
+        self._step_s = t_s - before[0]
+        middle = (before[0] + t_s) / 2 - self.origin_s
+        served = []
+        while self._index / self._fps <= middle + 1e-6:
+            served.append((self._index, before[0] - self.origin_s, before[1]))
+            self._index += 1
+        return served
+
+    def finish(self, last_duration_s: float | None = None) -> list[GridPicture]:
+        """Ends the stream.
+
+        Args:
+            last_duration_s: How long the last picture is shown; the time between the last two when left out.
+        Returns:
+            The grid points that the last picture serves.
+        """
+        if self._previous is None:
+            return []
+        t_s, rgb = self._previous
+        shown_s = self._step_s if last_duration_s is None else last_duration_s
+        end = max(int((t_s - self.origin_s + shown_s) * self._fps + END_TOLERANCE), 1)
+        served = [(index, t_s - self.origin_s, rgb) for index in range(self._index, end)]
+        self._index = max(self._index, end)
+        return served
+
+
+class PushedSound:
+    """Sound as it arrives: mono, resampled, placed against the first picture, forgotten once it was read."""
+
+    def __init__(self, sample_rate_in: int, sample_rate: int) -> None:
+        """Starts without sound.
+
+        Args:
+            sample_rate_in: Hz of what is pushed.
+            sample_rate: Hz of what is read.
+        Raises:
+            ConfigError: A sample rate that cannot be resampled.
+        """
+        if not 0 < sample_rate_in <= MAX_RATE:
+            raise ConfigError(f"sound at {sample_rate_in} Hz, expected 1 to {MAX_RATE} Hz", fix="resample it first")
+        self._rate_in, self._rate = sample_rate_in, sample_rate
+        self._resampler = Resampler(sample_rate_in, sample_rate)
+        self._origin_s: float | None = None
+        self._total = 0
+        self._kept = np.zeros(0, np.float32)
+        self._dropped = 0
+        self._ended = False
+        self.first_picture_s: float | None = None
+
+    def push(self, samples: np.ndarray, t_s: float | None = None) -> None:
+        """Takes the next block.
+
+        Args:
+            samples: (N,) or (N, channels) float32 in [-1, 1].
+            t_s: Time of its first sample on the pictures' clock; left out, it follows the block before. A
+                block that lies further than 10 ms from there is moved to its own time, as in a file.
+        Raises:
+            ShapeError: Another type or shape.
+            ConfigError: The first block comes without a time, or sound comes after the end.
+        """
+        if self._ended:
+            raise ConfigError("sound after the end of the stream", fix="open a new stream")
+        mono = _to_mono(samples)
+        if self._origin_s is None:
+            if t_s is None:
+                raise ConfigError("the first block of sound has no time", fix="push_sound(samples, t_s=...)")
+            self._origin_s = t_s
+        elif t_s is not None:
+            late_s = t_s - (self._origin_s + self._total / self._rate_in)
+            if abs(late_s) > MAX_DRIFT_S:
+                shift = round(late_s * self._rate_in)
+                mono = np.concatenate([np.zeros(shift, np.float32), mono]) if shift > 0 else mono[-shift:]
+        self._total += len(mono)
+        self._kept = np.concatenate([self._kept, self._resampler.push(mono)])
+
+    def end(self) -> None:
+        """No more sound will come: what lies after is silence."""
+        if not self._ended:
+            self._kept = np.concatenate([self._kept, self._resampler.flush(self._total)])
+        self._ended = True
+
+    @property
+    def _start(self) -> int:
+        """Index of the first kept sample, counted from the first picture."""
+        if self._origin_s is None:
+            return 0
+        return round((self._origin_s - (self.first_picture_s or 0.0)) * self._rate) + self._dropped
+
+    def has(self, end: int) -> bool:
+        """See `scoring.Sound`."""
+        return self._ended or (self._origin_s is not None and self._start + len(self._kept) >= end)
+
+    def read(self, start: int, num_samples: int) -> np.ndarray:
+        """See `scoring.Sound`."""
+        drop = min(max(start - self._start, 0), len(self._kept))
+        self._kept, self._dropped = self._kept[drop:], self._dropped + drop
+        result = np.zeros(num_samples, np.float32)
+        first = self._start
+        left, right = max(start, first), min(start + num_samples, first + len(self._kept))
+        if right > left:
+            result[left - start : right - start] = self._kept[left - first : right - first]
+        return result
+
+
+def _to_mono(samples: np.ndarray) -> np.ndarray:
+    if samples.dtype != np.float32 or samples.ndim not in {1, 2}:
+        raise ShapeError(f"sound must be float32 (N,) or (N, channels), got {samples.dtype} {samples.shape}")
+    return samples if samples.ndim == 1 else samples.mean(axis=1)
+
+
+class GridStream:
+    """Scores clips of pictures that are on the grid already; what a file and a stream have in common."""
+
+    def __init__(self, faces: FaceStream, scorer: ClipScorer, spec: ClipSpec, *, shrink: int = 1) -> None:
+        self._faces, self._scorer, self._spec = faces, scorer, spec
+        self._shrink = shrink
+        self.num_frames = 0
+        """Grid frames so far."""
+
+    def push(self, picture: GridPicture) -> tuple[list[FaceFrame], list[ClipScore]]:
+        """Takes one picture of the grid; gives the faces and the clips that became final."""
+        index, t_s, rgb = picture
+        self.num_frames = index + 1
+        faces = self._faces.push(index, t_s, rgb, shrink=self._shrink)
+        return faces, self._scorer.push(faces, index - self._spec.look_ahead_frames)
+
+    def finish(self) -> tuple[list[FaceFrame], list[ClipScore]]:
+        """Ends the video."""
+        rest = list(self._faces.flush())
+        scores: list[ClipScore] = []
+        for index in range(max(self.num_frames - self._spec.look_ahead_frames, 0), self.num_frames):
+            scores += self._scorer.push([face for face in rest if face.index == index], index)
+        return rest, [*scores, *self._scorer.finish(self.num_frames)]
+
+
+class DetectorStream:
+    """Pictures with times and blocks of sound in, clip scores out; made by `Detector.open_stream`."""
+
+    def __init__(self, grid: GridStream, scorer: ClipScorer, sound: PushedSound | None, *, fps: float) -> None:
+        self._grid, self._scorer, self._sound = grid, scorer, sound
+        self._picker = GridPicker(fps)
+
+    def push_picture(self, t_s: float, rgb: np.ndarray) -> list[ClipScore]:
+        """Takes the next picture.
+
+        Args:
+            t_s: Its time in seconds, on the sound's clock; rises.
+            rgb: (H, W, 3) uint8, upright. Kept until the look-ahead has passed: do not write into it.
+        Returns:
+            Scores of the clips that are complete now.
+        Raises:
+            ShapeError: Another type or shape.
+            ConfigError: The time does not rise, or the sound lags too far behind.
+        """
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            raise ShapeError(f"a picture must be uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
+        pictures = self._picker.push(t_s, np.ascontiguousarray(rgb))
+        if self._sound is not None:
+            self._sound.first_picture_s = self._picker.origin_s
+        return [score for picture in pictures for score in self._grid.push(picture)[1]]
+
+    def push_sound(self, samples: np.ndarray, t_s: float | None = None) -> list[ClipScore]:
+        """Takes the next block of sound; see `PushedSound.push`. A model without sound ignores it.
+
+        Returns:
+            Scores of the clips that waited for it.
+        """
+        if self._sound is None:
+            return []
+        self._sound.push(samples, t_s)
+        return self._scorer.score_waiting()
+
+    def finish(self, last_duration_s: float | None = None) -> list[ClipScore]:
+        """Ends the stream; the last clip ends with the last picture.
+
+        Args:
+            last_duration_s: How long the last picture is shown; the time between the last two when left out.
+        Returns:
+            Scores of the remaining clips.
+        """
+        if self._sound is not None:
+            self._sound.end()
+        scores = [s for picture in self._picker.finish(last_duration_s) for s in self._grid.push(picture)[1]]
+        return [*scores, *self._grid.finish()[1]]

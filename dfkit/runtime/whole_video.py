@@ -1,0 +1,77 @@
+"""Scoring under the preset `uniform50`: one answer for a whole video, from 50 pictures spread over it.
+
+Kept for students of the original teacher. Frame spacing gives a video's length away, so such a model may
+have learnt lengths: its bundle warns. No face is tracked, and there is no stream: which pictures are taken
+is known at the end only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dfkit.data.uniform50 import view_uniform50
+from dfkit.media.container import refuse
+from dfkit.runtime.backends import Graphs
+from dfkit.runtime.manifest import Manifest
+from dfkit.runtime.results import TrackResult, VideoResult, p_fake_of, require_finite, verdict_of
+
+
+def pool_steps(steps: np.ndarray, num_steps: int) -> np.ndarray:
+    """Average-pools a sequence onto another number of steps.
+
+    Args:
+        steps: (T_a, C).
+        num_steps: T; bin n covers rows from floor(n T_a / T) up to ceil((n + 1) T_a / T), as torch's adaptive
+            pooling has it.
+    Returns:
+        (T, C) float32.
+    """
+    length = len(steps)
+    starts = [n * length // num_steps for n in range(num_steps)]
+    ends = [-(-(n + 1) * length // num_steps) for n in range(num_steps)]
+    return np.stack([steps[s:e].mean(axis=0) for s, e in zip(starts, ends, strict=True)]).astype(np.float32)
+
+
+def score_whole_video(path: Path, graphs: Graphs, manifest: Manifest, *, where: str) -> VideoResult:
+    """Scores a file with a `uniform50` model.
+
+    Args:
+        path: Media file.
+        graphs: Loaded model.
+        manifest: Its manifest.
+        where: Names the model in errors.
+    Returns:
+        One track with one clip, which is the video.
+    Raises:
+        MediaError: `unreadable`, `no_audio`, or `too_short` with fewer than 50 frames.
+        BundleError: The model answers NaN or infinity.
+    """
+    spec = manifest.clip_spec
+    view = view_uniform50(path, spec=spec)
+    if len(view.face) < spec.num_frames:
+        raise refuse(
+            path,
+            "too_short",
+            f"{len(view.face)} frames can be read, the model takes {spec.num_frames}",
+            "use a longer recording",
+        )
+    inputs = graphs.encode({"face": view.face, "lip": view.lip}) | {"mfcc": pool_steps(view.mfcc, spec.num_frames)}
+    frame_logits, clip_logits = graphs.score(inputs)
+    require_finite(frame_logits, clip_logits, where=where, what=str(path))
+    temperature = manifest.calibration.calibration_temperature
+    p_fake = float(p_fake_of(clip_logits, calibration_temperature=temperature))
+    p_frames = p_fake_of(frame_logits, calibration_temperature=temperature)
+    frames = tuple((float(t), float(p)) for t, p in zip(view.times_s, p_frames, strict=True))
+    track = TrackResult(0, p_fake, ((0.0, float(view.times_s[-1]), p_fake),), frames)
+    return VideoResult(
+        video=str(path),
+        status="ok",
+        verdict=verdict_of(p_fake, manifest.operating_point),
+        p_fake=p_fake,
+        threshold=manifest.operating_point.threshold,
+        modalities=tuple(manifest.modalities),
+        reason=None,
+        tracks=(track,),
+    )

@@ -1,0 +1,109 @@
+"""Pruning is exact: what a cut network says is what the whole one says without the cut units."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dfkit.distill.prune import channel_slots, group_importance, gru_slots, prune, strongest
+from dfkit.errors import ConfigError
+from dfkit.models import MMMSBA, NetworkSpec
+
+WHOLE = NetworkSpec(face_channels=(16, 16, 24), lip_channels=(8, 16, 16), gru_hidden=24, dense_dim=10)
+CUT = NetworkSpec(face_channels=(8, 8, 16), lip_channels=(8, 8, 8), gru_hidden=16, dense_dim=10)
+
+
+@pytest.fixture
+def whole() -> MMMSBA:
+    torch.manual_seed(0)
+    return MMMSBA(WHOLE).eval()
+
+
+def groups(network: MMMSBA) -> list[tuple[list, int, int]]:
+    """Every group of the network: its slots, its units, and how many the cut keeps."""
+    found = []
+    for name in ("face", "lip"):
+        whole, cut = (getattr(spec, f"{name}_channels") for spec in (WHOLE, CUT))
+        found += [(channel_slots(name, n), whole[n], cut[n]) for n in range(3)]
+    for name in ("audio", "face", "lip"):
+        found += [
+            (gru_slots(name, WHOLE.gru_hidden, reverse=r), WHOLE.gru_hidden, CUT.gru_hidden) for r in (False, True)
+        ]
+    return found
+
+
+def silence_dropped_units(network: MMMSBA) -> None:
+    """Takes away all that the units which pruning would drop receive and send, so that they stay at zero."""
+    with torch.no_grad():
+        weights = network.state_dict()
+        for slots, units, count in groups(network):
+            kept = strongest(group_importance(weights, slots, units), count)
+            dropped = torch.tensor([k for k in range(units) if k not in kept.tolist()], dtype=torch.long)
+            for slot in slots:
+                weights[slot.tensor].index_fill_(slot.dim, slot.offset + dropped, 0.0)
+
+
+def run(network: MMMSBA) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    pictures = torch.rand(2, 6, 3, 32, 32, generator=generator)
+    with torch.no_grad():
+        output = network(torch.randn(2, 6, 40, generator=generator), pictures, pictures[..., :24, :24])
+    return torch.cat([output.clip_logits[:, None], output.frame_logits], dim=1)
+
+
+def test_is_exact_where_the_dropped_units_are_silent(whole: MMMSBA) -> None:
+    silence_dropped_units(whole)
+    before = run(whole)
+    cut = prune(whole, CUT)
+    # Sums of fewer float32 terms in another order: DESIGN, section 5, found 5e-8.
+    torch.testing.assert_close(run(cut), before, atol=1e-6, rtol=0)
+    # And the silenced network is not what it was: the test does not compare constants.
+    torch.manual_seed(0)
+    assert (run(MMMSBA(WHOLE).eval()) - before).abs().max() > 1e-3
+
+
+def test_shapes_of_the_student(whole: MMMSBA) -> None:
+    cut = prune(whole, CUT)
+    assert cut.spec == CUT
+    assert cut.state_dict()["lip_encoder.gru.weight_ih_l0_reverse"].shape == (48, 8)
+    assert cut.state_dict()["audio_dense.1.weight"].shape == (10, 32)
+
+
+def test_l2_keeps_the_strong_units(whole: MMMSBA) -> None:
+    strong = [1, 5, 20]
+    slots = gru_slots("audio", 24, reverse=True)
+    with torch.no_grad():
+        for slot in slots:
+            whole.state_dict()[slot.tensor].index_fill_(slot.dim, slot.offset + torch.tensor(strong), 9.0)
+    assert strongest(group_importance(whole.state_dict(), slots, 24), 3).tolist() == strong
+
+
+def test_taylor_is_the_change_of_the_loss() -> None:
+    """For a loss that is linear in the weights, |sum of w * g| is exactly the loss lost with the unit."""
+    torch.manual_seed(0)
+    network = MMMSBA(WHOLE)
+    gradients = {name: torch.randn_like(value) for name, value in network.state_dict().items()}
+    slots = channel_slots("face", 1)
+    scores = group_importance(network.state_dict(), slots, 16, gradients=gradients)
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def loss() -> float:
+        return sum(float((weights[n].double() * gradients[n].double()).sum()) for n in weights)
+
+    before = loss()
+    for slot in slots:
+        weights[slot.tensor].index_fill_(slot.dim, torch.tensor([slot.offset + 4]), 0.0)
+    assert abs(before - loss()) == pytest.approx(float(scores[4]), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gru_hidden": 32}, "gru_hidden 32: the teacher has 24"),
+        ({"gru_hidden": 12}, "not a multiple of 8"),
+        ({"dense_dim": 8}, "dense_dim 8: the teacher has 10"),
+    ],
+)
+def test_unreachable_widths_are_named(whole: MMMSBA, change: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prune(whole, CUT.model_copy(update=change))

@@ -1,0 +1,34 @@
+"""Fixtures of runtime and benchmarks; the conversion behind them runs once per session."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dfkit.runtime.bundle import Bundle, open_bundle
+from tests.runtime.bundles import write_bundle
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with TFLite (mixed_int8) and ONNX (fp32) graphs; not to be changed."""
+    return write_bundle(tmp_path_factory.mktemp("tiny") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_folder: Path) -> Bundle:
+    return open_bundle(tiny_folder)
+
+
+@pytest.fixture
+def own_folder(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy to be spoilt."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "own"))
+
+
+@pytest.fixture(scope="session")
+def talk(shared: Path) -> Path:
+    """A speaker of 3 s, 25 fps, 360 x 288."""
+    return shared / "clips" / "lipnet-bbaf2n.mpg"

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dfkit.media.stream import FaceFrame
+from dfkit.runtime import plot
+from dfkit.runtime.bundle import Bundle
+from dfkit.runtime.manifest import OperatingPoint
+from dfkit.runtime.results import TrackResult, VideoResult, refused
+
+POINT = OperatingPoint(threshold=0.5, review_low=0.4, review_high=0.6, name="test")
+
+
+def face(index: int, track_id: int = 0) -> FaceFrame:
+    picture = np.full((224, 224, 3), index % 256, np.uint8)
+    return FaceFrame(track_id, index, index / 25, picture, picture[:96, :96], np.zeros((468, 2), np.float32), False, 0)
+
+
+def result(tracks: int = 1, *, seconds: int = 8, name: str = "v.mp4") -> VideoResult:
+    made = []
+    for track in range(tracks):
+        frames = tuple((n / 25, 0.5 + 0.4 * np.sin(n / 20 + track)) for n in range(25 * seconds) if not 60 < n < 90)
+        made.append(
+            TrackResult(track, 0.5 + track / 20, tuple((float(s), s + 2.0, 0.5) for s in range(seconds - 1)), frames)
+        )
+    return VideoResult(name, "ok", "fake", made[-1].p_fake, 0.5, ("face",), None, tuple(made))
+
+
+def read(path: Path) -> np.ndarray:
+    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return picture
+
+
+@pytest.mark.parametrize("count", [3, 10, 57, 2500])
+def test_sampler_is_bounded_and_spread_over_everything(count: int) -> None:
+    sampler = plot.FaceSampler(wanted=10)
+    most = 0
+    for index in range(count):
+        sampler.add(face(index))
+        sampler.add(face(index, track_id=1))
+        most = max(most, sum(len(kept) for kept in sampler._by_index.values()))
+    assert most <= 2 * 21 + 1
+    picked = sampler.pick(1)
+    times = [p.t_s for p in picked]
+    assert all(p.track_id == 1 and p.rgb.shape == (112, 112, 3) for p in picked)
+    assert times == sorted(set(times)) and len(times) == min(count, 10)
+    # From the beginning to the last tenth, without a hole of more than a quarter.
+    assert times[0] == 0 and times[-1] >= 0.8 * (count - 1) / 25
+    assert max(np.diff(times), default=0) <= max(0.25 * count / 25, 0.041)
+
+
+@pytest.mark.parametrize("tracks", [1, 2, 9])
+def test_any_number_of_faces_is_drawn_without_a_warning(tmp_path: Path, tracks: int) -> None:
+    sampler = plot.FaceSampler()
+    for index in range(200):
+        sampler.add(face(index))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = plot.plot_video(result(tracks), sampler, tmp_path / "p.png", point=POINT)
+    assert read(path).std() > 20
+
+
+def test_an_hour_and_three_seconds_take_the_same_way(tmp_path: Path) -> None:
+    sizes = []
+    for seconds in (3, 3600):
+        path = plot.plot_video(result(seconds=seconds), plot.FaceSampler(), tmp_path / "p.png", point=POINT)
+        sizes.append(read(path).shape)
+    assert sizes[0] == sizes[1]
+
+
+def test_a_video_without_a_score_shows_its_reason(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    blank = refused("v.mp4", "no_face", "nobody is there", tiny_bundle.manifest)
+    small = read(plot.plot_video(blank, plot.FaceSampler(), tmp_path / "p.png", point=POINT))
+    sampler = plot.FaceSampler()
+    sampler.add(face(0))
+    taller = read(plot.plot_video(blank, sampler, tmp_path / "q.png", point=POINT))
+    assert small.min() < 100 and taller.shape[0] > small.shape[0]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+def test_thresholds_at_the_ends_are_drawn(tmp_path: Path, threshold: float) -> None:
+    point = OperatingPoint(threshold=threshold, review_low=threshold, review_high=threshold, name="test")
+    assert plot.plot_video(result(), plot.FaceSampler(), tmp_path / "p.svg", point=point).stat().st_size > 5000
+
+
+def test_names_without_glyphs_are_escaped_where_no_font_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = plot.font_for("a.mp4")
+    monkeypatch.setattr(plot, "font_for", lambda text: own if text.isascii() else None)
+    assert plot.printable("a.mp4") == ("a.mp4", None)
+    assert plot.printable("가.mp4") == ("\\uac00.mp4", None)
+    assert plot.printable("$a$.mp4")[0] == r"\$a\$.mp4"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot.plot_video(result(name="한국어 $1$ 이름.mp4"), plot.FaceSampler(), tmp_path / "p.png", point=POINT)
+
+
+def test_a_font_with_korean_is_used_where_one_is_installed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shown, font = plot.printable("한국어.mp4")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot.plot_video(result(name="한국어.mp4"), plot.FaceSampler(), tmp_path / "p.png", point=POINT)
+    assert not [r for r in caplog.records if "findfont" in r.message]
+    assert (shown, font is not None) in {("한국어.mp4", True), ("\\ud55c\\uad6d\\uc5b4.mp4", False)}
+
+
+def test_line_breaks_in_names_stay_visible() -> None:
+    assert plot.printable("a\tb")[0] == "a\\tb"

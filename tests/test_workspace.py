@@ -1,0 +1,65 @@
+"""Finding the newest of each kind."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dfkit.errors import DataError
+from dfkit.workspace import Workspace
+
+
+def put(folder: Path, name: str, **content: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_newest_by_the_time_written_inside(tmp_path: Path) -> None:
+    space = Workspace(tmp_path)
+    new = put(space.data / "b", "data.json", created="2026-03-01T00:00:00+00:00", finished=True)
+    old = put(space.data / "c", "data.json", created="2026-01-01T00:00:00+00:00", finished=True)
+    put(space.data / "a", "data.json", created="2026-09-01T00:00:00+00:00", finished=False)
+    (space.data / "noise").mkdir()
+    (space.data / "broken").mkdir()
+    (space.data / "broken" / "data.json").write_text("{")
+    os.utime(old / "data.json", (2e9, 2e9))  # a copy made later
+    assert space.newest_data() == new
+
+
+def test_runs_by_kind(tmp_path: Path) -> None:
+    space = Workspace(tmp_path)
+    teacher = space.new_run_dir("first", "teacher")
+    student = space.new_run_dir("first", "student")
+    assert (teacher.name, student.name) == ("first", "first-2")
+    with pytest.raises(DataError, match=r"no teacher run in runs/\n  Fix: dfkit train"):
+        space.newest_run("teacher")
+    space.finish_run(teacher, auc=0.9)
+    assert space.newest_run("teacher") == teacher
+    assert json.loads((teacher / "run.json").read_text())["auc"] == 0.9
+    with pytest.raises(DataError, match="Fix: dfkit distill"):
+        space.newest_run("student")
+
+
+def test_run_names_become_file_names(tmp_path: Path) -> None:
+    assert Workspace(tmp_path).new_run_dir("../a b/ü:*", "teacher").name == "a-b-ü"
+    assert Workspace(tmp_path).new_run_dir("..", "teacher").name == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("method", "command"),
+    [("newest_data", "dfkit prepare"), ("newest_export", "dfkit export"), ("newest_report", "dfkit bench")],
+)
+def test_nothing_there_names_the_command(tmp_path: Path, method: str, command: str) -> None:
+    with pytest.raises(DataError, match=f"Fix: {command}"):
+        getattr(Workspace(tmp_path), method)()
+
+
+def test_newest_export(tmp_path: Path) -> None:
+    space = Workspace(tmp_path)
+    put(space.exports / "old", "manifest.json", created="2026-01-01T00:00:00+00:00")
+    new = put(space.exports / "new", "manifest.json", created="2026-02-01T00:00:00+00:00")
+    assert space.newest_export() == new
