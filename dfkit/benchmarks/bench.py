@@ -29,7 +29,7 @@ from dfkit.benchmarks.latency import Percentiles, Variant, measure_latency
 from dfkit.benchmarks.sizes import Sizes, measure_sizes
 from dfkit.benchmarks.whole_way import VideoTime, measure_whole_way
 from dfkit.errors import BundleError
-from dfkit.runtime.backends import open_backend
+from dfkit.runtime.backends import Graphs, open_backend
 from dfkit.runtime.bundle import Bundle, open_bundle
 from dfkit.runtime.files import write_atomically
 from dfkit.runtime.predict import find_videos
@@ -142,37 +142,24 @@ def bench(
     rows = read_logits(reference / LOGITS_FILE)
     variants = open_variants(bundle, reference, num_threads=num_threads)
     primary = next(iter(variants))
-    with _step("latency"):
-        timed = [Variant(name, opened) for name, (_, opened) in variants.items()]
-        latency = measure_latency(timed, bundle.manifest, repeats=repeats)
-    with _step("cold start"):
-        fresh = {
-            name: measure_fresh(own.path, backend=opened.name, num_threads=num_threads)
-            for name, (own, opened) in variants.items()
-        }
-        fresh_video = (
-            measure_fresh(
-                bundle.path, backend=variants[primary][1].name, num_threads=num_threads, repeats=1, video=files[0]
-            )
-            if files
-            else None
-        )
-    with _step("whole way"):
-        whole_way = measure_whole_way(bundle, variants[primary][1], files)
+    times = _measure_times(bundle, variants, files, repeats=repeats, num_threads=num_threads)
     with _step("evidence"):
         parity = compare_precisions(rows, bundle.manifest)
         comparison = compare_with_teacher(rows, bundle.manifest)
     sizes = measure_sizes(bundle)
-    results = judge(sizes, latency[primary], whole_way, parity, comparison, backend=variants[primary][1].name)
+    backend = variants[primary][1].name
+    results = judge(
+        sizes, times.latency[primary], times.whole_way, parity, comparison, backend=backend, num_threads=num_threads
+    )
     report = BenchReport(
         name=bundle.manifest.name,
         bundle=bundle.path,
         sizes=sizes,
         primary=primary,
-        latency=latency,
-        fresh=fresh,
-        fresh_video=fresh_video,
-        whole_way=whole_way,
+        latency=times.latency,
+        fresh=times.fresh,
+        fresh_video=times.fresh_video,
+        whole_way=times.whole_way,
         parity=parity,
         comparison=comparison,
         gates=results,
@@ -191,13 +178,51 @@ def bench(
     return report
 
 
+@dataclass(frozen=True)
+class _Times:
+    """What the clock says."""
+
+    latency: dict[str, dict[str, Percentiles]]
+    fresh: dict[str, FreshStart]
+    fresh_video: FreshStart | None
+    whole_way: list[VideoTime]
+
+
+def _measure_times(
+    bundle: Bundle,
+    variants: dict[str, tuple[Bundle, Graphs]],
+    files: Sequence[Path],
+    *,
+    repeats: int,
+    num_threads: int,
+) -> _Times:
+    """Latency, cold start and the whole way, one after the other: nothing else of ours runs meanwhile."""
+    graphs = next(graphs for _, graphs in variants.values())
+    with _step("latency"):
+        timed = [Variant(name, opened) for name, (_, opened) in variants.items()]
+        latency = measure_latency(timed, bundle.manifest, repeats=repeats)
+    fresh_video = None
+    with _step("cold start"):
+        fresh = {
+            name: measure_fresh(own.path, backend=opened.name, num_threads=num_threads)
+            for name, (own, opened) in variants.items()
+        }
+        if files:
+            fresh_video = measure_fresh(
+                bundle.path, backend=graphs.name, num_threads=num_threads, repeats=1, video=files[0]
+            )
+    with _step("whole way"):
+        whole_way = measure_whole_way(bundle, graphs, files)
+    return _Times(latency, fresh, fresh_video, whole_way)
+
+
 def reference_of(bundle_path: Path) -> Path:
     """Where the export leaves what only measuring needs: `<bundle>.reference`, without `.zip`."""
     stem = bundle_path.name.removesuffix(".zip")
     return bundle_path.resolve().with_name(f"{stem}.reference")
 
 
-def open_variants(bundle: Bundle, reference: Path, *, num_threads: int) -> dict[str, tuple[Bundle, Any]]:
+def open_variants(bundle: Bundle, reference: Path, *, num_threads: int) -> dict[str, tuple[Bundle, Graphs]]:
     """Loads every backend of the bundle and of its float twin.
 
     Args:
@@ -207,21 +232,29 @@ def open_variants(bundle: Bundle, reference: Path, *, num_threads: int) -> dict[
     Returns:
         Bundle and graphs by name, such as `tflite mixed_int8`; the one that the gates judge comes first.
     Raises:
-        BundleError: A graph cannot be loaded.
+        BundleError: A graph cannot be loaded, or the twin is another network's.
     """
     bundles = [bundle]
     for twin in (reference / REFERENCE_FOLDER, reference / f"{REFERENCE_FOLDER}.zip"):
         if twin.exists():
-            bundles.append(open_bundle(twin))
+            bundles.append(_open_twin(twin, bundle))
             break
-    variants: dict[str, tuple[Bundle, Any]] = {}
+    variants: dict[str, tuple[Bundle, Graphs]] = {}
     for own in bundles:
         for backend in sorted(own.manifest.backends, key=("tflite", "onnx").index):
             opened = open_backend(own, backend, num_threads=num_threads)
             variants.setdefault(f"{backend} {opened.recipe}", (own, opened))
-    if not variants:
-        raise BundleError(f"bundle {bundle.path} has no backend to measure", fix="export again")
     return variants
+
+
+def _open_twin(path: Path, bundle: Bundle) -> Bundle:
+    twin = open_bundle(path)
+    if (twin.manifest.network, twin.manifest.clip_spec) != (bundle.manifest.network, bundle.manifest.clip_spec):
+        raise BundleError(
+            f"{path} holds another network than bundle {bundle.path}",
+            fix="export again, or remove the folder to measure without a float twin",
+        )
+    return twin
 
 
 def judge(
@@ -232,6 +265,7 @@ def judge(
     comparison: Comparison | None,
     *,
     backend: str,
+    num_threads: int,
 ) -> list[GateResult]:
     """Holds the measurements against the gates.
 
@@ -242,22 +276,27 @@ def judge(
         parity: None without logits of both precisions.
         comparison: None without held-out videos of both models.
         backend: The variant's backend.
+        num_threads: Threads that latency was measured with; the gate is for one.
     Returns:
         One result per gate, always all of them.
     """
-    clip = latency["clip"]
     return [
         Gate("model file", "<", gates.MAX_PHONE_MB, "MB").judge(sizes.model_mb[backend]),
         Gate("model, manifest and face models", "<", gates.MAX_PHONE_MB, "MB").judge(
             sizes.phone_mb[backend], note="all that a phone needs to decide"
         ),
-        Gate("p90 of one clip, encode and score", "<", gates.MAX_CLIP_MS, "ms").judge(
-            clip.p90_ms, note=f"{clip.num} clips; this machine's CPU, not a phone's"
-        ),
+        _judge_clip(latency["clip"], num_threads=num_threads),
         _judge_way(whole_way),
         *_judge_parity(parity),
         *_judge_comparison(comparison),
     ]
+
+
+def _judge_clip(clip: Percentiles, *, num_threads: int) -> GateResult:
+    gate = Gate("p90 of one clip, encode and score", "<", gates.MAX_CLIP_MS, "ms")
+    if num_threads != 1:
+        return gate.judge(None, note=f"{clip.p90_ms:.1f} ms on {num_threads} threads; the limit is for one")
+    return gate.judge(clip.p90_ms, note=f"{clip.num} clips on one thread of this machine, which is no phone")
 
 
 def _judge_way(whole_way: Sequence[VideoTime]) -> GateResult:

@@ -220,7 +220,7 @@ def _latency(report: BenchReport) -> str:
 
 def _stage_table(variant: str, stages: Mapping[str, Percentiles]) -> str:
     rows = []
-    for stage in STAGES:
+    for stage in (stage for stage in STAGES if stage in stages):
         p = stages[stage]
         rows.append((STAGE_NAMES[stage], f"{p.p50_ms:.2f}", f"{p.p90_ms:.2f}", f"{p.p99_ms:.2f}"))
     return _table((f"{escape(variant)}, ms", "p50", "p90", "p99"), rows, numbers=3)

@@ -45,16 +45,17 @@ def gate_lines(results: Sequence[GateResult]) -> list[str]:
 def latency_lines(latency: Mapping[str, Mapping[str, Percentiles]]) -> list[str]:
     """Latency as a table: a line per stage, p50 and p90 of each variant."""
     table = _table("p50 / p90 in ms", *latency)
-    for stage in STAGES:
+    for stage in (stage for stage in STAGES if all(stage in m for m in latency.values())):
         cells = [f"{m[stage].p50_ms:.2f} / {m[stage].p90_ms:.2f}" for m in latency.values()]
         table.add_row(STAGE_NAMES[stage], *cells)
     return _lines(table)
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    # ASCII only: a Windows console of another code page cannot print box-drawing characters.
+    table = Table(box=box.ASCII, pad_edge=False, show_edge=False)
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     return table
 
 

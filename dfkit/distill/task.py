@@ -77,9 +77,12 @@ class ClipTask(lightning.LightningModule):
         """Terms of the label loss."""
         return self.config.loss
 
-    def on_train_epoch_start(self) -> None:
-        """Dropout depends on (seed, epoch) alone, so that a resumed run equals an unbroken one."""
-        torch.manual_seed(self.config.seed * 100_003 + self.current_epoch)
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Dropout depends on (seed, epoch, batch) alone, so that a resumed run equals an unbroken one.
+
+        Per batch and not per epoch: loaders draw from the same generator, at other times in a resumed run.
+        """
+        torch.manual_seed((self.config.seed * 100_003 + self.current_epoch) * 1_000_003 + batch_idx)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one batch."""

@@ -19,6 +19,7 @@ from dfkit.errors import ConfigError, DfkitError, MissingExtraError
 from dfkit.export.graph import EncodeGraph, ScoreGraph
 from dfkit.export.recipes import Recipe
 from dfkit.models.mmms_ba import MMMSBA
+from dfkit.native_log import native_log
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,12 @@ def score_example(network: MMMSBA, spec: ClipSpec) -> tuple[torch.Tensor, ...]:
 def quiet_converter() -> Iterator[io.StringIO]:
     """Keeps the converter's own progress out of the terminal; what it said can be read afterwards."""
     said = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    with (
+        warnings.catch_warnings(),
+        native_log(everything=True),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+    ):
         warnings.simplefilter("ignore")
         yield said
 
@@ -207,7 +213,8 @@ def describe(model: bytes, network: MMMSBA, recipe: str) -> Backend:
     """The manifest's entry of a converted model, read off its own signatures."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_content=model, num_threads=1)
+    with native_log():
+        interpreter = Interpreter(model_content=model, num_threads=1)
     pictures = picture_modalities(network)
     sound = (
         "pcm" if interpreter.get_signature_runner("score").get_input_details()["args_0"]["shape"][0] == 1 else "mfcc"

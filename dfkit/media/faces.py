@@ -9,6 +9,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from dfkit.errors import DfkitError
+from dfkit.native_log import native_log
 
 MODEL_FOLDER = Path(__file__).parent / "face_models"
 MODEL_SHA256 = {
@@ -42,8 +43,9 @@ def load_model(name: str, *, folder: Path = MODEL_FOLDER) -> Interpreter:
             f"face model {path} has SHA-256 {digest}, expected {MODEL_SHA256[name]}",
             fix="reinstall dfkit: pip install --force-reinstall dfkit",
         )
-    interpreter = Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
+    with native_log():
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
     return interpreter
 
 

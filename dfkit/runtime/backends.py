@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from dfkit.errors import BundleError, ConfigError, ShapeError
+from dfkit.native_log import native_log
 from dfkit.runtime.bundle import FIX_COPY, Bundle
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
 
@@ -173,11 +174,12 @@ class TfliteGraphs(_SignatureGraphs):
         self._runners: dict[str, Any] = {}
         for part, signature in signature_parts(backend):
             try:
-                if signature.file not in self._interpreters:
-                    self._interpreters[signature.file] = Interpreter(
-                        model_content=content[signature.file], num_threads=num_threads
-                    )
-                runner = self._interpreters[signature.file].get_signature_runner(signature.key)
+                with native_log():
+                    if signature.file not in self._interpreters:
+                        self._interpreters[signature.file] = Interpreter(
+                            model_content=content[signature.file], num_threads=num_threads
+                        )
+                    runner = self._interpreters[signature.file].get_signature_runner(signature.key)
             except (ValueError, RuntimeError) as error:
                 raise BundleError(f"{where}: {signature.file} cannot be loaded: {error}", fix=FIX_COPY) from error
             for details, entries in (
