@@ -53,9 +53,7 @@ class Workspace:
         Raises:
             DataError: There is none; names the command that makes one.
         """
-        return self._newest(
-            self.data, DATA_FILE, _is_finished, what="prepared data", command="dfkit prepare VIDEOS"
-        )
+        return self._newest(self.data, DATA_FILE, _is_finished, what="prepared data", command="dfkit prepare VIDEOS")
 
     def newest_run(self, kind: str) -> Path:
         """The newest finished run of a kind.
@@ -93,9 +91,7 @@ class Workspace:
         Raises:
             DataError: There is none.
         """
-        return self._newest(
-            self.reports, REPORT_FILE, lambda content: True, what="report", command="dfkit bench"
-        )
+        return self._newest(self.reports, REPORT_FILE, lambda content: True, what="report", command="dfkit bench")
 
     def new_run_dir(self, name: str, kind: str) -> Path:
         """Makes the folder of a new run, with a `run.json` that says it is unfinished.
@@ -137,9 +133,7 @@ class Workspace:
     def _newest(
         self, parent: Path, file: str, accept: Callable[[dict[str, Any]], bool], *, what: str, command: str
     ) -> Path:
-        found = [
-            (_age_key(path, content), path) for path, content in _read_all(parent, file) if accept(content)
-        ]
+        found = [(_age_key(path, content), path) for path, content in _read_all(parent, file) if accept(content)]
         if not found:
             raise DataError(f"{self.root.resolve()}: no {what} in {parent.name}/", fix=command)
         return max(found)[1]

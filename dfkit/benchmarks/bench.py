@@ -75,7 +75,7 @@ class BenchReport:
         from dfkit.benchmarks.table import gate_lines, latency_lines
 
         return [
-            f"{self.bundle}: {self.primary}, {self.num_threads} thread(s), {self.environment.cpu}",
+            f"{self.bundle}: {self.primary}, threads: {self.num_threads}, {self.environment.cpu}",
             *latency_lines(self.latency),
             *gate_lines(self.gates),
             *(f"warning: {line}" for line in self.warnings),

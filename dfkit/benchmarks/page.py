@@ -93,13 +93,17 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, css: str = "",
 def _header(report: BenchReport) -> str:
     worst = next((v for v in ("fail", "not judged") if any(g.verdict == v for g in report.gates)), "pass")
     said = {"fail": "a gate failed", "not judged": "no gate failed, some not judged", "pass": "all gates passed"}[worst]
-    machine = f"{report.environment.cpu}, {report.num_threads} thread{'s' if report.num_threads > 1 else ''}"
+    machine = f"{report.environment.cpu}, {_threads(report)}"
     pill = f'<span class="pill {VERDICT_CSS[worst]}">{said}</span>'
     facts = " · ".join((report.primary, machine, report.environment.date[:10]))
     return (
         f'<p class="sub">dfkit bench</p><header><h1>{escape(report.name)}</h1>{pill}</header>'
         f'<p class="sub">{escape(facts)}</p>'
     )
+
+
+def _threads(report: BenchReport) -> str:
+    return "1 thread" if report.num_threads == 1 else f"{report.num_threads} threads"
 
 
 def _warnings(report: BenchReport) -> str:
@@ -210,7 +214,7 @@ def _latency(report: BenchReport) -> str:
     tables = [_stage_table(name, stages) for name, stages in report.latency.items()]
     others = f"<details><summary>The other variants</summary>{''.join(tables[1:])}</details>" if tables[1:] else ""
     note = (
-        f"The model alone, {report.num_threads} thread(s), variants taking turns within one run. "
+        f"The model alone, {_threads(report)}, variants taking turns within one run. "
         f"This is {report.environment.cpu}: a desktop figure until a phone has measured it."
     )
     caption = "One clip, p90; dashed: the limit." if limit else "One clip, p90."
@@ -241,11 +245,11 @@ def _whole_way(report: BenchReport) -> str:
             f"{t.width} x {t.height}",
             f"{t.duration_s:.1f} s",
             f"{t.total_s:.2f} s",
-            f"{t.real_time:.1f}x",
+            f"{t.real_time:.1f}",
         )
         for t in shown
     ]
-    table = _table(("file", "status", "size", "length", "time", ""), rows, css="files", numbers=4)
+    table = _table(("file", "status", "size", "length", "time", "x real"), rows, css="files", numbers=4)
     note = (
         f"Median of the runs of each file, slowest first, {report.environment.num_cores} cores; the limit is "
         f"{MIN_REAL_TIME:g}x real time. Detection and landmarks are the networks alone, their warps count as crops."
@@ -384,7 +388,7 @@ def _rests_on(report: BenchReport) -> str:
             ),
         ),
         ("bundle", f"<code>{escape(report.bundle.name)}</code>"),
-        ("timing", f"{report.repeats} clips per variant, {report.num_threads} thread(s)"),
+        ("timing", f"{report.repeats} clips per variant, {_threads(report)}"),
     ]
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     data = escape(json.dumps(report.data, indent=1, ensure_ascii=False, default=str))

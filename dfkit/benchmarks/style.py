@@ -94,6 +94,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
   .gates td:nth-child(1) { font-weight: 600; }
   .gates td:nth-child(2) { order: 2; grid-column: 2; text-align: right; }
   .gates td:nth-child(3) { order: 1; color: var(--soft); }
+  .gates td:nth-child(4) { text-align: right; }
   .gates td:nth-child(5) { grid-column: 1 / -1; order: 3; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dt { margin-top: 6px; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import platform
 import sys
 import time
@@ -23,7 +24,7 @@ import dfkit
 from dfkit.config import Config
 from dfkit.distill.task import Batch, ClipTask
 from dfkit.errors import CheckpointError, ConfigError
-from dfkit.models.checkpoint import save_checkpoint
+from dfkit.models.checkpoint import save_checkpoint, whole_file
 
 logger = logging.getLogger(__name__)
 RESUME_FILE = "last.ckpt"
@@ -104,7 +105,8 @@ class RunRecorder(lightning.Callback):
         if improved or self.best_epoch < 0:
             self.best_epoch, self.best_val_loss = trainer.current_epoch, row.get("val_loss", float("inf"))
             save_checkpoint(self.run_dir / "best.pth", network, spec, kind=self.kind, facts=facts)
-        trainer.save_checkpoint(self.run_dir / RESUME_FILE)
+        with whole_file(self.run_dir / RESUME_FILE) as partial:
+            trainer.save_checkpoint(partial)
         print(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: train loss {row['train_loss']:.4f}, validation "
             f"loss {row.get('val_loss', float('nan')):.4f}{' (best)' if improved else ''}, {row['seconds']:.0f} s",
@@ -199,12 +201,18 @@ def fit(
     checkpoint = str(run_dir / RESUME_FILE) if resume else None
     try:
         trainer.fit(task, train_loader, val_loader, ckpt_path=checkpoint, weights_only=False if resume else None)
-    except (RuntimeError, EOFError) as error:
-        if resume and not trainer.global_step:
-            raise CheckpointError(f"{checkpoint}: cannot be resumed ({str(error).splitlines()[0]})") from error
+    except SystemExit:
+        # Lightning turns Ctrl-C into exit code 1, which means a failed gate here.
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
         raise
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if resume and not trainer.global_step:
+            raise CheckpointError(
+                f"{checkpoint}: cannot be resumed ({str(error).splitlines()[0]})",
+                fix="start a new run without --resume",
+            ) from error
+        raise
     seconds = time.monotonic() - started
     return FitResult(
         run_dir,

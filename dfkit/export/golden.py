@@ -6,12 +6,18 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from dfkit.clip import ClipSpec
+from dfkit.export.graph import ScoreGraph
 from dfkit.export.parity import ParityClip, sound_arrays, worst_cases
+from dfkit.models.mmms_ba import MMMSBA
 
 NUM_CLIPS = 10
 NUM_PICTURES = 4
+PUSH_STEPS, PUSH_RATE = 200, 0.05
+PUSH_MARGIN = 0.2
+"""Logit margin that a pushed clip should reach: above what INT8 may change."""
 
 
 def synthetic_clips(spec: ClipSpec) -> list[ParityClip]:
@@ -53,3 +59,39 @@ def choose_golden(clips: list[ParityClip], margins: np.ndarray, spec: ClipSpec) 
     places = dict.fromkeys([*order[:half].tolist(), *order[::-1][:half].tolist()])
     by_name = {clip.name: clip for clip in worst_cases(spec)}
     return [*(clips[n] for n in places), by_name["silence"], by_name["black"]]
+
+
+def push_over(
+    network: MMMSBA, spec: ClipSpec, inputs: dict[str, np.ndarray], *, towards_fake: bool
+) -> dict[str, np.ndarray]:
+    """Features of a clip changed by gradient steps until the clip is decided the other way.
+
+    Args:
+        network: In eval mode.
+        spec: Its clips.
+        inputs: What `score` takes, by dfkit's names.
+        towards_fake: Which way.
+    Returns:
+        The same inputs with other features, none below zero, as a ReLU leaves them; where a few hundred steps
+        do not get there, as far as they got.
+    """
+    score = ScoreGraph(network, spec).eval()
+    arrays = {name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
+    features = [arrays[name].requires_grad_() for name in arrays if name.endswith("_features")]
+    optimizer = torch.optim.Adam(features, lr=PUSH_RATE)
+    for _ in range(PUSH_STEPS):
+        sound = [v[None] if name == "pcm" else v for name, v in arrays.items() if name in ("pcm", "mfcc")]
+        by_modality = {"audio": sound[0] if sound else None} | {
+            name.removesuffix("_features"): value for name, value in arrays.items() if name.endswith("_features")
+        }
+        clip_logits = score(*(by_modality[m] for m in score.modalities))[1]
+        margin = (clip_logits[0, 1] - clip_logits[0, 0]) * (1 if towards_fake else -1)
+        if margin.item() > PUSH_MARGIN:
+            break
+        optimizer.zero_grad()
+        (-margin).backward()
+        optimizer.step()
+        with torch.no_grad():
+            for value in features:
+                value.clamp_(min=0)
+    return {name: value.detach().numpy() for name, value in arrays.items()}

@@ -5,6 +5,9 @@ The weights lie under `model_state_dict`, as in original checkpoints, so that ei
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +21,8 @@ from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.models.original import WEIGHTS_KEY, infer_spec, load_weights, original_weights, read_checkpoint
 
 CHECKPOINT_VERSION = 1
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRITER_FAILURES = ("PytorchStreamWriter failed", "unexpected pos", "file write failed")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,30 @@ class Checkpoint:
     path: Path
     facts: dict[str, Any] = field(default_factory=dict)
     """Epoch, metrics, operating point, data: plain values."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name to write under; the file gets its own name when it is whole, and only then.
+
+    Raises:
+        CheckpointError: The disk is full; what stood under the name before is still there.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch reports a failed write as a RuntimeError of its zip writer.
+        full = isinstance(error, OSError) and error.errno in DISK_FULL
+        if not full and not any(word in str(error) for word in WRITER_FAILURES):
+            raise
+        raise CheckpointError(
+            f"{path}: could not be written, no space left; the checkpoints of earlier epochs are kept",
+            fix="free space and go on with dfkit train --resume RUN",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def save_checkpoint(
@@ -51,12 +80,8 @@ def save_checkpoint(
         "facts": facts,
         WEIGHTS_KEY: {name: value.detach().cpu() for name, value in network.state_dict().items()},
     }
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as partial:
+        torch.save(content, partial)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

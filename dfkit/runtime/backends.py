@@ -179,6 +179,7 @@ class TfliteGraphs(_SignatureGraphs):
                         self._interpreters[signature.file] = Interpreter(
                             model_content=content[signature.file], num_threads=num_threads
                         )
+                        self._interpreters[signature.file].allocate_tensors()
                     runner = self._interpreters[signature.file].get_signature_runner(signature.key)
             except (ValueError, RuntimeError) as error:
                 raise BundleError(f"{where}: {signature.file} cannot be loaded: {error}", fix=FIX_COPY) from error

@@ -258,7 +258,7 @@ def _draw_curves(axes: Axes, result: VideoResult, point: OperatingPoint) -> None
     for place, track in enumerate(result.tracks):
         color = TRACK_COLORS[place % len(TRACK_COLORS)]
         times, values = _with_gaps(track)
-        name = f"face {track.track_id}" if len(result.tracks) > 1 else "the face"
+        name = f"track {track.track_id}" if len(result.tracks) > 1 else "the face"
         axes.plot(times, values, color=color, lw=0.9, alpha=0.55)
         middles = [(start + end) / 2 for start, end, _ in track.clips]
         clips = [p for *_, p in track.clips]
@@ -309,7 +309,7 @@ def _draw_strips(axes: Axes, tracks: tuple[TrackResult, ...], point: OperatingPo
         mesh = axes.pcolormesh(edges, [place, place + 0.86], values[None], cmap="RdBu_r", norm=norm, shading="flat")
     axes.set_ylim(len(tracks) - 0.07, -0.07)
     axes.set_yticks([place + 0.43 for place in range(len(tracks))] if len(tracks) > 1 else [])
-    axes.set_yticklabels([f"face {track.track_id}" for track in tracks] if len(tracks) > 1 else [])
+    axes.set_yticklabels([f"track {track.track_id}" for track in tracks] if len(tracks) > 1 else [])
     axes.set_xlabel("seconds")
     axes.set_facecolor("#e5e7eb")
     axes.spines[["top", "right", "left"]].set_visible(False)

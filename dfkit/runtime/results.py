@@ -76,8 +76,9 @@ class VideoResult:
             return [f"{self.video}: {self.status}: {self.reason}"]
         num_clips = sum(len(track.clips) for track in self.tracks)
         clips = f"{num_clips} clip{'' if num_clips == 1 else 's'}"
-        faces = f", {len(self.tracks)} faces" if len(self.tracks) > 1 else ""
-        said = f"p_fake {self.p_fake:.3f} (threshold {self.threshold:.3f}, {clips}{faces})"
+        # A face that went away and came back is a track of its own: tracks are not persons.
+        tracks = f", {len(self.tracks)} tracks" if len(self.tracks) > 1 else ""
+        said = f"p_fake {self.p_fake:.3f} (threshold {self.threshold:.3f}, {clips}{tracks})"
         return [f"{self.video}: {self.verdict}, {said}"]
 
     def to_json(self) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from dfkit.clip import ClipSpec, PictureSpec
 from dfkit.config import Config
@@ -188,3 +192,56 @@ def test_newer_checkpoints_are_refused(tmp_path: Path) -> None:
     torch.save({**content, "schema_version": 99}, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="schema 99"):
         load_checkpoint(tmp_path / "x.pth")
+
+
+TRAIN_SCRIPT = """
+import resource, signal, sys
+if sys.argv[2] == "full":
+    # A file-size limit fails writes as a full disk does; without the handler the signal would end the process.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.argv = ["dfkit", "train", "--data", sys.argv[1], "--config", "tiny.yaml"]
+from dfkit.cli import main
+main()
+"""
+
+
+def start_training(data_dir: Path, folder: Path, *, epochs: int, how: str) -> subprocess.Popen[str]:
+    section = CONFIG.train.model_copy(update={"epochs": epochs})
+    config = CONFIG.model_copy(update={"train": section})
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(json.loads(config.model_dump_json())), encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN_SCRIPT, str(data_dir), how],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_leaves_whole_files_that_resume(data_dir: Path, tmp_path: Path) -> None:
+    process = start_training(data_dir, tmp_path, epochs=500, how="plain")
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if line.startswith("epoch 2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 130, said + rest
+    assert "interrupted" in rest and "Traceback" not in rest
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert not list(run_dir.glob(".*partial"))
+    load_checkpoint(run_dir / "best.pth")
+    assert torch.load(run_dir / "last.ckpt", weights_only=False)["epoch"] >= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX resource limits")
+def test_full_disk_is_said_and_leaves_no_half_checkpoint(data_dir: Path, tmp_path: Path) -> None:
+    process = start_training(data_dir, tmp_path, epochs=1, how="full")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2, said
+    assert "no space left" in said and "Traceback" not in said
+    assert not list((tmp_path / "runs").rglob("*.pth*"))

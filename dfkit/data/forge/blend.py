@@ -12,6 +12,7 @@ from dfkit.data.forge.geometry import Box
 
 MIN_MASK_WEIGHT = 1.0
 COLOUR_SAMPLES = 8
+SMALL_SIGMA_PX = 4.0
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,19 @@ def relight(
     Returns:
         (H, W, 3) float32 in [0, 255].
     """
-    weight = cv2.GaussianBlur(mask, (0, 0), sigma_px)[..., None] + 1e-4
+    height, width = mask.shape
+    # Slow changes need few pixels: a wide blur at full size would take most of a forgery's time.
+    shrink = max(1.0, sigma_px / SMALL_SIGMA_PX)
+    size = max(2, round(width / shrink)), max(2, round(height / shrink))
+    small_mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+    weight = cv2.GaussianBlur(small_mask, (0, 0), sigma_px / shrink)[..., None] + 1e-4
 
     def slow(rgb: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur((rgb + 4) * mask[..., None], (0, 0), sigma_px) / weight
+        small = cv2.resize((rgb + 4) * mask[..., None], size, interpolation=cv2.INTER_AREA)
+        return cv2.GaussianBlur(small, (0, 0), sigma_px / shrink) / weight
 
-    ratio = np.clip((slow(target) + 1) / (slow(source) + 1), 1 / limit, limit)
-    return np.clip(source * ratio**strength, 0, 255)
+    ratio = np.clip((slow(target) + 1) / (slow(source) + 1), 1 / limit, limit) ** strength
+    return np.clip(source * cv2.resize(ratio, (width, height), interpolation=cv2.INTER_LINEAR), 0, 255)
 
 
 def paste(frame: np.ndarray, box: Box, rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ from dfkit.errors import DataError
 from dfkit.media.facts import VideoFacts, probe
 
 FACTS = ("size_bytes", "bitrate_kbps", "duration_s", "loudness_db", "fps", "leading_silence_s")
-# AAC gives a sound back up to this far from its level; smaller differences are its rounding, not a track.
-LOUDNESS_STEP_DB = 0.05
+# AAC gives a sound back up to 0.05 dB from its level. Below this, the sign depends on the processor's rounding.
+LOUDNESS_STEP_DB = 0.002
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ STEADY = (33, 133, 362, 263, 168, 6, 5, 1, 2, 98, 327, 129, 358, 234, 454, 50, 2
 AROUND_MOUTH = (*JAW, 2, 98, 327, 129, 358, 50, 280, 36, 266, 234, 454, 117, 346)
 MOUTH_CORNERS = (61, 291)
 CHIN, NOSE_BASE = 152, 2
-GRID_STEP_PX = 6
+# Nodes of a warp along a face's side: a face has no detail of its shape below a fiftieth of it.
+GRID_NODES = 44
 FOREHEAD_SHARE = 0.45
 # Smoothing of the spline, in squared pixels of the kernel: landmarks are right to about a pixel.
 SPLINE_SMOOTHING = 10.0
@@ -86,8 +87,8 @@ def warp_into(rgb: np.ndarray, box: Box, target: np.ndarray, source: np.ndarray)
         (box height, box width, 3) float32 in [0, 255].
     """
     height, width = box.size
-    columns = np.linspace(box.x0, box.x1 - 1, max(2, width // GRID_STEP_PX))
-    rows = np.linspace(box.y0, box.y1 - 1, max(2, height // GRID_STEP_PX))
+    columns = np.linspace(box.x0, box.x1 - 1, min(width, GRID_NODES))
+    rows = np.linspace(box.y0, box.y1 - 1, min(height, GRID_NODES))
     coarse = np.stack(np.meshgrid(columns, rows), axis=-1)
     field = _spline(target, source, coarse.reshape(-1, 2)).reshape(coarse.shape).astype(np.float32)
     # Corner nodes lie on the corner pixels: sampled with a map, because resize puts them half a step outside.

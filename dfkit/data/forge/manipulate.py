@@ -9,11 +9,13 @@ import numpy as np
 from dfkit.data.forge import pictures, sound
 from dfkit.data.forge.config import PICTURE_METHODS, ForgeConfig
 from dfkit.data.forge.footage import Footage
-from dfkit.data.forge.matching import mouth_opening
+from dfkit.data.forge.matching import head_turn, mouth_opening
 from dfkit.data.forge.plan import Task
 
 # Of this many stretches the liveliest is changed: a pause whose sound is shifted is not a forgery.
 CANDIDATES = 12
+# Of `head_turn`; at 0.45 the far cheek of a frontal donor begins to show the background behind it.
+MAX_TURN_DIFFERENCE = 0.4
 
 
 class NotApplicableError(Exception):
@@ -48,9 +50,18 @@ def manipulate(task: Task, footage: Footage, donor: Footage | None, config: Forg
     """
     rng = np.random.default_rng([task.seed, 20])
     start, end = _choose_span(task, footage, config, rng)
+    if donor is not None and task.method in PICTURE_METHODS:
+        _refuse_unlike_poses(footage, donor)
     if task.method in PICTURE_METHODS:
         return pictures_forgery(task.method, footage, donor, start, end, rng)
     return _sound_forgery(task, footage, donor, start, end, config, rng)
+
+
+def _refuse_unlike_poses(footage: Footage, donor: Footage) -> None:
+    """A cheek that the donor's camera does not see cannot be pasted."""
+    turns = [np.nanmedian(head_turn(each.landmarks)) for each in (footage, donor)]
+    if abs(turns[0] - turns[1]) > MAX_TURN_DIFFERENCE:
+        raise NotApplicableError("the donor's head is turned another way")
 
 
 def pictures_forgery(
@@ -115,9 +126,13 @@ def _sound_forgery(
     waveform = footage.waveform
     parameters: dict[str, float | int | str] = {}
     if task.method == "audio_shift":
-        shift_s = task.direction * float(rng.uniform(*config.shift_s))
-        waveform = sound.shift_sound(waveform, round(shift_s * rate), span)
-        parameters["shift_s"] = round(shift_s * rate) / rate
+        if not task.partial:
+            span = sound.without_lead(waveform, sample_rate=rate, level_dbfs=config.loudness_dbfs)
+            start = int(span.start / per_frame)
+        shifts = [task.direction * round(float(s) * rate) for s in rng.uniform(*config.shift_s, size=CANDIDATES)]
+        shift = shifts[0] if task.partial else sound.loud_shift(waveform, shifts, span, sample_rate=rate)
+        waveform = sound.shift_sound(waveform, shift, span)
+        parameters["shift_s"] = shift / rate
     elif task.method == "audio_swap":
         assert donor is not None, "the plan gives a donor to every method that needs one"
         # A whole sound starts where the donor's video starts, as its own did; a part comes from anywhere.

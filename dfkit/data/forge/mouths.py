@@ -14,8 +14,9 @@ from dfkit.data.forge.footage import Footage
 NUM_OUTER = len(geometry.OUTER_LIP)
 # A tint is held within what light and make-up do to skin: beyond it, the measure has gone wrong.
 MAX_LIGHT = 1.6
-MAX_SHIFT = 25.0
+MAX_SHIFT = 30.0
 RIM_LIGHT = 1.25
+TEETH_CHROMA = 0.7
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,23 @@ class MouthOverlay(blend.Overlay):
 class Tint:
     """From the colours of one skin, or of one pair of lips, to those of another."""
 
-    light: float
-    """Factor on L*: a dark mouth stays dark."""
+    source_light: float
+    """L* that becomes `target_light`. Below it the factor is the same: a dark mouth stays dark. Above it white
+    stays white, so that nothing glares."""
+    target_light: float
     shift: np.ndarray
     """(2,), added to a* and b*."""
 
-    def apply(self, lab: np.ndarray) -> np.ndarray:
-        """(..., 3) L*a*b*."""
-        return np.concatenate([lab[..., :1] * self.light, lab[..., 1:] + self.shift], axis=-1)
+    def apply(self, lab: np.ndarray, *, chroma: float = 1.0) -> np.ndarray:
+        """(..., 3) L*a*b*; `chroma` is the share of the shift that is applied."""
+        light = lab[..., :1]
+        above = (100 - self.target_light) / (100 - self.source_light)
+        moved = np.where(
+            light < self.source_light,
+            light * (self.target_light / self.source_light),
+            self.target_light + (light - self.source_light) * above,
+        )
+        return np.concatenate([moved, lab[..., 1:] + chroma * self.shift], axis=-1)
 
 
 def paste_mouths(footage: Footage, source: Footage, start: int, moments: Sequence[int]) -> list[np.ndarray]:
@@ -134,14 +144,15 @@ def _measure_tints(samples: list[tuple[np.ndarray, MouthOverlay]]) -> tuple[Tint
 
 def _make_tint(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Tint:
     source, target = np.mean(pairs, axis=0)
-    light = float(np.clip(target[0] / max(float(source[0]), 1.0), 1 / MAX_LIGHT, MAX_LIGHT))
-    return Tint(light, np.clip(target[1:] - source[1:], -MAX_SHIFT, MAX_SHIFT).astype(np.float32))
+    known = float(np.clip(source[0], 5, 95))
+    wanted = float(np.clip(target[0], known / MAX_LIGHT, min(95.0, known * MAX_LIGHT)))
+    return Tint(known, wanted, np.clip(target[1:] - source[1:], -MAX_SHIFT, MAX_SHIFT).astype(np.float32))
 
 
 def _tint(over: MouthOverlay, skin: Tint, lips: Tint) -> np.ndarray:
     lab = blend.to_lab(over.rgb)
-    # Teeth and the dark between the lips take the light, but not the colour of the skin.
-    inner = Tint(skin.light, np.zeros(2, np.float32)).apply(lab)
+    # Teeth take the light and most of its colour, but nothing of the difference between two skins.
+    inner = skin.apply(lab, chroma=TEETH_CHROMA)
     ring, between = over.lips[..., None], over.between[..., None]
     mixed = skin.apply(lab) * (1 - ring - between) + lips.apply(lab) * ring + inner * between
     return np.clip(cv2.cvtColor(mixed.astype(np.float32), cv2.COLOR_LAB2RGB) * 255, 0, 255)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dfkit.data.forge.vocoder import resynthesise_griffin_lim, resynthesise_world
+from dfkit.media.facts import SILENCE_DB
 
 # Two pieces of sound are blended over this time where they meet: a click would give the place away.
 SEAM_S = 0.02
+MAX_LEAD = 0.4
+QUIET_S = 0.01
 MATCH_LIMIT_DB = 20.0
 GRAIN_S = 0.04
 SEARCH_S = 0.006
@@ -58,7 +62,44 @@ def shift_sound(waveform: np.ndarray, shift: int, span: Span) -> np.ndarray:
     Returns:
         (N,) float32.
     """
-    return insert(waveform, _rotate(waveform, shift), span, match_level=False)
+    if span.length < len(waveform) // 2:
+        return insert(waveform, _rotate(waveform, shift), span, match_level=False)
+    rotated = waveform.copy()
+    rotated[span.start : span.end] = _rotate(waveform[span.start : span.end], shift)
+    return insert(waveform, rotated, span, match_level=False)
+
+
+def without_lead(waveform: np.ndarray, *, sample_rate: int, level_dbfs: float) -> Span:
+    """The sound from where it first can be heard.
+
+    A recording mostly begins with a pause. Shifting the pause too would make the sound of every forgery begin
+    early, and that alone would give it away.
+
+    Args:
+        waveform: (N,) float32.
+        sample_rate: Hz.
+        level_dbfs: RMS level at which it will be written.
+    Returns:
+        From the end of the pause to the end; all of it where the pause takes more than `MAX_LEAD`.
+    """
+    gain = 10 ** (level_dbfs / 20) / _rms(waveform)
+    block = round(QUIET_S * sample_rate)
+    blocks = waveform[: len(waveform) // block * block].reshape(-1, block).astype(np.float64) * gain
+    loud = np.flatnonzero(np.sqrt(np.mean(blocks**2, axis=1)) > 10 ** (SILENCE_DB / 20))
+    lead = int(loud[0]) * block if len(loud) else 0
+    return Span(lead if lead <= MAX_LEAD * len(waveform) else 0, len(waveform))
+
+
+def loud_shift(waveform: np.ndarray, shifts: Sequence[int], span: Span, *, sample_rate: int) -> int:
+    """The first of some shifts after which a stretch begins at least as loud as it did; else the loudest."""
+    block = round(QUIET_S * sample_rate)
+    wanted = _rms(waveform[span.start : span.start + block])
+    inside = waveform[span.start : span.end]
+
+    def onset(shift: int) -> float:
+        return _rms(np.roll(inside, shift)[:block])
+
+    return next((shift for shift in shifts if onset(shift) >= wanted), max(shifts, key=onset))
 
 
 def swap_sound(waveform: np.ndarray, donor: np.ndarray, span: Span, *, offset: int) -> np.ndarray:
