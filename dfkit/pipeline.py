@@ -135,6 +135,7 @@ def train(
     """`dfkit train`."""
     from dfkit.distill.train import train_teacher
 
+    read_config(config_path)  # a wrong key is refused before anything else is looked for
     chosen = data_dir or workspace.newest_data()
     note(f"training a teacher on {chosen}")
     return train_teacher(chosen, workspace, experiment(config_path, chosen), resume=resume)
@@ -150,6 +151,7 @@ def distill(
     """`dfkit distill`."""
     from dfkit.distill.distill import distill_student
 
+    read_config(config_path)
     chosen = data_dir or workspace.newest_data()
     teacher = teacher_path or workspace.newest_run("teacher") / "best.pth"
     note(f"distilling {teacher} on {chosen}")
@@ -185,6 +187,7 @@ def export(
     from dfkit.export.export import export_student
     from dfkit.export.recipes import recipe_named
 
+    config = read_config(config_path)
     if recipe is not None:
         recipe_named(recipe)
     chosen = checkpoint or workspace.newest_run("student") / "best.pth"
@@ -192,7 +195,7 @@ def export(
     return export_student(
         chosen,
         workspace.exports,
-        read_config(config_path),
+        config,
         formats=formats,
         recipe=recipe,
         data_dir=data_dir,

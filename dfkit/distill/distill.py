@@ -18,7 +18,7 @@ import torch
 
 from dfkit.clip import PRESETS, ClipSpec
 from dfkit.config import Config, DistillConfig
-from dfkit.data.datasets import ClipDataset
+from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.storage import PreparedData
 from dfkit.distill.evaluate import clip_logits, summarize
 from dfkit.distill.loaders import Loaders, make_loaders, split_clips
@@ -87,7 +87,9 @@ def video_answers(teacher: Checkpoint, data: PreparedData, view: PreparedData) -
     """
     model = ClipNetwork(teacher.network, view.spec)
     dataset = ClipDataset(view)
-    loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(dataset, batch_size=VIDEO_BATCH)
+    loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
+        dataset, batch_size=VIDEO_BATCH, collate_fn=collate_padded if view.spec.preset == "uniform50" else None
+    )
     logits = clip_logits(model, loader)
     by_file = {view.videos[view.clips[i].video_index].sha256: logits.clip[n] for n, i in enumerate(logits.indices)}
     used = sorted({key.video_index for key in data.clips})
@@ -161,7 +163,8 @@ def distill_student(
         "parameters": count_parameters(student),
         "teacher_metrics": teacher_metrics(data, answers, indices),
     }
-    task = ClipTask(ClipNetwork(student, data.spec), config=section, class_weights=weights, teacher=answers)
+    model = ClipNetwork(student, data.spec, pool_sound=True)
+    task = ClipTask(model, config=section, class_weights=weights, teacher=answers)
     summary = run_and_score(task, data, loaders, kind="student", run_dir=run_dir, config=config, facts=facts)
     if section.baselines:
         baselines = train_baselines(teacher, data, loaders, section, config, run_dir)
@@ -203,7 +206,7 @@ def train_baselines(
         else:
             network = prune_teacher(teacher, data, loaders, section)
         task = ClipTask(
-            ClipNetwork(network, data.spec),
+            ClipNetwork(network, data.spec, pool_sound=True),
             config=section,
             class_weights=class_weights(data, loaders, section),
         )

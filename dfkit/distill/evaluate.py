@@ -41,7 +41,9 @@ def clip_logits(model: ClipNetwork, batches: Iterable[Batch]) -> ClipLogits:
         output = model({name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)})
         indices.append(batch["index"].numpy())
         clips.append(output.clip_logits.cpu().numpy())
-        frames.append(output.frame_logits.cpu().numpy())
+        missing = model.spec.num_frames - output.frame_logits.shape[1]
+        # A uniform50 batch of short videos has fewer frames: the rest are zeros, which no mask lets through.
+        frames.append(np.pad(output.frame_logits.cpu().numpy(), ((0, 0), (0, missing), (0, 0))))
     return ClipLogits(np.concatenate(indices), np.concatenate(clips), np.concatenate(frames))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch.utils.data import DataLoader
 
 from dfkit.config import DistillConfig, SplitConfig, TrainConfig
-from dfkit.data.datasets import ClipDataset
+from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.splits import check_leaks, make_split
 from dfkit.data.storage import PreparedData
 from dfkit.distill.fit import EpochOrder
@@ -54,6 +54,7 @@ def make_loaders(
             dataset,
             batch_size=config.batch_size,
             sampler=order,
+            collate_fn=collate_padded if data.spec.preset == "uniform50" else None,
             num_workers=config.num_workers,
             persistent_workers=config.num_workers > 0,
             multiprocessing_context="spawn" if config.num_workers else None,

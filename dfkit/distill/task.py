@@ -28,9 +28,17 @@ def to_unit_range(pictures: Tensor) -> Tensor:
 class ClipNetwork(torch.nn.Module):
     """A network with its front end: prepared clips in, logits out. What `export` turns into two graphs."""
 
-    def __init__(self, network: MMMSBA, spec: ClipSpec) -> None:
+    def __init__(self, network: MMMSBA, spec: ClipSpec, *, pool_sound: bool = False) -> None:
+        """Joins the two.
+
+        Args:
+            network: Teacher or student.
+            spec: The clips it takes.
+            pool_sound: For a `uniform50` student: average-pool each video's MFCC onto its pictures, since the
+                exported graph has one time grid. A teacher takes them as they are.
+        """
         super().__init__()
-        self.network, self.spec = network, spec
+        self.network, self.spec, self.pool_sound = network, spec, pool_sound
         self.front_end = MfccFrontEnd(spec.audio, spec.num_frames) if spec.preset == "clip2s" else None
 
     def forward(self, batch: Batch) -> NetworkOutput:
@@ -38,10 +46,31 @@ class ClipNetwork(torch.nn.Module):
 
         Args:
             batch: `face` and `lip` (B, T, side, side, 3) uint8; `waveform` (B, num_samples) float32 for
-                `clip2s`, or `mfcc` (B, T_a, n_mfcc) float32 for `uniform50`.
+                `clip2s`; for `uniform50` `mfcc` (B, T_a, n_mfcc) float32, `audio_mask` and `frame_mask`.
         """
-        audio = self.front_end(batch["waveform"]) if self.front_end is not None else batch["mfcc"]
-        return self.network(audio, to_unit_range(batch["face"]), to_unit_range(batch["lip"]))
+        pictures = to_unit_range(batch["face"]), to_unit_range(batch["lip"])
+        if self.front_end is not None:
+            return self.network(self.front_end(batch["waveform"]), *pictures)
+        audio, audio_mask, frame_mask = batch["mfcc"], batch["audio_mask"], batch["frame_mask"]
+        if self.pool_sound:
+            audio, audio_mask = pool_valid(audio, audio_mask, frame_mask), frame_mask
+        return self.network(audio, *pictures, audio_mask, frame_mask)
+
+
+def pool_valid(steps: Tensor, mask: Tensor, frame_mask: Tensor) -> Tensor:
+    """Average-pools each clip's valid steps onto its valid pictures.
+
+    Args:
+        steps: (B, T_a, C).
+        mask: (B, T_a) bool.
+        frame_mask: (B, T) bool.
+    Returns:
+        (B, T, C), zeros where a picture is padding.
+    """
+    out = steps.new_zeros(len(steps), frame_mask.shape[1], steps.shape[2])
+    for row, (length, frames) in enumerate(zip(mask.sum(1).tolist(), frame_mask.sum(1).tolist(), strict=True)):
+        out[row, :frames] = F.adaptive_avg_pool1d(steps[row, :length].t()[None], frames)[0].t()
+    return out
 
 
 @dataclass(frozen=True)
@@ -118,8 +147,10 @@ class ClipTask(lightning.LightningModule):
         index = batch["index"]
         loss = distill_loss(output.clip_logits, teacher.clip_logits[index], temperature=config.temperature)
         if teacher.frame_logits is not None and config.frame_weight:
-            frames = distill_loss(output.frame_logits, teacher.frame_logits[index], temperature=config.temperature)
-            loss = loss + config.frame_weight * frames
+            taught, told = output.frame_logits, teacher.frame_logits[index][:, : output.frame_logits.shape[1]]
+            if "frame_mask" in batch:
+                taught, told = taught[batch["frame_mask"]], told[batch["frame_mask"]]
+            loss = loss + config.frame_weight * distill_loss(taught, told, temperature=config.temperature)
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:

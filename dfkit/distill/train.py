@@ -172,7 +172,7 @@ def run_and_score(
 def score_best(result: FitResult, data: PreparedData, loaders: Loaders, *, kind: Kind) -> RunSummary:
     """Metrics and decision of the best checkpoint, written into it and into the run folder."""
     best = load_checkpoint(result.best_path)
-    model = ClipNetwork(best.network, best.clip_spec)
+    model = ClipNetwork(best.network, best.clip_spec, pool_sound=kind == "student")
     validation = clip_logits(model, loaders.val)
     decision = decide(data, validation)
     threshold = decision.operating_point.threshold

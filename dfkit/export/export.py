@@ -34,7 +34,6 @@ from dfkit.export.parity import (
     ParityClip,
     ParityReport,
     graph_logits,
-    pool_steps,
     run_parity,
     sound_of,
     torch_logits,
@@ -43,6 +42,7 @@ from dfkit.export.recipes import INT8_DEFAULT, recipe_named
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.runtime.backends import Graphs, OnnxGraphs, TfliteGraphs
 from dfkit.runtime.manifest import Backend, Calibration, Manifest, OperatingPoint
+from dfkit.runtime.whole_video import pool_steps
 
 Format = Literal["tflite", "onnx", "all"]
 # Every n-th picture of a calibration clip: neighbours differ little.

@@ -235,16 +235,9 @@ def sound_arrays(pcm: np.ndarray, spec: ClipSpec) -> dict[str, np.ndarray]:
     if spec.preset == "clip2s":
         return {"pcm": pcm}
     from dfkit.media.mfcc import mfcc
+    from dfkit.runtime.whole_video import pool_steps
 
     return {"mfcc": pool_steps(mfcc(pcm, spec.audio), spec.num_frames)}
-
-
-def pool_steps(steps: np.ndarray, num_steps: int) -> np.ndarray:
-    """Average-pools (T_a, C) onto `num_steps` rows as torch's adaptive pooling does; (num_steps, C) float32."""
-    length = len(steps)
-    starts = [n * length // num_steps for n in range(num_steps)]
-    ends = [-(-(n + 1) * length // num_steps) for n in range(num_steps)]
-    return np.stack([steps[s:e].mean(axis=0) for s, e in zip(starts, ends, strict=True)]).astype(np.float32)
 
 
 def negative_controls(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip]) -> dict[str, float]:

@@ -78,11 +78,20 @@ def _average_blocks(
 
 def _cut_replicated(rgb: np.ndarray, x0: int, y0: int, side: int) -> np.ndarray:
     height, width = rgb.shape[:2]
-    if x0 >= 0 and y0 >= 0 and x0 + side <= width and y0 + side <= height:
-        return rgb[y0 : y0 + side, x0 : x0 + side]
-    rows = np.clip(np.arange(y0, y0 + side), 0, height - 1)
-    columns = np.clip(np.arange(x0, x0 + side), 0, width - 1)
-    return rgb[rows[:, None], columns]
+    before_x, left, right, after_x = _split_span(x0, side, width)
+    before_y, top, bottom, after_y = _split_span(y0, side, height)
+    inside = rgb[top:bottom, left:right]
+    if inside.shape[:2] == (side, side):
+        return inside
+    return cv2.copyMakeBorder(inside, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)
+
+
+def _split_span(start: int, length: int, size: int) -> tuple[int, int, int, int]:
+    """Pixels missing before, the span inside of the picture (at least one pixel), pixels missing after."""
+    first = min(max(start, 0), size - 1)
+    last = max(min(start + length, size), first + 1)
+    before = min(max(first - start, 0), length - 1)
+    return before, first, last, length - before - (last - first)
 
 
 def _sample_bilinear(rgb: np.ndarray, left: float, top: float, side: float, out_px: int) -> np.ndarray:

@@ -45,6 +45,8 @@ def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
     difference = np.abs(before.astype(np.int32) - after.astype(np.int32)).mean()
     if difference >= SURE_DIFFERENCE:
         return True
+    if difference < MIN_DIFFERENCE:
+        return False
     bins = [np.bincount(luma.ravel() >> 4, minlength=BINS) for luma in (before, after)]
     distance = np.abs(bins[0] - bins[1]).sum() / (2 * before.size)
-    return bool(difference >= MIN_DIFFERENCE and distance >= MIN_HISTOGRAM_DISTANCE)
+    return bool(distance >= MIN_HISTOGRAM_DISTANCE)

@@ -14,7 +14,7 @@ from dfkit.errors import ConfigError, DfkitError, ParityError
 from dfkit.export import onnx_graph, tflite
 from dfkit.export.bundle import free_folder, write_bundle
 from dfkit.export.compact import compact
-from dfkit.export.parity import Logits, compare, graph_logits, largest_change, pool_steps, run_parity
+from dfkit.export.parity import Logits, compare, graph_logits, largest_change, run_parity
 from dfkit.export.recipes import RECIPES, recipe_named
 from dfkit.runtime.backends import TfliteGraphs
 from tests.export.conftest import Converted
@@ -124,14 +124,6 @@ def test_float_gate() -> None:
 def test_parity_without_clips_fails(converted: Converted) -> None:
     with pytest.raises(ParityError, match="none"):
         run_parity(converted.student, CLIP2S, [], {})
-
-
-def test_pooling_equals_torch() -> None:
-    import torch
-
-    steps = np.random.default_rng(0).standard_normal((137, 3)).astype(np.float32)
-    expected = torch.nn.functional.adaptive_avg_pool1d(torch.from_numpy(steps.T)[None], 50)[0].T.numpy()
-    np.testing.assert_allclose(pool_steps(steps, 50), expected, atol=1e-6)
 
 
 def test_full_disk_leaves_nothing(tmp_path: Path, converted: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
