@@ -227,7 +227,7 @@ def _noises(
         envelope = np.zeros(num_samples)
         for _, end_s, name, _ in script:
             if BURSTS.get(name) == centre:
-                envelope += np.where(time_s >= end_s, np.exp(-(time_s - end_s) / 0.006), 0) * 0.25
+                envelope += np.where(time_s >= end_s, np.exp(-np.maximum(time_s - end_s, 0) / 0.006), 0) * 0.25
         out += envelope * _band_noise(num_samples, sample_rate, centre, rng)
     breath = 0.5 * voice.breathiness * np.interp(time_s, track_s, tracks["voice"])
     return out + breath * _band_noise(num_samples, sample_rate, 2500.0, rng)

@@ -28,7 +28,8 @@ def sample_luma(rgb: np.ndarray) -> np.ndarray:
     """
     height, width = rgb.shape[:2]
     steps = 2 * np.arange(GRID) + 1
-    samples = rgb[(steps * height // (2 * GRID))[:, None], steps * width // (2 * GRID)].astype(np.uint32)
+    rows, columns = steps * height // (2 * GRID), steps * width // (2 * GRID)
+    samples = rgb.take(rows, axis=0).take(columns, axis=1).astype(np.uint32)
     return ((samples @ np.array([77, 150, 29], np.uint32)) >> 8).astype(np.uint8)
 
 

@@ -113,7 +113,7 @@ class FaceTracker:
             if track.missing:
                 continue
             landmarks, presence = find_landmarks(rgb, landmark_roi(track.landmarks), self._models)
-            if presence < MIN_PRESENCE or _is_taken(landmark_roi(landmarks), faces):
+            if presence < MIN_PRESENCE or (faces and _is_taken(landmark_roi(landmarks), faces)):
                 continue
             track.landmarks = landmarks
             faces.append(TrackedFace(track.track_id, landmarks, presence))

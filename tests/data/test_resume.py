@@ -40,6 +40,8 @@ def stop_at(target, count, name):
         return original(*args, **kwargs)
     setattr(owner, last, wrapped)
 
+# A shell that starts tests in the background lets its children ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
     from dfkit.data.prepare import prepare
     from dfkit.errors import DfkitError

@@ -196,6 +196,8 @@ def test_newer_checkpoints_are_refused(tmp_path: Path) -> None:
 
 TRAIN_SCRIPT = """
 import resource, signal, sys
+# A shell that starts tests in the background lets its children ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.argv[2] == "full":
     # A file-size limit fails writes as a full disk does; without the handler the signal would end the process.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

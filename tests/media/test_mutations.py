@@ -23,7 +23,8 @@ MAX_SECONDS = 180.0
 MAX_MEMORY_MB = 1500
 STATUSES = ("ok", "no_face", "no_audio", "too_short", "unreadable")
 WORKER = """
-import json, resource, sys, time
+import json, sys, time
+from dfkit.benchmarks.fresh import resident_mb
 from dfkit.errors import MediaError
 from dfkit.media.facts import probe
 from dfkit.media.faces import FaceModels
@@ -41,7 +42,8 @@ for line in sys.stdin:
         status = error.status
     except BaseException as error:
         status = f"{type(error).__name__}: {error}"
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    # Not ru_maxrss: a child of a large test process would report its parent's peak.
+    peak_mb = resident_mb("VmHWM")
     print(json.dumps([status, time.monotonic() - began, peak_mb]), flush=True)
 """
 INDEX_BOXES = (

@@ -197,11 +197,12 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     script.write_text(
         textwrap.dedent(
             """
-            import resource, sys
+            import sys
+            from dfkit.benchmarks.fresh import resident_mb
             from dfkit.media.stream import read_clips
             for path in sys.argv[1:]:
                 count = sum(1 for _ in read_clips(path, num_threads=1))
-                print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+                print(count, round(resident_mb("VmHWM")))
             """
         ),
         encoding="utf-8",

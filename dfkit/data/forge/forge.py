@@ -8,8 +8,9 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +24,7 @@ from dfkit.errors import ConfigError, DataError
 
 LABEL_COLUMNS = ("path", "label", "group", "method", "fake_start_s", "fake_end_s")
 REAL = 0
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ def _plan(sources: Sequence[ForgeSource], config: ForgeConfig) -> tuple[tuple[So
             f"none of the {len(sources)} videos is labelled real, and only real ones can be forged",
             fix="prepare real videos first: dfkit prepare videos/ with a folder real/ or --labels CSV",
         )
+    if missing := [source.path for source in real if not source.path.is_file()]:
+        raise DataError(
+            f"{len(missing)} source videos are missing, the first is {missing[0]}",
+            fix="put them back where they were, or prepare the videos again where they are now",
+        )
     # The order decides who lends to whom; it must not depend on the order of a folder's listing.
     real = sorted(real, key=lambda source: (source.path.name, str(source.path)))
     names = connect_groups([source.group or f"file:{source.path.name}" for source in real])
@@ -159,7 +166,7 @@ def _run_all(
         else:
             # Forked workers would inherit locks of OpenCV's and LiteRT's threads.
             context = get_context("spawn")
-            with ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=context) as pool:
+            with _single_threaded(), ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=context) as pool:
                 futures = [pool.submit(run_job, job, files, config, out_dir) for job in order]
                 try:
                     results = [_advance(progress, future.result()) for future in futures]
@@ -167,6 +174,21 @@ def _run_all(
                     pool.shutdown(cancel_futures=True)
                     raise
     return sorted(results, key=lambda result: [str(file.path) for file in files].index(result.source))
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Processes started meanwhile use one thread each for linear algebra: there are as many as wanted already."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update({name: "1" for name in THREAD_VARIABLES})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _advance(progress: _Progress, result: JobResult) -> JobResult:

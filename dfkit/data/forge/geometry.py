@@ -90,13 +90,18 @@ def warp_into(rgb: np.ndarray, box: Box, target: np.ndarray, source: np.ndarray)
     columns = np.linspace(box.x0, box.x1 - 1, min(width, GRID_NODES))
     rows = np.linspace(box.y0, box.y1 - 1, min(height, GRID_NODES))
     coarse = np.stack(np.meshgrid(columns, rows), axis=-1)
-    field = _spline(target, source, coarse.reshape(-1, 2)).reshape(coarse.shape).astype(np.float32)
+    field = steady(_spline(target, source, coarse.reshape(-1, 2))).reshape(coarse.shape).astype(np.float32)
     # Corner nodes lie on the corner pixels: sampled with a map, because resize puts them half a step outside.
     x = np.linspace(0, len(columns) - 1, width, dtype=np.float32)
     y = np.linspace(0, len(rows) - 1, height, dtype=np.float32)
     dense = cv2.remap(field, *np.meshgrid(x, y), cv2.INTER_LINEAR)
     warped = cv2.remap(rgb, dense[..., 0], dense[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return warped.astype(np.float32)
+
+
+def steady(positions: np.ndarray) -> np.ndarray:
+    """Rounded to 1/1024 pixel: linear algebra gives other last digits on another number of threads."""
+    return np.round(positions * 1024) / 1024
 
 
 def _spline(at: np.ndarray, values: np.ndarray, queries: np.ndarray) -> np.ndarray:

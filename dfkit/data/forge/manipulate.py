@@ -130,7 +130,10 @@ def _sound_forgery(
             span = sound.without_lead(waveform, sample_rate=rate, level_dbfs=config.loudness_dbfs)
             start = int(span.start / per_frame)
         shifts = [task.direction * round(float(s) * rate) for s in rng.uniform(*config.shift_s, size=CANDIDATES)]
-        shift = shifts[0] if task.partial else sound.loud_shift(waveform, shifts, span, sample_rate=rate)
+        if task.partial:
+            shift = sound.level_shift(waveform, shifts, span)
+        else:
+            shift = sound.loud_shift(waveform, shifts, span, sample_rate=rate)
         waveform = sound.shift_sound(waveform, shift, span)
         parameters["shift_s"] = shift / rate
     elif task.method == "audio_swap":

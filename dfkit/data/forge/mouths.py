@@ -16,7 +16,7 @@ NUM_OUTER = len(geometry.OUTER_LIP)
 MAX_LIGHT = 1.6
 MAX_SHIFT = 30.0
 RIM_LIGHT = 1.25
-TEETH_CHROMA = 0.7
+TEETH_CHROMA = 0.4
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _carry_lips(landmarks: np.ndarray, source: np.ndarray) -> np.ndarray:
     wanted = np.concatenate([landmarks[steady], landmarks[corners].mean(axis=0)[None]])
     matrix = geometry.fit_affine(known, wanted, np.append(np.ones(len(steady)), 8.0))
     lips = source[list((*geometry.OUTER_LIP, *geometry.INNER_LIP))]
-    return lips @ matrix[:, :2].T + matrix[:, 2]
+    return geometry.steady(lips @ matrix[:, :2].T + matrix[:, 2])
 
 
 def _measure_tints(samples: list[tuple[np.ndarray, MouthOverlay]]) -> tuple[Tint, Tint]:

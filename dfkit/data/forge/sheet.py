@@ -10,12 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dfkit.data.forge.config import PICTURE_METHODS
 from dfkit.data.forge.encode import EncodeSettings, even_size, write_video
 from dfkit.errors import DataError
 from dfkit.media.audio import read_waveform
 from dfkit.media.video import PictureReader
 
 SHEET_HEIGHT_PX = 200
+SOUND_COLUMN_PX = 240
 DIFFERENCE_GAIN = 4
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -57,7 +59,8 @@ def read_pairs(out_dir: Path) -> list[Pair]:
 def contact_sheet(pairs: Sequence[Pair], path: Path, *, columns: int = 6) -> Path:
     """Pictures of some forgeries: above the twin, in the middle the forgery, below four times their difference.
 
-    Pictures that the forgery changed have a red edge.
+    Pictures that the forgery changed have a red edge. Where only the sound was changed, spectrograms are shown
+    in the same order, with red lines at both ends of what was changed.
 
     Args:
         pairs: What is shown, one below the other.
@@ -70,7 +73,9 @@ def contact_sheet(pairs: Sequence[Pair], path: Path, *, columns: int = 6) -> Pat
     """
     if not pairs:
         raise DataError("there is no forgery to show", fix="run: dfkit forge")
-    blocks = [_block(pair, columns) for pair in pairs]
+    blocks = [
+        _block(pair, columns) if pair.method in PICTURE_METHODS else _sound_block(pair, columns) for pair in pairs
+    ]
     width = max(block.shape[1] for block in blocks)
     blocks = [cv2.copyMakeBorder(b, 0, 6, 0, width - b.shape[1], cv2.BORDER_CONSTANT) for b in blocks]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +118,33 @@ def _block(pair: Pair, columns: int) -> np.ndarray:
     for index, (twin, forged) in zip(shown, _pick(pair, shown), strict=True):
         difference = np.clip(DIFFERENCE_GAIN * cv2.absdiff(twin, forged).astype(int), 0, 255).astype(np.uint8)
         rows.append(np.vstack([_small(twin), _small(_edge(forged, pair, int(index))), _small(difference)]))
-    sheet = np.hstack(rows)
+    return _titled(np.hstack(rows), pair)
+
+
+def _sound_block(pair: Pair, columns: int) -> np.ndarray:
+    twin, forged = (_spectrogram(path, pair.num_frames) for path in (pair.twin, pair.forged))
+    difference = np.clip(DIFFERENCE_GAIN * np.abs(forged - twin), 0, 255)
+    size = columns * SOUND_COLUMN_PX, SHEET_HEIGHT_PX
+    rows = []
+    for values in (twin, forged, difference):
+        grey = cv2.resize(values[::-1].astype(np.uint8), size, interpolation=cv2.INTER_AREA)
+        picture = cv2.applyColorMap(grey, cv2.COLORMAP_MAGMA)[..., ::-1].copy()
+        for frame in (pair.start_frame, pair.end_frame):
+            x = min(size[0] - 1, round(frame / pair.num_frames * size[0]))
+            cv2.line(picture, (x, 0), (x, size[1]), (255, 0, 0), 2)
+        rows.append(picture)
+    return _titled(np.vstack(rows), pair)
+
+
+def _spectrogram(path: Path, num_frames: int) -> np.ndarray:
+    """(257, num_stft_frames) in [0, 255]: 80 dB below full scale to full scale."""
+    waveform = read_waveform(path, sample_rate=16000, first_picture_s=0.0, num_samples=num_frames * 640)
+    stft_frames = np.lib.stride_tricks.sliding_window_view(waveform, 512)[::128] * np.hanning(512)
+    level_db = 20 * np.log10(np.abs(np.fft.rfft(stft_frames, axis=1)) / 128 + 1e-6)
+    return np.clip((level_db.T + 80) / 80, 0, 1) * 255
+
+
+def _titled(sheet: np.ndarray, pair: Pair) -> np.ndarray:
     label = f"{pair.method}  {pair.forged.name}  frames {pair.start_frame}-{pair.end_frame}"
     title = np.zeros((22, sheet.shape[1], 3), np.uint8)
     cv2.putText(title, label, (4, 16), FONT, 0.5, (255, 255, 255), 1, cv2.LINE_AA)

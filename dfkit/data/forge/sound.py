@@ -55,6 +55,8 @@ def level_to(waveform: np.ndarray, level_dbfs: float) -> np.ndarray:
 def shift_sound(waveform: np.ndarray, shift: int, span: Span) -> np.ndarray:
     """Lets a stretch be heard later or earlier; over the whole sound, its end comes back at its start.
 
+    A stretch shorter than half of the sound is brought to the level of what it replaces.
+
     Args:
         waveform: (N,) float32.
         shift: Samples; above 0 the sound comes later.
@@ -63,7 +65,7 @@ def shift_sound(waveform: np.ndarray, shift: int, span: Span) -> np.ndarray:
         (N,) float32.
     """
     if span.length < len(waveform) // 2:
-        return insert(waveform, _rotate(waveform, shift), span, match_level=False)
+        return insert(waveform, _rotate(waveform, shift), span, match_level=True)
     rotated = waveform.copy()
     rotated[span.start : span.end] = _rotate(waveform[span.start : span.end], shift)
     return insert(waveform, rotated, span, match_level=False)
@@ -88,6 +90,19 @@ def without_lead(waveform: np.ndarray, *, sample_rate: int, level_dbfs: float) -
     loud = np.flatnonzero(np.sqrt(np.mean(blocks**2, axis=1)) > 10 ** (SILENCE_DB / 20))
     lead = int(loud[0]) * block if len(loud) else 0
     return Span(lead if lead <= MAX_LEAD * len(waveform) else 0, len(waveform))
+
+
+def level_shift(waveform: np.ndarray, shifts: Sequence[int], span: Span) -> int:
+    """The shift that brings sound of the most similar level into a stretch.
+
+    A pause in place of a word would be easy to tell, and would change the level of all that is written.
+    """
+    wanted = _rms(waveform[span.start : span.end])
+
+    def unlike(shift: int) -> float:
+        return abs(float(np.log(_rms(np.roll(waveform, shift)[span.start : span.end]) / wanted)))
+
+    return min(shifts, key=unlike)
 
 
 def loud_shift(waveform: np.ndarray, shifts: Sequence[int], span: Span, *, sample_rate: int) -> int:
