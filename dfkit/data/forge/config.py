@@ -55,8 +55,9 @@ class ForgeConfig(BaseModel, frozen=True, extra="forbid"):
     """Hz of all that is written, so that a donor's bandwidth does not give it away."""
     loudness_dbfs: float = Field(default=-26.0, le=-15.0)
     """RMS level that every sound track is brought to, dBFS."""
-    bits_per_pixel: PositiveFloat = 0.12
-    """Bit rate of the pictures divided by pixels per second."""
+    bits_per_pixel: PositiveFloat = 0.25
+    """Bit rate of the pictures divided by pixels per second; 0.25 keeps what is not forged within 38 dB of the
+    twin on noisy recordings too, 0.12 does so on clean ones."""
     gop_frames: PositiveInt = 50
     """Pictures from one key picture to the next, at most."""
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "veryfast"
