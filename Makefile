@@ -25,11 +25,13 @@ check: $(STAMP) ## lint and type-check
 test: check ## lint, type-check and test; what CI runs
 	$(BIN)/python -m pytest
 
-bench: $(STAMP) ## measure the newest bundle, the demo's where there is no other, on this machine
+bench: $(STAMP) ## measure the newest bundle, and decoding and tracking, on this machine
 	$(BIN)/dfkit bench --allow-unjudged
+	$(BIN)/python -m dfkit.benchmarks.media_speed --out reports/media_speed.json
 
 face-reference: $(STAMP) ## make the face tests' golden landmarks anew, with MediaPipe in an environment of its own
 	$(BIN)/python tools/face_reference.py
+	$(BIN)/python -m tests.media.make_golden
 
 clean: ## remove what the demo and the tests made; .venv stays
 	rm -rf data/demo-* runs/demo* exports/demo* reports/demo build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
