@@ -355,7 +355,7 @@ def demo(
 
         dfkit demo
 
-        dfkit demo --videos synthetic --workspace /tmp/dfkit-demo
+        dfkit demo --videos synthetic --workspace trial
     """
     from dfkit.demo.run import run_demo
 
