@@ -200,7 +200,7 @@ def fit(
     started = time.monotonic()
     checkpoint = str(run_dir / RESUME_FILE) if resume else None
     try:
-        trainer.fit(task, train_loader, val_loader, ckpt_path=checkpoint, weights_only=False if resume else None)
+        trainer.fit(task, train_loader, val_loader, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning turns Ctrl-C into exit code 1, which means a failed gate here.
         if trainer.interrupted:

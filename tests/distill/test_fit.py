@@ -237,7 +237,7 @@ def test_ctrl_c_leaves_whole_files_that_resume(data_dir: Path, tmp_path: Path) -
     (run_dir,) = (tmp_path / "runs").iterdir()
     assert not list(run_dir.glob(".*partial"))
     load_checkpoint(run_dir / "best.pth")
-    assert torch.load(run_dir / "last.ckpt", weights_only=False)["epoch"] >= 1
+    assert torch.load(run_dir / "last.ckpt", weights_only=True)["epoch"] >= 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX resource limits")
