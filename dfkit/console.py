@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from dfkit.errors import DfkitError
+from dfkit.errors import DISK_FULL_ERRNOS, DfkitError
 
 EXIT_INTERRUPTED = 130
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Result(Protocol):
@@ -63,7 +61,7 @@ def guarded(action: Callable[[], int | None]) -> int:
         print("dfkit: interrupted; finished parts are kept, nothing is half-written", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in DISK_FULL_ERRNOS:
             raise
         print(
             f"dfkit: no space left while writing {error.filename or 'a file'}; finished parts are kept\n"

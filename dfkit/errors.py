@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a write says when there is no room: disk, quota, or file-size limit."""
+
 
 class DfkitError(Exception):
     """Base of all errors whose message is meant for the user; the command line exits with `exit_code`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from dfkit.data.hashing import sha256_file, sha256_json
 from dfkit.data.labels import Source
 from dfkit.data.samples import FIELDS, PictureCache, VideoLabels, encode_clip, encode_uniform
 from dfkit.data.shards import ChunkWriter
-from dfkit.errors import MediaError
+from dfkit.errors import DISK_FULL_ERRNOS, MediaError
 
 if TYPE_CHECKING:
     from dfkit.media.faces import FaceModels
@@ -28,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 PIPELINE_VERSION = 1
 """Raised when the same file, labels and spec give other samples than before."""
-DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec
 from dfkit.data.executors import EXECUTORS
-from dfkit.data.jobs import DISK_FULL_ERRNOS
 from dfkit.data.labels import LabelSet
 from dfkit.data.layouts import read_sources
 from dfkit.data.npz import is_npz_folder, read_npz_sources
 from dfkit.data.prepare_run import PrepareRun, PrepareSummary
-from dfkit.errors import DataError
+from dfkit.errors import DISK_FULL_ERRNOS, DataError
 
 LOCK_FILE = ".prepare.lock"
 

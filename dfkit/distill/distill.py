@@ -20,7 +20,7 @@ from dfkit.clip import PRESETS, ClipSpec
 from dfkit.config import Config, DistillConfig
 from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.storage import PreparedData
-from dfkit.distill.evaluate import clip_logits, summarize
+from dfkit.distill.evaluate import ClipLogits, clip_logits, summarize
 from dfkit.distill.loaders import Loaders, make_loaders, split_clips
 from dfkit.distill.losses import classification_loss
 from dfkit.distill.prune import prune
@@ -202,7 +202,8 @@ def train_baselines(
     for name in ("scratch", "prune_only"):
         lightning.seed_everything(section.seed, verbose=False)
         if name == "scratch":
-            network = MMMSBA(student_spec(teacher.network.spec, section), gru_dropout=section.dropout)
+            spec = student_spec(teacher.network.spec, section)
+            network = MMMSBA(spec, gru_dropout=section.dropout, dense_dropout=section.dropout)
         else:
             network = prune_teacher(teacher, data, loaders, section)
         task = ClipTask(
@@ -225,8 +226,6 @@ def auc_text(metrics: dict[str, Any]) -> str:
 
 def teacher_metrics(data: PreparedData, answers: TeacherAnswers, indices: dict[str, list[int]]) -> dict[str, Any]:
     """The teacher's own metrics on validation and test clips, from its answers."""
-    from dfkit.distill.evaluate import ClipLogits
-
     result = {}
     for name in ("val", "test"):
         places = np.array(indices[name], dtype=int)

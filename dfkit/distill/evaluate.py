@@ -14,6 +14,7 @@ from dfkit.benchmarks import metrics
 from dfkit.data.storage import PreparedData
 from dfkit.distill.task import Batch, ClipNetwork
 from dfkit.runtime.manifest import Calibration, OperatingPoint
+from dfkit.runtime.results import p_fake_of
 
 # Below this many validation videos of each class a fitted temperature or threshold is noise.
 MIN_VIDEOS_PER_CLASS = 10
@@ -47,12 +48,6 @@ def clip_logits(model: ClipNetwork, batches: Iterable[Batch]) -> ClipLogits:
     return ClipLogits(np.concatenate(indices), np.concatenate(clips), np.concatenate(frames))
 
 
-def p_fake(logits: np.ndarray, *, calibration_temperature: float = 1.0) -> np.ndarray:
-    """Probability of class 1: (..., 2) to (...), in [0, 1]."""
-    difference = (logits[..., 1].astype(np.float64) - logits[..., 0]) / calibration_temperature
-    return 1.0 / (1.0 + np.exp(-np.clip(difference, -500, 500)))
-
-
 def video_logits(data: PreparedData, logits: ClipLogits) -> tuple[np.ndarray, np.ndarray]:
     """Mean clip logits of each video: (V,) video indices and (V, 2)."""
     owner = np.array([data.clips[i].video_index for i in logits.indices])
@@ -60,8 +55,17 @@ def video_logits(data: PreparedData, logits: ClipLogits) -> tuple[np.ndarray, np
     return videos, np.stack([logits.clip[owner == video].mean(axis=0) for video in videos])
 
 
-def summarize(data: PreparedData, logits: ClipLogits, *, threshold: float = 0.5) -> dict[str, Any]:
-    """Metrics of one split at clip and video level; NaN becomes None."""
+def summarize(
+    data: PreparedData, logits: ClipLogits, *, threshold: float = 0.5, calibration_temperature: float = 1.0
+) -> dict[str, Any]:
+    """Metrics of one split at clip and video level; NaN becomes None.
+
+    Args:
+        data: What the clips are from.
+        logits: Of the split's clips.
+        threshold: On the calibrated p_fake.
+        calibration_temperature: Of the decision that the threshold belongs to.
+    """
     if len(logits.indices) == 0:
         return {"clips": 0, "videos": 0}
     labels = np.array([data.clips[i].label for i in logits.indices])
@@ -69,8 +73,8 @@ def summarize(data: PreparedData, logits: ClipLogits, *, threshold: float = 0.5)
     video_labels = np.array([data.videos[v].label for v in videos])
     result: dict[str, Any] = {"clips": len(labels), "videos": len(videos)}
     for level, truth, scores in (
-        ("clip", labels, p_fake(logits.clip)),
-        ("video", video_labels, p_fake(means)),
+        ("clip", labels, p_fake_of(logits.clip, calibration_temperature=calibration_temperature)),
+        ("video", video_labels, p_fake_of(means, calibration_temperature=calibration_temperature)),
     ):
         result[level] = metrics.measure(truth, scores, threshold=threshold).to_json()
     result["groups"] = len({data.clips[i].group for i in logits.indices})
@@ -105,7 +109,7 @@ def decide(data: PreparedData, validation: ClipLogits) -> Decision:
         point = OperatingPoint(threshold=0.5, review_low=0.5, review_high=0.5, name=reason)
         return Decision(Calibration(fitted_on=f"not fitted: {seen}"), point)
     temperature = fit_temperature(means, labels)
-    scores = p_fake(means, calibration_temperature=temperature)
+    scores = p_fake_of(means, calibration_temperature=temperature)
     threshold = metrics.operating_threshold(labels, scores, point="eer")
     point = OperatingPoint(threshold=threshold, review_low=threshold, review_high=threshold, name=f"EER on {seen}")
     return Decision(Calibration(calibration_temperature=temperature, fitted_on=seen), point)

@@ -175,10 +175,10 @@ def score_best(result: FitResult, data: PreparedData, loaders: Loaders, *, kind:
     model = ClipNetwork(best.network, best.clip_spec, pool_sound=kind == "student")
     validation = clip_logits(model, loaders.val)
     decision = decide(data, validation)
-    threshold = decision.operating_point.threshold
+    threshold, temperature = decision.operating_point.threshold, decision.calibration.calibration_temperature
     metrics = {
-        "val": summarize(data, validation, threshold=threshold),
-        "test": summarize(data, clip_logits(model, loaders.test), threshold=threshold),
+        name: summarize(data, logits, threshold=threshold, calibration_temperature=temperature)
+        for name, logits in (("val", validation), ("test", clip_logits(model, loaders.test)))
     }
     facts = {
         **best.facts,

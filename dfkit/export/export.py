@@ -11,10 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 import dfkit
+from dfkit.benchmarks.gates import MIN_GROUPS
 from dfkit.clip import ClipSpec
 from dfkit.config import Config, SplitConfig
 from dfkit.data.samples import ClipRecord
 from dfkit.data.storage import PreparedData
+from dfkit.distill.distill import TEACHER_LOGITS_FILE
 from dfkit.distill.loaders import split_clips
 from dfkit.errors import ConfigError, DataError, ParityError
 from dfkit.export import golden, onnx_graph, tflite
@@ -213,7 +215,7 @@ def _rounded(logits: Logits) -> list[float]:
 
 def teacher_logits(checkpoint: Checkpoint, data: PreparedData) -> Any:
     """A function from clip index to the teacher's logits, or None where the run kept none."""
-    path = checkpoint.path.parent / "teacher_logits.npz"
+    path = checkpoint.path.parent / TEACHER_LOGITS_FILE
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as stored:
@@ -342,9 +344,6 @@ def data_warnings(checkpoint: Checkpoint, data: PreparedData) -> list[str]:
     if data.spec.preset == "uniform50":
         warnings.append("uniform50 spreads 50 frames over a whole video: its length may give the label away")
     return warnings
-
-
-MIN_GROUPS = 30
 
 
 def make_manifest(

@@ -15,19 +15,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from dfkit.benchmarks.gates import MARGIN, MAX_FLIP_SHARE, MAX_P_CHANGE
 from dfkit.clip import ClipSpec
 from dfkit.errors import ParityError
 from dfkit.export.graph import EncodeGraph, ScoreGraph
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA, bi_modal_attention
 from dfkit.runtime.backends import Graphs
+from dfkit.runtime.results import p_fake_of
 
 FLOAT_TOLERANCE = 1e-4
 """Largest difference in logits between float stages: float32 sums of other order, with room for 30 x."""
-MARGIN = 0.1
-"""Logit margin of the float model above which an INT8 flip fails."""
-MAX_FLIP_SHARE = 0.01
-MAX_P_CHANGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ def compare(stage: str, reference: str, kind: str, got: Logits, expected: Logits
     margin, expected_margin = (v.clip[:, 1] - v.clip[:, 0] for v in (got, expected))
     flipped = (margin >= 0) != (expected_margin >= 0)
     above = int((flipped & (np.abs(expected_margin) > MARGIN)).sum())
-    p_change = float(np.abs(sigmoid(margin) - sigmoid(expected_margin)).max())
+    p_change = float(np.abs(of_fake(got) - of_fake(expected)).max())
     largest = float(differences.max())
     finite = bool(np.isfinite(differences).all())
     if quantized:
@@ -200,9 +198,9 @@ def compare(stage: str, reference: str, kind: str, got: Logits, expected: Logits
     )
 
 
-def sigmoid(margin: np.ndarray) -> np.ndarray:
-    """p_fake of a logit margin."""
-    return 1.0 / (1.0 + np.exp(-np.clip(margin.astype(np.float64), -500, 500)))
+def of_fake(logits: Logits) -> np.ndarray:
+    """p_fake of each clip, (N,), before calibration."""
+    return p_fake_of(logits.clip, calibration_temperature=1.0)
 
 
 def worst_cases(spec: ClipSpec) -> list[ParityClip]:

@@ -5,7 +5,6 @@ The weights lie under `model_state_dict`, as in original checkpoints, so that ei
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,12 +15,11 @@ import torch
 from pydantic import ValidationError
 
 from dfkit.clip import UNIFORM50, ClipSpec
-from dfkit.errors import CheckpointError
+from dfkit.errors import DISK_FULL_ERRNOS, CheckpointError
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.models.original import WEIGHTS_KEY, infer_spec, load_weights, original_weights, read_checkpoint
 
 CHECKPOINT_VERSION = 1
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WRITER_FAILURES = ("PytorchStreamWriter failed", "unexpected pos", "file write failed")
 
 
@@ -52,7 +50,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     except (OSError, RuntimeError) as error:
         # torch reports a failed write as a RuntimeError of its zip writer.
-        full = isinstance(error, OSError) and error.errno in DISK_FULL
+        full = isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS
         if not full and not any(word in str(error) for word in WRITER_FAILURES):
             raise
         raise CheckpointError(
