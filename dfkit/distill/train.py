@@ -109,10 +109,33 @@ def train_teacher(
     """
     section = config.train
     set_threads(section.num_threads)
-    lightning.seed_everything(section.seed, verbose=False)
     data = PreparedData(data_dir)
     require_clips(data.spec, config.clip, str(data_dir))
     indices = split_clips(data, section.split)
+    if resume is not None:
+        run_dir = Path(resume)
+        refuse_other_config(run_dir, config)
+    else:
+        run_dir = workspace.new_run_dir(config.name, "teacher")
+    summary = train_on(data, indices, run_dir, config, resume=resume is not None)
+    workspace.finish_run(run_dir, checkpoint="best.pth")
+    return summary
+
+
+def train_on(
+    data: PreparedData, indices: dict[str, list[int]], run_dir: Path, config: Config, *, resume: bool = False
+) -> RunSummary:
+    """Trains a teacher on given parts of the data; what a plain run and each fold have in common.
+
+    Args:
+        data: Prepared data.
+        indices: Clip indices of `train`, `val` and `test`.
+        run_dir: Existing folder of the run.
+        config: The experiment.
+        resume: Go on from the run's `last.ckpt`.
+    """
+    section = config.train
+    lightning.seed_everything(section.seed, verbose=False)
     loaders = make_loaders(data, indices, section)
     spec = NetworkSpec(
         modalities=section.modalities,
@@ -122,19 +145,9 @@ def train_teacher(
         attention=section.attention,
     )
     network = MMMSBA(spec, gru_dropout=section.dropout, dense_dropout=section.dropout)
-    if resume is not None:
-        run_dir = Path(resume)
-        refuse_other_config(run_dir, config)
-    else:
-        run_dir = workspace.new_run_dir(config.name, "teacher")
-    task = ClipTask(
-        ClipNetwork(network, data.spec), config=section, class_weights=class_weights(data, loaders, section)
-    )
-    summary = run_and_score(
-        task, data, loaders, kind="teacher", run_dir=run_dir, config=config, resume=resume is not None
-    )
-    workspace.finish_run(run_dir, checkpoint="best.pth")
-    return summary
+    model = ClipNetwork(network, data.spec)
+    task = ClipTask(model, config=section, class_weights=class_weights(data, loaders, section))
+    return run_and_score(task, data, loaders, kind="teacher", run_dir=run_dir, config=config, resume=resume)
 
 
 def run_and_score(
