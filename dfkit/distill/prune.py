@@ -148,7 +148,7 @@ def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Weights | No
     weights = {name: value.detach().clone() for name, value in teacher.state_dict().items()}
     grads = None if gradients is None else {name: value.detach().clone() for name, value in gradients.items()}
     for modality in student_spec.modalities:
-        if modality != "audio":
+        if modality in student_spec.pictures:
             whole = teacher.spec.face_channels if modality == "face" else teacher.spec.lip_channels
             target = student_spec.face_channels if modality == "face" else student_spec.lip_channels
             for layer, (units, count) in enumerate(zip(whole, target, strict=True)):

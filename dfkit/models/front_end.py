@@ -61,7 +61,63 @@ def dct_matrix(n_in: int, n_out: int) -> np.ndarray:
     return matrix
 
 
-class MfccFrontEnd(nn.Module):
+class Constants(nn.Module):
+    """A module of fixed matrices."""
+
+    def _constant(self, name: str, value: np.ndarray) -> None:
+        # Not persistent: a checkpoint holds what was learnt, the spec says the rest.
+        self.register_buffer(name, torch.from_numpy(value.astype(np.float32)), persistent=False)
+
+
+class MelBank(Constants):
+    """The mel filters, as a row of small dense blocks."""
+
+    def __init__(self, spec: AudioSpec, num_bins: int) -> None:
+        """Cuts the filter bank into blocks of neighbouring bins.
+
+        Args:
+            spec: Sound front end.
+            num_bins: Bins of the power spectrum; those above Nyquist get no weight.
+        """
+        super().__init__()
+        self.n_mels = spec.n_mels
+        self.ranges: list[tuple[int, int, int, int]] = []
+        """Of each block: first bin, end, first band, end."""
+        filters = np.zeros((num_bins, spec.n_mels))
+        filters[: spec.n_fft // 2 + 1] = slaney_mel_filters(spec)
+        edges = np.linspace(0, spec.n_fft // 2 + 1, MEL_BLOCKS + 1).astype(int)
+        for number, (start, end) in enumerate(itertools.pairwise(edges)):
+            bands = np.flatnonzero(filters[start:end].any(axis=0))
+            first, last = int(bands[0]), int(bands[-1]) + 1
+            self._constant(f"block_{number}", filters[start:end, first:last])
+            self.ranges.append((int(start), int(end), first, last))
+
+    def forward(self, power: Tensor) -> Tensor:
+        """Power per mel band, block by block: (B, T, bins) to (B, T, n_mels)."""
+        total: Tensor | None = None
+        for number, (start, end, first, last) in enumerate(self.ranges):
+            block = power[:, :, start:end] @ self.get_buffer(f"block_{number}")
+            block = torch.nn.functional.pad(block, (first, self.n_mels - last))
+            total = block if total is None else total + block
+        assert total is not None
+        return total
+
+
+class Cepstrum(Constants):
+    """The DCT: (B, T, n_mels) decibels to (B, T, n_mfcc)."""
+
+    dct: Tensor
+
+    def __init__(self, spec: AudioSpec) -> None:
+        super().__init__()
+        self._constant("dct", dct_matrix(spec.n_mels, spec.n_mfcc))
+
+    def forward(self, decibel: Tensor) -> Tensor:
+        """One product."""
+        return decibel @ self.dct
+
+
+class MfccFrontEnd(Constants):
     """PCM of a clip to its MFCC, uncentred; no trainable parameters."""
 
     window: Tensor
@@ -70,7 +126,6 @@ class MfccFrontEnd(nn.Module):
     twiddle_imag: Tensor
     stage_two_real: Tensor
     stage_two_imag: Tensor
-    dct: Tensor
 
     def __init__(self, spec: AudioSpec, num_frames: int) -> None:
         """Prepares the constants.
@@ -100,25 +155,8 @@ class MfccFrontEnd(nn.Module):
         self._constant("stage_two_real", np.concatenate([np.cos(angles), np.sin(angles)], axis=1))
         self._constant("stage_two_imag", np.concatenate([-np.sin(angles), np.cos(angles)], axis=1))
         self.columns = columns
-        self.mel_ranges = self._mel_blocks(columns * n1)
-        self._constant("dct", dct_matrix(spec.n_mels, spec.n_mfcc))
-
-    def _constant(self, name: str, value: np.ndarray) -> None:
-        # Not persistent: a checkpoint holds what was learnt, the spec says the rest.
-        self.register_buffer(name, torch.from_numpy(value.astype(np.float32)), persistent=False)
-
-    def _mel_blocks(self, num_bins: int) -> list[tuple[int, int, int, int]]:
-        """Cuts the filter bank into blocks of neighbouring bins: (first bin, end, first band, end) of each."""
-        filters = np.zeros((num_bins, self.spec.n_mels))
-        filters[: self.spec.n_fft // 2 + 1] = slaney_mel_filters(self.spec)
-        edges = np.linspace(0, self.spec.n_fft // 2 + 1, MEL_BLOCKS + 1).astype(int)
-        ranges = []
-        for number, (start, end) in enumerate(itertools.pairwise(edges)):
-            bands = np.flatnonzero(filters[start:end].any(axis=0))
-            first, last = int(bands[0]), int(bands[-1]) + 1
-            self._constant(f"mel_{number}", filters[start:end, first:last])
-            ranges.append((int(start), int(end), first, last))
-        return ranges
+        self.mel_bank = MelBank(spec, columns * n1)
+        self.cepstrum = Cepstrum(spec)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """MFCC of a batch of clips.
@@ -132,11 +170,15 @@ class MfccFrontEnd(nn.Module):
         """
         if waveform.shape[-1] != self.num_samples:
             raise ShapeError(f"a clip has {self.num_samples} samples, got {tuple(waveform.shape)}")
+        return self.coefficients(waveform)
+
+    def coefficients(self, waveform: Tensor) -> Tensor:
+        """MFCC of a waveform whose length was checked."""
         power = self.power_spectrum(self.stft_frames(waveform) * self.window)
-        mel = self.mel_bands(power)
+        mel = self.mel_bank(power)
         decibel = 10.0 / math.log(10.0) * torch.log(torch.clamp(mel, min=self.spec.amin))
         loudest = decibel.amax(dim=(1, 2), keepdim=True)
-        return torch.maximum(decibel, loudest - self.spec.top_db) @ self.dct
+        return self.cepstrum(torch.maximum(decibel, loudest - self.spec.top_db))
 
     def stft_frames(self, waveform: Tensor) -> Tensor:
         """Overlapping windows by whole rows of hop_length samples: (B, num_samples) to (B, T, n_fft)."""
@@ -163,13 +205,3 @@ class MfccFrontEnd(nn.Module):
         power = second[..., : self.columns].square() + second[..., self.columns :].square()
         # k = k1 + 64 k2: (.., k1, k2) -> (.., k2, k1) and flat.
         return power.transpose(1, 2).reshape(batch, steps, n1 * self.columns)
-
-    def mel_bands(self, power: Tensor) -> Tensor:
-        """Power per mel band, block by block: (B, T, bins) to (B, T, n_mels)."""
-        total: Tensor | None = None
-        for number, (start, end, first, last) in enumerate(self.mel_ranges):
-            block = power[:, :, start:end] @ self.get_buffer(f"mel_{number}")
-            block = torch.nn.functional.pad(block, (first, self.spec.n_mels - last))
-            total = block if total is None else total + block
-        assert total is not None
-        return total

@@ -15,25 +15,37 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, PositiveInt
+from pydantic import BaseModel, PositiveInt, field_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dfkit.errors import ShapeError
+from dfkit.models.motion import MOTION_DIM
 
 Attention = Literal["bi_modal", "self", "none"]
 Resampling = Literal["padded", "valid"]
 # A softmax over a row whose allowed columns are all far below this still stays finite, unlike with -inf.
 MASKED_SCORE = -1e4
 # The original calls the face "visual"; its parameter names stay.
-PREFIX = {"audio": "audio", "face": "visual", "lip": "lip"}
+PREFIX = {"audio": "audio", "face": "visual", "lip": "lip", "motion": "motion"}
+MODALITIES = tuple(PREFIX)
+CNN_MODALITIES = ("face", "lip")
+# Attention calls (X, Y); the original's three first. Each stream meets each other one once.
+PAIRS = (
+    ("face", "lip"),
+    ("audio", "face"),
+    ("lip", "audio"),
+    ("motion", "audio"),
+    ("motion", "face"),
+    ("motion", "lip"),
+)
 
 
 class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     """Widths and variant of one MMMS-BA network; stored in every checkpoint."""
 
-    modalities: tuple[Literal["audio", "face", "lip"], ...] = ("audio", "face", "lip")
-    """Streams, in the order sound, face, lip."""
+    modalities: tuple[Literal["audio", "face", "lip", "motion"], ...] = ("audio", "face", "lip")
+    """Streams; kept in the order sound, face, lip, motion however they are given."""
     audio_dim: PositiveInt = 40
     """MFCC coefficients per sound frame."""
     face_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256)
@@ -47,26 +59,37 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     attention: Attention = "bi_modal"
     """Fusion: `bi_modal`, `self`, or `none` (plain concatenation)."""
 
+    @field_validator("modalities")
+    @classmethod
+    def _in_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError(f"modalities {list(value)}: expected at least one, none of them twice")
+        return tuple(sorted(value, key=MODALITIES.index))
+
     def feature_dim(self, modality: str) -> int:
         """Width of one time step of a modality before its GRU."""
-        return {"audio": self.audio_dim, "face": self.face_channels[-1], "lip": self.lip_channels[-1]}[modality]
+        widths = {"audio": self.audio_dim, "face": self.face_channels[-1], "lip": self.lip_channels[-1]}
+        return {**widths, "motion": MOTION_DIM}[modality]
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The modalities that pass through a CNN, in order."""
+        return tuple(m for m in self.modalities if m in CNN_MODALITIES)
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Attention calls (X, Y) in the order of concatenation; the result has X's length."""
-        order = (("face", "lip"), ("audio", "face"), ("lip", "audio"))
-        return tuple(p for p in order if p[0] in self.modalities and p[1] in self.modalities)
+        return tuple(p for p in PAIRS if p[0] in self.modalities and p[1] in self.modalities)
 
     @property
     def blocks(self) -> tuple[str, ...]:
         """Names of the concatenated blocks, in order."""
-        plain = tuple(m for m in ("audio", "face", "lip") if m in self.modalities)
         fused = {
             "bi_modal": tuple(f"{x}_{y}" for x, y in self.pairs),
-            "self": tuple(f"{m}_self" for m in plain),
+            "self": tuple(f"{m}_self" for m in self.modalities),
             "none": (),
         }[self.attention]
-        return fused + plain
+        return fused + self.modalities
 
     @property
     def head_dim(self) -> int:
@@ -218,10 +241,9 @@ class MMMSBA(nn.Module):
         self.spec = spec or NetworkSpec()
         self.frame_resampling = frame_resampling
         # In the original's order, kind by kind: the state dict's order is part of the format.
-        for name in self.spec.modalities:
-            if name != "audio":
-                channels = self.spec.face_channels if name == "face" else self.spec.lip_channels
-                self.add_module(f"{PREFIX[name]}_feature_extractor", image_cnn(channels))
+        for name in self.spec.pictures:
+            channels = self.spec.face_channels if name == "face" else self.spec.lip_channels
+            self.add_module(f"{PREFIX[name]}_feature_extractor", image_cnn(channels))
         for name in self.spec.modalities:
             encoder = Encoder(self.spec.feature_dim(name), self.spec.gru_hidden, dropout=gru_dropout)
             self.add_module(f"{PREFIX[name]}_encoder", encoder)
@@ -247,6 +269,7 @@ class MMMSBA(nn.Module):
         lips: Tensor | None,
         audio_mask: Tensor | None = None,
         frame_mask: Tensor | None = None,
+        motion: Tensor | None = None,
     ) -> NetworkOutput:
         """Scores a batch of clips.
 
@@ -255,19 +278,20 @@ class MMMSBA(nn.Module):
             frames: (B, T, 3, 224, 224) float32 RGB in [0, 1].
             lips: (B, T, 3, h, w) float32 RGB in [0, 1].
             audio_mask: (B, T_a) bool, True = valid.
-            frame_mask: (B, T) bool, True = valid; serves face and lips.
+            frame_mask: (B, T) bool, True = valid; serves face, lips and motion.
+            motion: (B, T, MOTION_DIM) float32, from `MotionFrontEnd`; for a network with that stream.
         Returns:
             Clip and frame logits, features and attention maps.
         Raises:
             ShapeError: An input is missing or has another rank or width.
         """
-        inputs = {"audio": audio, "face": frames, "lip": lips}
+        inputs = {"audio": audio, "face": frames, "lip": lips, "motion": motion}
         steps: dict[str, Tensor] = {}
         for name in self.spec.modalities:
             value = inputs[name]
             check_input(name, value, self.spec)
             assert value is not None
-            steps[name] = value if name == "audio" else self.frame_features(name, value)
+            steps[name] = self.frame_features(name, value) if name in CNN_MODALITIES else value
         return self.fuse(steps, audio_mask, frame_mask)
 
     def fuse(
@@ -277,7 +301,7 @@ class MMMSBA(nn.Module):
         masks: dict[str, Tensor | None] = {
             name: audio_mask if name == "audio" else frame_mask for name in self.spec.modalities
         }
-        features = {f"{name}_cnn": value for name, value in steps.items() if name != "audio"}
+        features = {f"{name}_cnn": value for name, value in steps.items() if name in CNN_MODALITIES}
         dense: dict[str, Tensor] = {}
         for name in self.spec.modalities:
             encoded = self.part(name, "encoder")(steps[name], masks[name])
@@ -286,7 +310,8 @@ class MMMSBA(nn.Module):
         blocks, attention = self.join_blocks(dense, masks)
         features |= {name: block for name, block in blocks.items() if name not in dense}
 
-        num_frames = steps["face"].shape[1] if "face" in steps else next(reversed(steps.values())).shape[1]
+        # In the modalities' order sound comes first: the last stream runs at the pictures' rate if any does.
+        num_frames = next(reversed(steps.values())).shape[1]
         pooled = [masked_mean(block, self._mask_of(name, masks)) for name, block in blocks.items()]
         merged = torch.cat(pooled, dim=-1)
         aligned = [self._align(name, block, num_frames, masks) for name, block in blocks.items()]
@@ -318,7 +343,7 @@ class MMMSBA(nn.Module):
                     scores = scores.masked_fill(~mask[:, None, :], MASKED_SCORE)
                 attention[f"{name}_{name}"] = scores.softmax(-1)
                 blocks[f"{name}_self"] = (attention[f"{name}_{name}"] @ value) * value
-        blocks |= {name: dense[name] for name in ("audio", "face", "lip") if name in dense}
+        blocks |= {name: dense[name] for name in MODALITIES if name in dense}
         return blocks, attention
 
     @staticmethod
@@ -330,7 +355,7 @@ class MMMSBA(nn.Module):
         if not name.startswith("audio"):
             return block
         mask = masks["audio"]
-        frame_mask = next((masks[m] for m in ("face", "lip") if m in masks), None)
+        frame_mask = next((masks[m] for m in ("face", "lip", "motion") if m in masks), None)
         if self.frame_resampling == "valid" and mask is not None and frame_mask is not None:
             return resample_valid(block, mask, frame_mask)
         return resample_steps(block, num_frames)
@@ -342,13 +367,14 @@ def check_input(name: str, value: Tensor | None, spec: NetworkSpec) -> None:
     Raises:
         ShapeError: Naming the modality, what was found and what is taken.
     """
-    expected = f"(B, T, {spec.audio_dim})" if name == "audio" else "(B, T, 3, height, width)"
+    is_picture = name in CNN_MODALITIES
+    expected = "(B, T, 3, height, width)" if is_picture else f"(B, T, {spec.feature_dim(name)})"
     if value is None:
         raise ShapeError(f"the network needs '{name}' and got none; expected {expected}")
     good = (
-        value.ndim == 3 and value.shape[2] == spec.audio_dim
-        if name == "audio"
-        else value.ndim == 5 and value.shape[2] == 3
+        value.ndim == 5 and value.shape[2] == 3
+        if is_picture
+        else value.ndim == 3 and value.shape[2] == spec.feature_dim(name)
     )
     if not good or not value.is_floating_point():
         raise ShapeError(f"'{name}' has shape {tuple(value.shape)}, {value.dtype}; expected {expected}, float32")

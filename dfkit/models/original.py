@@ -7,6 +7,8 @@ Keys of weights trained on several GPUs start with `module.`.
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,14 @@ import torch
 from torch import Tensor
 
 from dfkit.errors import CheckpointError
-from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
+from dfkit.models.mmms_ba import CNN_MODALITIES, MMMSBA, PREFIX, NetworkSpec
 
 WEIGHTS_KEY = "model_state_dict"
+METRIC_NAMES = ("acc", "loss", "precision", "recall", "f1")
+STREAMS = ("audio", "face", "lip")
+CHANNELS = {"face_channels": (64, 128, 256), "lip_channels": (32, 64, 128)}
+# Of the optimizer and schedule that stand in a checkpoint whose training is not known.
+LEARNING_RATE, WEIGHT_DECAY, T_MAX, ETA_MIN = 5e-4, 1e-4, 15, 1e-5
 MAX_NAMED = 6
 
 
@@ -70,7 +77,7 @@ def infer_spec(weights: dict[str, Tensor], *, where: str) -> NetworkSpec:
     Raises:
         CheckpointError: A tensor that the widths are read from is missing.
     """
-    names = {"audio": "audio", "face": "visual", "lip": "lip"}
+    names = PREFIX
     modalities: Any = tuple(m for m, prefix in names.items() if f"{prefix}_encoder.gru.weight_hh_l0" in weights)
     if not modalities or "classifier.0.weight" not in weights:
         raise CheckpointError(
@@ -83,7 +90,7 @@ def infer_spec(weights: dict[str, Tensor], *, where: str) -> NetworkSpec:
         widths: dict[str, Any] = {
             f"{m}_channels": tuple(weights[f"{names[m]}_feature_extractor.{i}.weight"].shape[0] for i in (0, 3, 6))
             for m in modalities
-            if m != "audio"
+            if m in CNN_MODALITIES
         }
         if "audio" in modalities:
             widths["audio_dim"] = weights["audio_encoder.gru.weight_ih_l0"].shape[1]
@@ -144,3 +151,71 @@ def load_teacher(path: str | Path, *, frame_resampling: str = "padded") -> MMMSB
     network = MMMSBA(infer_spec(weights, where=str(path)), frame_resampling=frame_resampling)  # type: ignore[arg-type]
     load_weights(network, weights, where=str(path))
     return network.eval()
+
+
+def refuse_foreign_network(spec: NetworkSpec) -> None:
+    """Refuses a network that the original implementation cannot build, and so cannot load.
+
+    Raises:
+        CheckpointError: Naming each property; GRU and dense widths and the fusion are free there.
+    """
+    faults = [f"modalities {', '.join(spec.modalities)} instead of audio, face (visual), lip"]
+    faults = [] if spec.modalities == STREAMS else faults
+    faults += [
+        f"{name} {getattr(spec, name)} instead of {channels}"
+        for name, channels in CHANNELS.items()
+        if getattr(spec, name) != channels
+    ]
+    if faults:
+        raise CheckpointError(
+            f"the original format has no room for this network: {'; '.join(faults)}",
+            fix="--save-format dfkit, or leave train.modalities and the channels in train.widths out",
+        )
+
+
+def save_original(
+    path: str | Path,
+    network: MMMSBA,
+    *,
+    epoch: int = 0,
+    metrics: Mapping[str, float] | None = None,
+    optimizer_state: dict[str, Any] | None = None,
+    scheduler_state: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+) -> Path:
+    """Writes a checkpoint that the original implementation reads; weights are kept bit for bit.
+
+    Args:
+        path: The `.pth`; replaced when the new file is whole.
+        network: Audio, face and lip at the original's CNN widths.
+        epoch: From 0 on.
+        metrics: `acc`, `loss`, `precision`, `recall`, `f1` of the best epoch on validation data; NaN where left out.
+        optimizer_state: Of the training; where left out that of a fresh Adam at the original's settings.
+        scheduler_state: Likewise, of a fresh cosine schedule.
+        config: Under the original's YAML keys; plain values.
+    Returns:
+        The path.
+    Raises:
+        CheckpointError: The original cannot build such a network.
+    """
+    refuse_foreign_network(network.spec)
+    adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=T_MAX, eta_min=ETA_MIN)
+    measured = metrics or {}
+    content: dict[str, Any] = {
+        "epoch": int(epoch),
+        WEIGHTS_KEY: OrderedDict((name, value.detach().cpu()) for name, value in network.state_dict().items()),
+        "optimizer_state_dict": adam.state_dict() if optimizer_state is None else optimizer_state,
+        "scheduler_state_dict": cosine.state_dict() if scheduler_state is None else scheduler_state,
+        **{f"best_val_{name}": float(measured.get(name, float("nan"))) for name in METRIC_NAMES},
+    }
+    if config is not None:
+        content["config"] = config
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        torch.save(content, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
