@@ -1,17 +1,38 @@
 """The YAML of an experiment: one model per stage; see `experiment.Config`."""
 
+from dfkit.config.augment import AugmentConfig
 from dfkit.config.experiment import BenchConfig, Config, DemoConfig, ExportConfig, explain, read_config
 from dfkit.config.section import Section
-from dfkit.config.training import DistillConfig, LossConfig, OptimizerConfig, SplitConfig, TrainConfig, WidthConfig
+from dfkit.config.training import (
+    LOGGED_METRICS,
+    DistillConfig,
+    FitConfig,
+    LossConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    SaveConfig,
+    ScheduleConfig,
+    SearchConfig,
+    SplitConfig,
+    TrainConfig,
+    WidthConfig,
+)
 
 __all__ = [
+    "LOGGED_METRICS",
+    "AugmentConfig",
     "BenchConfig",
     "Config",
     "DemoConfig",
     "DistillConfig",
     "ExportConfig",
+    "FitConfig",
     "LossConfig",
     "OptimizerConfig",
+    "SamplingConfig",
+    "SaveConfig",
+    "ScheduleConfig",
+    "SearchConfig",
     "Section",
     "SplitConfig",
     "TrainConfig",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
@@ -23,6 +24,10 @@ class ExportConfig(Section):
     """Training clips that fix the static ranges."""
     parity_clips: PositiveInt = 12
     """Real clips that parity is shown on, beside the worst cases."""
+    face_models: Literal["float16", "int8"] = "float16"
+    """Face models that the bundle is served with: those that the data was prepared with, or their INT8 form."""
+    self_contained: bool = False
+    """Whether the bundle holds the face models themselves."""
 
 
 class BenchConfig(Section):
@@ -55,10 +60,12 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     bench: BenchConfig = BenchConfig()
     demo: DemoConfig = DemoConfig()
+    flags: tuple[str, ...] = ()
+    """Flags of the command line that were laid over this file, written by dfkit."""
 
 
 def read_config(path: str | Path | None) -> Config:
-    """Reads an experiment file; every error at once.
+    """Reads an experiment file, dfkit's or the original's; every error at once.
 
     Args:
         path: YAML file; None gives the defaults.
@@ -69,11 +76,17 @@ def read_config(path: str | Path | None) -> Config:
         return Config()
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # JSON is YAML but for numbers such as 1e-05, which YAML 1.1 takes for text.
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such configuration file", fix="check the path given with --config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from error
+    from dfkit.original.configuration import is_original, translate
+
+    if is_original(content):
+        return translate(content, str(path)).config
     try:
         return Config.model_validate(content or {})
     except ValidationError as error:

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
+from dfkit.config.augment import AugmentConfig
 from dfkit.config.section import Section
+
+LOGGED_METRICS: dict[str, Literal["min", "max"]] = {
+    "train_loss": "min",
+    "val_loss": "min",
+    "val_auc": "max",
+    "val_accuracy": "max",
+    "val_balanced_accuracy": "max",
+    "val_precision": "max",
+    "val_recall": "max",
+    "val_f1": "max",
+    "val_mcc": "max",
+    "val_eer": "min",
+    "val_ece": "min",
+}
+"""What every epoch logs and a run can be steered by, and whether less or more of it is better. `val_loss` is the mean
+cross-entropy of the validation clips, the others are by video (mean of its clips' logits, threshold 0.5)."""
 
 
 class WidthConfig(Section):
@@ -21,16 +46,63 @@ class WidthConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """Adam with a cosine schedule over all steps."""
+    """Adam, its warm-up and its limits; what the rate does after warm-up says `schedule`."""
 
+    type: Literal["adam", "adamw"] = "adamw"
+    """`adamw` decays the weights themselves, `adam` adds the decay to the gradient (L2)."""
     learning_rate: PositiveFloat = 5e-4
     """Peak rate, after warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Memory of the first and second moment, each in [0, 1)."""
     weight_decay: NonNegativeFloat = 1e-4
-    """Decoupled decay (AdamW)."""
+    """Decay, per step and rate."""
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
-    """Share of all steps over which the rate rises from zero."""
-    max_norm: PositiveFloat = 1.0
-    """Gradient norm above which the gradient is scaled down."""
+    """Share of all steps over which the rate rises from zero, under every schedule."""
+    max_norm: PositiveFloat | None = 1.0
+    """Gradient norm above which the gradient is scaled down; `null` leaves it as it is."""
+
+    @field_validator("betas")
+    @classmethod
+    def _below_one(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError(f"betas {list(value)}: each must be in [0, 1)")
+        return value
+
+
+def refuse_unlogged(name: str) -> str:
+    """A metric's name, if it is one that is logged.
+
+    Raises:
+        ValueError: It is not; the message lists those that are.
+    """
+    if name not in LOGGED_METRICS:
+        raise ValueError(f"'{name}' is not logged; logged are {', '.join(LOGGED_METRICS)}")
+    return name
+
+
+class ScheduleConfig(Section):
+    """The learning rate after warm-up."""
+
+    type: Literal["cosine", "warm_restarts", "plateau", "constant"] = "cosine"
+    """`cosine` to the floor; `warm_restarts` cosine in cycles; `plateau` down when a metric stands; `constant`."""
+    min_learning_rate: NonNegativeFloat = 0.0
+    """Floor that no schedule goes below."""
+    cosine_epochs: PositiveInt | None = None
+    """`cosine`: epochs until the floor, where the rate then stays; all of the run where left out."""
+    restart_epochs: PositiveInt = 10
+    """`warm_restarts`: epochs of the first cycle."""
+    restart_growth: PositiveInt = 2
+    """`warm_restarts`: each cycle is so many times as long as the one before."""
+    monitor: str = "val_loss"
+    """`plateau`: the logged metric that is watched."""
+    factor: float = Field(default=0.1, gt=0, lt=1)
+    """`plateau`: what the rate is multiplied by."""
+    patience: PositiveInt = 3
+    """`plateau`: epochs without a better value before the rate goes down."""
+    min_delta: NonNegativeFloat = 0.0
+    """`plateau`: a value is better when it is so by more than this, in the metric's unit."""
+
+    _logged = field_validator("monitor")(refuse_unlogged)
 
 
 class SplitConfig(Section):
@@ -38,52 +110,192 @@ class SplitConfig(Section):
 
     val_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the groups that fixes stopping, calibration and threshold."""
-    test_share: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the groups that is touched once, for the report."""
+    test_share: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the groups that is touched once, for the report; 0: no test part, so nothing to report."""
     seed: NonNegativeInt = 0
     """Which groups go where."""
+    use_given: bool = True
+    """Whether a split that stands in the labels or the NPZ index is taken over; refused where it leaks."""
+    duration_bins: NonNegativeInt = 0
+    """Above 1, parts are alike in this many ranges of duration, too."""
+    folds: int | None = Field(default=None, ge=2)
+    """Nested k-fold: every video is tested once; `test_share` and `use_given` have no part in it."""
+    fold: int | None = Field(default=None, ge=1)
+    """One of the folds, from 1 on; `dfkit train` sets it for each of them."""
+
+    @model_validator(mode="after")
+    def _fold_of_folds(self) -> SplitConfig:
+        if self.fold is not None and (self.folds is None or self.fold > self.folds):
+            raise ValueError(f"fold {self.fold} of {self.folds} folds: fold has to be between 1 and folds")
+        if self.val_share + self.test_share >= 1:
+            raise ValueError(f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on")
+        return self
 
 
 class LossConfig(Section):
     """Terms of the training loss."""
 
+    type: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """Loss of a clip and of a frame against its label."""
+    focal_gamma: NonNegativeFloat = 2.0
+    """Exponent of (1 - p of the right class); 0 is cross-entropy."""
+    focal_alpha: tuple[PositiveFloat, PositiveFloat] | None = None
+    """Factor of real and of fake in the focal loss. Two numbers: one for both classes re-balances nothing."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Mass moved from the label to the other class."""
     frame_weight: NonNegativeFloat = 0.5
-    """Weight of the frame-level cross-entropy beside the clip-level one."""
-    class_weights: tuple[PositiveFloat, PositiveFloat] | Literal["balanced"] | None = "balanced"
-    """Weight of real and fake; `balanced` gives both classes the same total weight."""
+    """Weight of the frame-level loss beside the clip-level one."""
+    class_weights: tuple[PositiveFloat, PositiveFloat] | Literal["balanced", "effective_number"] | None = "balanced"
+    """Weight of real and fake; `balanced` gives both classes the same total, `effective_number` less than that."""
+    effective_beta: float = Field(default=0.999, ge=0, lt=1)
+    """`effective_number`: share of a class's clips that add something new; 0 weighs nothing, towards 1 `balanced`."""
+    temporal_weight: NonNegativeFloat = 0.0
+    """Weight of the jumps between neighbouring frames of one label; 0.15 in arXiv:1903.01945."""
+    contrastive_weight: NonNegativeFloat = 0.0
+    """Weight of the supervised contrastive loss on the pooled features."""
+    contrastive_temperature: PositiveFloat = 0.1
+    """Divides the cosine similarities there; 0.1 in arXiv:2004.11362."""
+
+    @field_validator("focal_alpha", mode="before")
+    @classmethod
+    def _per_class(cls, value: object) -> object:
+        if isinstance(value, (int, float)):
+            raise ValueError(f"focal_alpha {value}: one number re-balances nothing; give [real, fake]")
+        return value
 
 
-class TrainConfig(Section):
+class SamplingConfig(Section):
+    """Which training clips an epoch is made of; always as many as there are."""
+
+    type: Literal["shuffled", "weighted"] = "shuffled"
+    """`shuffled`: each clip once. `weighted`: drawn with replacement, both classes equally often."""
+    hard_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each class's draws that goes to the clips taken most for the other class when last seen, in place of
+    those that were easiest; from the second epoch on."""
+
+
+class FitConfig(Section):
+    """What every training run has."""
+
+    epochs: PositiveInt = 15
+    """Passes over the training clips."""
+    batch_size: PositiveInt = 8
+    """Clips per step and device."""
+    gradient_accumulation_steps: PositiveInt = 1
+    """Batches whose gradients make one step."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """After each GRU and before each dense layer."""
+    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Chance of each clip to lose each whole modality (silence, black pictures, still landmarks), never all of them:
+    so that a muted video can be judged by its picture."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    augment: AugmentConfig = AugmentConfig()
+    """What is done to training clips; a teacher's answers stay those on the clips as they are stored."""
+    split: SplitConfig = SplitConfig()
+    monitor: str = "val_loss"
+    """Logged metric that decides which epoch is the best and when to stop."""
+    mode: Literal["min", "max"] | None = None
+    """Whether less or more of it is better; the metric's own direction where left out."""
+    min_delta: NonNegativeFloat = 0.0
+    """Smaller gains do not count as an improvement when `patience` runs, in the metric's unit."""
+    patience: PositiveInt | None = None
+    """Epochs without an improvement before training stops; `null` never stops early."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the network's products; weights, sound front end and losses stay fp32."""
+    accelerator: Literal["auto", "cpu"] = "auto"
+    """`auto` takes GPUs where there are any."""
+    devices: PositiveInt = 1
+    """GPUs, or processes on the CPU, that train together; each takes its share of the clips."""
+    seed: NonNegativeInt = 0
+    """Of weights, order, dropout and augmentation."""
+    num_workers: NonNegativeInt = 0
+    """Processes that read clips beside each training one."""
+    num_threads: NonNegativeInt = 0
+    """CPU threads for torch; 0 takes torch's own choice."""
+
+    _logged = field_validator("monitor")(refuse_unlogged)
+
+    @property
+    def monitor_mode(self) -> Literal["min", "max"]:
+        """Direction of the monitored metric."""
+        return self.mode or LOGGED_METRICS[self.monitor]
+
+
+class SaveConfig(Section):
+    """Checkpoints for the original implementation, beside dfkit's own."""
+
+    format: Literal["dfkit", "original"] = "dfkit"
+    """`original` writes each checkpoint a second time in that format."""
+    dir: str | None = None
+    """Folder of those; the run's own where left out. A number is added to the name where checkpoints lie there."""
+    prefix: str | None = Field(default=None, pattern=r"^[\w.-]*$")
+    """Before `best.pth` and `last.pth`; `mmms-ba_`, or `mmms-ba_balanced_` where classes are weighted."""
+    best: bool = True
+    """Whether the best epoch is written."""
+    last: bool = True
+    """Whether the last epoch is written."""
+    config: dict[str, Any] | None = None
+    """The original's YAML that this experiment was translated from; goes into the checkpoints."""
+
+
+class TrainConfig(FitConfig):
     """`dfkit train`: the teacher."""
 
     widths: WidthConfig = WidthConfig()
     """Network widths; the original's by default."""
-    modalities: tuple[Literal["audio", "face", "lip"], ...] = ("audio", "face", "lip")
-    """Streams the network takes."""
+    modalities: tuple[Literal["audio", "face", "lip", "motion"], ...] = ("audio", "face", "lip")
+    """Streams the network takes; `motion` is made of the 468 landmarks, `[audio, motion]` is the `lite` model."""
     attention: Literal["bi_modal", "self", "none"] = "bi_modal"
     """Fusion."""
-    epochs: PositiveInt = 15
-    """Passes over the training clips."""
-    batch_size: PositiveInt = 8
-    """Clips per step."""
-    dropout: float = Field(default=0.3, ge=0, lt=1)
-    """After each GRU and before each dense layer."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    loss: LossConfig = LossConfig()
-    split: SplitConfig = SplitConfig()
-    patience: PositiveInt | None = None
-    """Epochs without a better validation loss before training stops."""
-    seed: NonNegativeInt = 0
-    """Of weights, order and dropout."""
-    num_workers: NonNegativeInt = 0
-    """Processes that read clips beside the training one."""
-    num_threads: NonNegativeInt = 0
-    """CPU threads for torch; 0 takes torch's own choice."""
+    dense_dim: PositiveInt = 100
+    """Width of each modality after its dense layer."""
+    dense_dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Before each dense layer, where that differs from `dropout`."""
+    save: SaveConfig = SaveConfig()
 
 
-class DistillConfig(Section):
+class SearchConfig(Section):
+    """Which widths `dfkit distill` tries, instead of `widths`, when it is given targets or asked for several points."""
+
+    target_mb: PositiveFloat | None = None
+    """Largest INT8 .tflite, in decimal MB; left out: any."""
+    target_ms: PositiveFloat | None = None
+    """Largest p50 of one clip (50 x encode + score) on one thread, in ms; left out: any."""
+    points: PositiveInt | None = None
+    """Widths to distil, spread over the family; left out: the one that keeps most within the targets."""
+    cnn_shares: tuple[PositiveFloat, ...] = (0.5, 0.375, 0.25, 0.125)
+    """Shares of the teacher's channels to try, each layer rounded to a multiple of 8."""
+    gru_hidden: tuple[PositiveInt, ...] = (192, 128, 64)
+    """Units per GRU direction to try, multiples of 8; those above the teacher's are left out."""
+    calibration_clips: PositiveInt = 4
+    """Training clips for the static ranges of the measured graphs, half of each class."""
+    repeats: PositiveInt = 50
+    """Timed clips per candidate, all candidates in turn within one run."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether widths are to be searched for at all."""
+        return self.target_mb is not None or self.target_ms is not None or self.points is not None
+
+    @field_validator("cnn_shares")
+    @classmethod
+    def _no_wider(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or max(value) > 1:
+            raise ValueError(f"cnn_shares {list(value)}: at least one, each in (0, 1]")
+        return value
+
+    @field_validator("gru_hidden")
+    @classmethod
+    def _of_eight(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or any(hidden % 8 for hidden in value):
+            raise ValueError(f"gru_hidden {list(value)}: at least one, each a multiple of 8")
+        return value
+
+
+class DistillConfig(FitConfig):
     """`dfkit distill`: pruning, then distillation."""
 
     widths: WidthConfig = WidthConfig(face_channels=(32, 64, 128), lip_channels=(16, 32, 64), gru_hidden=128)
@@ -95,16 +307,25 @@ class DistillConfig(Section):
     alpha: float = Field(default=0.7, ge=0, le=1)
     """Weight of the teacher's answer; 1 - alpha goes to the labels."""
     frame_weight: NonNegativeFloat = 0.5
-    """Weight of the frame-level terms beside the clip-level ones."""
-    epochs: PositiveInt = 15
-    batch_size: PositiveInt = 8
+    """Weight of the frame-level divergence from the teacher beside the clip-level one."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    """After each GRU and before each dense layer."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3)
     loss: LossConfig = LossConfig(label_smoothing=0.0)
-    split: SplitConfig = SplitConfig()
-    patience: PositiveInt | None = None
-    seed: NonNegativeInt = 0
-    num_workers: NonNegativeInt = 0
-    num_threads: NonNegativeInt = 0
     baselines: bool = False
     """Also train the same student from scratch and only pruned, at equal steps, for comparison."""
+    seeds: PositiveInt = 1
+    """Students of each kind, trained from `seed` on upwards; the best by validation AUC is kept as the run's own."""
+    quantization_aware_epochs: NonNegativeInt = 0
+    """The last epochs are trained under the rounding of the INT8 graph, and the best of them is taken."""
+    search: SearchConfig = SearchConfig()
+
+    @model_validator(mode="after")
+    def _room_for_rounding(self) -> DistillConfig:
+        if self.quantization_aware_epochs > self.epochs:
+            raise ValueError(f"quantization_aware_epochs {self.quantization_aware_epochs}: epochs is {self.epochs}")
+        if self.quantization_aware_epochs and self.precision == "bf16":
+            raise ValueError("quantization_aware_epochs and precision bf16: bf16 has no room for 255 steps; take fp32")
+        if self.quantization_aware_epochs and self.patience is not None:
+            raise ValueError("quantization_aware_epochs and patience: a run that stops early may never come to them")
+        return self

@@ -20,6 +20,8 @@ DATA_FILE = "data.json"
 VIDEOS_FILE = "videos.jsonl"
 JOURNAL_FILE = "videos.journal.jsonl"
 INDEX_FILE = "index.json"
+PARTS_KEY = "splits"
+"""In `VideoRow.origin`: the parts of a given split that name the file, where there are more than one."""
 HASH_LENGTH = 16
 """Hexadecimal digits of a content hash in a group's name: 64 bits do not collide in a data set."""
 
@@ -69,6 +71,7 @@ class VideoRow:
     clips: tuple[ClipRow, ...] = ()
     chunks: tuple[ChunkRow, ...] = ()
     origin: dict[str, str] | None = None
+    """Where an own manipulation or an NPZ file came from."""
     min_psnr_db: float | None = None
     """Of the worst stored picture against the live one."""
     wall_s: float = 0.0

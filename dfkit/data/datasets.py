@@ -3,53 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dfkit.data.samples import ClipRecord
 from dfkit.data.storage import PreparedData
 
 UNKNOWN_LABEL = -1
+EpochKey = tuple[int, int]
+"""Epoch and position: the epoch's number reaches the loader's processes together with the clip asked for."""
+
+
+class RecordAugmenter(Protocol):
+    """What changes training clips; must be safe to pickle."""
+
+    def apply(self, record: ClipRecord, *, epoch: int, index: int) -> ClipRecord:
+        """A changed clip, the same for the same epoch and clip index."""
+
+
+def label_or_unknown(label: int | None) -> Tensor:
+    """A label as a tensor, -1 where there is none."""
+    return torch.tensor(UNKNOWN_LABEL if label is None else label)
 
 
 class ClipDataset(Dataset[dict[str, Any]]):
     """Map-style view of some clips of prepared data; works with any number of loader workers."""
 
-    def __init__(self, prepared: PreparedData, indices: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        prepared: PreparedData,
+        indices: Sequence[int] | None = None,
+        *,
+        augmenter: RecordAugmenter | None = None,
+        pictures: bool = True,
+    ) -> None:
         """Chooses clips.
 
         Args:
             prepared: Either preset.
             indices: Clips to show, in this order; all when left out.
+            augmenter: Changes each clip; for training alone.
+            pictures: Whether `face` and `lip` are decoded; a network on sound and motion trains without.
         """
-        self.prepared = prepared
+        self.prepared, self.augmenter, self.pictures = prepared, augmenter, pictures
         self.indices = list(range(len(prepared)) if indices is None else indices)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
+    def __getitem__(self, key: int | EpochKey) -> dict[str, Any]:
         """One clip.
 
+        Args:
+            key: Position, or epoch and position.
         Returns:
             `face` uint8 (T, 224, 224, 3), `lip` uint8 (T, 96, 96, 3), `waveform` float32 (33408,),
             `landmarks` float32 (T, 468, 2), `interpolated` bool (T,), `label` int64 (-1 unknown),
-            `frame_labels` uint8 (T,), `index` int64 (clip in `prepared`), `video_index` int64.
+            `frame_labels` uint8 (T,), `index` int64 (clip in `prepared`), `video_index` and `video_label` int64.
             Under `uniform50` `mfcc` float32 (T_a, 40) in place of `waveform` and `landmarks`.
         """
+        epoch, position = key if isinstance(key, tuple) else (0, key)
         index = self.indices[position]
-        record = self.prepared[index]
-        sample = {
-            "face": torch.from_numpy(record.face),
-            "lip": torch.from_numpy(record.lip),
+        record = self.prepared.record(index, pictures=self.pictures)
+        if self.augmenter is not None:
+            record = self.augmenter.apply(record, epoch=epoch, index=index)
+        video_index = self.prepared.clips[index].video_index
+        crops = {"face": record.face, "lip": record.lip} if self.pictures else {}
+        sample = {name: torch.from_numpy(pictures) for name, pictures in crops.items()} | {
             "interpolated": torch.from_numpy(record.interpolated),
             "frame_labels": torch.from_numpy(record.frame_labels),
-            "label": torch.tensor(UNKNOWN_LABEL if record.label is None else record.label),
+            "label": label_or_unknown(record.label),
             "index": torch.tensor(index),
-            "video_index": torch.tensor(self.prepared.clips[index].video_index),
+            "video_index": torch.tensor(video_index),
+            "video_label": label_or_unknown(self.prepared.videos[video_index].label),
         }
         if self.prepared.spec.preset == "uniform50":
             return {**sample, "mfcc": torch.from_numpy(record.mfcc)}

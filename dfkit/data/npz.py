@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfkit.clip import UNIFORM50, ClipSpec
+from dfkit.data.catalog import PARTS_KEY
 from dfkit.data.labels import LABEL_NAMES, LABEL_VALUES, SPLITS, LabelSet, Source, faults_error
 from dfkit.errors import DataError, MediaError
 
@@ -70,7 +72,8 @@ def read_npz_sources(index_dir: str | Path, *, n_mfcc: int = 40) -> LabelSet:
         index_dir: Folder of the indexes.
         n_mfcc: Coefficients that each MFCC column must have.
     Returns:
-        One source per NPZ file, with persons from the video ids, and the split unless a file stands in two.
+        One source per NPZ file, with persons from the video ids and the split; a file in several parts has
+        none, and says so in its origin: splitting by the index is then refused.
     Raises:
         DataError: Lists every missing file, contradiction, and array of wrong shape or type.
     """
@@ -192,25 +195,46 @@ def _read_header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]
 
 
 def _to_label_set(entries: dict[Path, list[_Entry]]) -> LabelSet:
-    doubled = [path for path, same in entries.items() if len({entry.split for entry in same}) > 1]
-    notes = []
-    if doubled:
-        notes.append(
-            f"{len(doubled)} files stand in two splits, among them {doubled[0].name}: "
-            "the given split leaks and is dropped"
-        )
-    sources = []
-    for path, (first, *_) in sorted(entries.items()):
+    sources, doubled = [], []
+    for path, same in sorted(entries.items()):
+        origin = {"video_id": same[0].video_id}
+        splits = [split for split in SPLITS if split in {entry.split for entry in same}]
+        if len(splits) > 1:
+            origin[PARTS_KEY] = " and ".join(splits)
+            doubled.append(f"{path.parent.name}/{path.name} in {origin[PARTS_KEY]}")
         sources.append(
             Source(
                 path=path,
-                label=first.label,
-                groups=video_groups(first.video_id),
-                split=None if doubled else first.split,
-                origin={"video_id": first.video_id},
+                label=same[0].label,
+                groups=video_groups(same[0].video_id),
+                split=splits[0] if len(splits) == 1 else None,
+                origin=origin,
             )
         )
+    notes = []
+    if doubled:
+        notes.append(f"the index puts {len(doubled)} files into two parts, so its split leaks: {'; '.join(doubled)}")
     return LabelSet(tuple(sources), all(source.groups for source in sources), tuple(notes))
+
+
+def npz_spec(sources: Sequence[Source]) -> ClipSpec:
+    """The clip contract of checked NPZ files: `uniform50` with the side of their lip pictures.
+
+    Raises:
+        DataError: The files hold lip pictures of two sizes.
+    """
+    by_side: dict[int, list[str]] = defaultdict(list)
+    for source in sources:
+        header = _read_header(source.path, "lip")
+        assert header is not None, "checked by read_npz_sources"
+        by_side[header[0][1]].append(f"{source.path.parent.name}/{source.path.name}")
+    if len(by_side) > 1:
+        listed = "; ".join(f"{side} px in {len(names)} files, as {names[0]}" for side, names in sorted(by_side.items()))
+        raise DataError(
+            f"lip pictures of two sizes: {listed}", fix="keep files of one size in a folder with an index of their own"
+        )
+    picture = UNIFORM50.picture.model_copy(update={"lip_px": next(iter(by_side))})
+    return UNIFORM50.model_copy(update={"picture": picture})
 
 
 def read_npz(path: Path) -> NpzArrays:

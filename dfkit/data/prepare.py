@@ -10,7 +10,7 @@ from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec
 from dfkit.data.executors import EXECUTORS
 from dfkit.data.labels import LabelSet
 from dfkit.data.layouts import read_sources
-from dfkit.data.npz import is_npz_folder, read_npz_sources
+from dfkit.data.npz import is_npz_folder, npz_spec, read_npz_sources
 from dfkit.data.prepare_run import PrepareRun, PrepareSummary
 from dfkit.errors import DISK_FULL_ERRNOS, DataError
 
@@ -72,7 +72,7 @@ def convert_npz(
     """
     label_set = read_npz_sources(index_dir, n_mfcc=UNIFORM50.audio.n_mfcc)
     with _open_folder(Path(out_dir)) as folder:
-        run = PrepareRun(folder, UNIFORM50, label_set, source=str(index_dir), strict=True)
+        run = PrepareRun(folder, npz_spec(label_set.sources), label_set, source=str(index_dir), strict=True)
         return run.execute(executor="local", num_workers=num_workers, progress=progress)
 
 

@@ -191,12 +191,13 @@ def _dump(meta: dict[str, Any]) -> bytes:
     return json.dumps(meta, ensure_ascii=False).encode()
 
 
-def decode_sample(sample: dict[str, bytes | memoryview], *, n_mfcc: int) -> ClipRecord:
+def decode_sample(sample: dict[str, bytes | memoryview], *, n_mfcc: int, pictures: bool = True) -> ClipRecord:
     """Unpacks a stored sample.
 
     Args:
         sample: As `encode_clip` or `encode_uniform` made it.
         n_mfcc: Coefficients per MFCC column.
+        pictures: False leaves faces and lips out: arrays of no pictures.
     Raises:
         DataError: The sample is broken, or a newer version wrote it.
     """
@@ -206,9 +207,16 @@ def decode_sample(sample: dict[str, bytes | memoryview], *, n_mfcc: int) -> Clip
             f"stored sample of version {meta['version']}, this dfkit reads up to {SAMPLE_VERSION}",
             fix="pip install --upgrade dfkit",
         )
+
+    def crops(name: str) -> NDArray[np.uint8]:
+        shape = meta[f"{name}_shape"]
+        if not pictures:
+            return np.zeros((0, *shape), np.uint8)
+        return codec.decode_pictures(codec.unpack_blobs(sample[name]), shape)
+
     return ClipRecord(
-        face=codec.decode_pictures(codec.unpack_blobs(sample["face"]), meta["face_shape"]),
-        lip=codec.decode_pictures(codec.unpack_blobs(sample["lip"]), meta["lip_shape"]),
+        face=crops("face"),
+        lip=crops("lip"),
         landmarks=codec.decode_landmarks(sample["landmarks"]),
         times_s=np.frombuffer(sample["times_s"], "<f8").astype(np.float64),
         interpolated=np.frombuffer(sample["interpolated"], np.uint8).astype(np.bool_),

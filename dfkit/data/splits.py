@@ -14,13 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkit.data.catalog import VideoRow, group_names
+from dfkit.data.catalog import PARTS_KEY, VideoRow, group_names
 from dfkit.data.labels import LABEL_NAMES, SPLITS, faults_error
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError, MissingExtraError
 
 TRIES = 20
 NEEDED_GROUPS = 2
+SPLIT_AGAIN = (
+    "let dfkit split by group itself: dfkit train --own-split, or use_given: false in train.split and distill.split"
+)
+NO_TEST_PART = "test_share: 0 in train.split and distill.split goes without a test part (nothing is then reported)"
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,18 @@ def make_split(
     test_share: float = 0.15,
     seed: int = 0,
     use_given: bool = True,
+    duration_bins: int = 0,
 ) -> Split:
     """Splits prepared videos by group.
 
     Args:
         data: Labelled, both classes present.
         val_share: Wanted share of videos for validation, in (0, 1).
-        test_share: Wanted share for the test, in (0, 1).
+        test_share: Wanted share for the test, in [0, 1); 0 cuts no test part.
         seed: Same seed, same split.
         use_given: Whether a split that stands in the labels is taken over; a validation or test part it
             lacks is cut from its training part.
+        duration_bins: Above 1, parts are alike in this many ranges of duration, too.
     Returns:
         The split. Only videos with clips are in it.
     Raises:
@@ -67,46 +73,56 @@ def make_split(
             class, or a given split has a group on two sides.
     """
     data.require_labels()
-    rows = _Rows.of(data)
+    rows = _Rows.of(data, duration_bins=duration_bins)
     everything = np.arange(len(rows.videos))
     parts = {"train": everything, "val": everything[:0], "test": everything[:0]}
-    if use_given and any(row.split for row in rows.videos):
+    if use_given and any(row.split or _parts_named(row) for row in rows.videos):
         parts = _given_parts(rows)
-    if not len(parts["test"]):
+    if test_share and not len(parts["test"]):
         parts["train"], parts["test"] = _cut(rows, parts["train"], test_share, seed, "test")
     if not len(parts["val"]):
         left = val_share / (1 - test_share)
         parts["train"], parts["val"] = _cut(rows, parts["train"], left, seed, "val")
+    return _checked(rows, parts, data, seed)
+
+
+def make_folds(
+    data: PreparedData, *, folds: int = 5, val_share: float = 0.15, seed: int = 0, duration_bins: int = 0
+) -> list[Split]:
+    """Nested k-fold by group: every video is in the test part of one fold; a given split is not used.
+
+    Inside each fold a validation part is cut from what is left, for stopping, calibration and thresholds, so
+    that the fold's test part is touched once.
+
+    Args:
+        data: Labelled, both classes present.
+        folds: k, at least 2.
+        val_share: Wanted share of all videos for each validation part.
+        seed: Same seed, same folds.
+        duration_bins: Above 1, parts are alike in this many ranges of duration, too.
+    Returns:
+        One split per fold, with disjoint test parts that together hold all videos with clips.
+    Raises:
+        DataError: There are too few groups, or no way was found to give each part of each fold both classes.
+    """
+    if folds < NEEDED_GROUPS:
+        raise DataError(f"{folds} folds: needs at least {NEEDED_GROUPS}")
+    data.require_labels()
+    rows = _Rows.of(data, duration_bins=duration_bins)
+    splits = []
+    for number, (rest, test) in enumerate(_whole_folds(rows, folds, seed), start=1):
+        left = min(val_share * folds / (folds - 1), 0.5)
+        train, val = _cut(rows, rest, left, seed, f"val (fold {number} of {folds})")
+        splits.append(_checked(rows, {"train": train, "val": val, "test": test}, data, seed))
+    return splits
+
+
+def _checked(rows: _Rows, parts: dict[str, NDArray[np.int64]], data: PreparedData, seed: int) -> Split:
     named = {name: tuple(rows.positions[i] for i in sorted(part)) for name, part in parts.items()}
     split = Split(named["train"], named["val"], named["test"], data.groups_known, seed)
     check_leaks(split, data.videos, groups_known=data.groups_known)
     _refuse_missing_class(split, data.videos)
     return split
-
-
-def make_folds(data: PreparedData, *, folds: int = 5, test_share: float = 0.15, seed: int = 0) -> list[Split]:
-    """k-fold: one test part for all, k disjoint validation parts in the rest, split by group.
-
-    Raises:
-        DataError: As `make_split`.
-    """
-    if folds < NEEDED_GROUPS:
-        raise DataError(f"{folds} folds: needs at least {NEEDED_GROUPS}")
-    first = make_split(data, test_share=test_share, seed=seed)
-    rest = [*first.train, *first.val]
-    rows = _Rows.of(data)
-    within = np.asarray([rows.positions.index(i) for i in sorted(rest)])
-    groups = len({rows.groups[i] for i in within})
-    if groups < folds:
-        raise _too_few_groups(rows, within, f"{folds} folds")
-    splits = []
-    for train, val in _folds(rows, within, folds, seed):
-        parts = [tuple(sorted(rows.positions[i] for i in part)) for part in (train, val)]
-        split = Split(parts[0], parts[1], first.test, data.groups_known, seed)
-        check_leaks(split, data.videos, groups_known=data.groups_known)
-        _refuse_missing_class(split, data.videos)
-        splits.append(split)
-    return splits
 
 
 def check_leaks(split: Split, videos: Sequence[VideoRow], *, groups_known: bool) -> None:
@@ -133,7 +149,7 @@ def check_leaks(split: Split, videos: Sequence[VideoRow], *, groups_known: bool)
         raise faults_error(
             faults,
             "the split leaks",
-            fix="give all files of a group the same split, or let dfkit split by group (use_given = false)",
+            fix=f"give all files of a group the same split, or {SPLIT_AGAIN}",
         )
 
 
@@ -146,16 +162,53 @@ class _Rows:
     videos: tuple[VideoRow, ...]
     groups: tuple[str, ...]
     labels: NDArray[np.int64]
+    strata: NDArray[np.int64]
+    """What parts should be alike in: the label, or label and range of duration."""
 
     @classmethod
-    def of(cls, data: PreparedData) -> _Rows:
+    def of(cls, data: PreparedData, *, duration_bins: int = 0) -> _Rows:
         positions = tuple(i for i, row in enumerate(data.videos) if row.clips)
         videos = tuple(data.videos[i] for i in positions)
         groups = tuple(data.groups[i] for i in positions)
-        return cls(positions, videos, groups, np.asarray([row.label for row in videos], np.int64))
+        labels = np.asarray([row.label for row in videos], np.int64)
+        strata = labels if duration_bins < 2 else labels * duration_bins + _duration_bin(videos, duration_bins)
+        return cls(positions, videos, groups, labels, strata)
+
+
+def _duration_bin(videos: Sequence[VideoRow], bins: int) -> NDArray[np.int64]:
+    """The range of duration of each video: `bins` ranges with about equally many videos each."""
+    durations_s = [duration_s(row) for row in videos]
+    unknown = [row.name for row, value in zip(videos, durations_s, strict=True) if value is None]
+    if unknown:
+        raise DataError(
+            f"the duration of {len(unknown)} videos is not known, among them {unknown[0]}: "
+            "the split cannot be stratified by it",
+            fix="split.duration_bins: 0",
+        )
+    values = np.asarray(durations_s, np.float64)
+    return np.searchsorted(np.quantile(values, np.arange(1, bins) / bins), values, side="right")
+
+
+def duration_s(row: VideoRow) -> float | None:
+    """Duration of a video in seconds: of the file, or to the last picture of an NPZ; None where unknown."""
+    if row.facts is not None:
+        return float(row.facts["duration_s"])
+    return max((clip.end_s for clip in row.clips), default=0.0) or None
+
+
+def _parts_named(row: VideoRow) -> str | None:
+    """The parts that an index names for a file that it puts into more than one."""
+    return (row.origin or {}).get(PARTS_KEY)
 
 
 def _given_parts(rows: _Rows) -> dict[str, NDArray[np.int64]]:
+    doubled = [row for row in rows.videos if _parts_named(row)]
+    if doubled:
+        raise faults_error(
+            [f"{row.path} stands in {_parts_named(row)}" for row in doubled],
+            "the given split leaks: the same file in two parts",
+            fix=f"correct the index, or {SPLIT_AGAIN}; where that leaves too few groups, {NO_TEST_PART}",
+        )
     without = [row.name for row in rows.videos if row.split is None]
     if without:
         raise DataError(
@@ -177,7 +230,11 @@ def _cut(
     groups = len({rows.groups[i] for i in within})
     if groups < NEEDED_GROUPS:
         raise _too_few_groups(rows, within, f"a {name} part")
-    folds = int(np.clip(round(1 / share), NEEDED_GROUPS, groups))
+    # scikit-learn refuses more folds than members of the rarest class.
+    rarest = int(np.bincount(rows.labels[within], minlength=2).min())
+    largest_stratum = int(np.bincount(rows.strata[within]).max())
+    most = max(NEEDED_GROUPS, min(groups, rarest, largest_stratum))
+    folds = int(np.clip(round(1 / share), NEEDED_GROUPS, most))
     best: tuple[float, NDArray[np.int64], NDArray[np.int64]] | None = None
     for attempt in range(TRIES):
         for rest, part in _folds(rows, within, folds, seed + 1000 * attempt):
@@ -190,6 +247,29 @@ def _cut(
     raise _no_cut_has_both(rows, within, name)
 
 
+def _whole_folds(rows: _Rows, folds: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Outer folds with both classes on both sides of each; several shuffles are tried."""
+    within = np.arange(len(rows.videos))
+    groups = len(set(rows.groups))
+    # A fold's rest is cut once more.
+    if groups < max(folds, NEEDED_GROUPS + 1):
+        raise _too_few_groups(rows, within, f"{folds} folds")
+    faults: list[str] = []
+    for attempt in range(TRIES):
+        parts = list(_folds(rows, within, folds, seed + 1000 * attempt))
+        faults = [
+            f"fold {number} of {folds}: the test part has no {LABEL_NAMES[label]} video"
+            for number, (_, test) in enumerate(parts, start=1)
+            for label in LABEL_NAMES
+            if label not in rows.labels[test]
+        ]
+        if not faults:
+            return parts
+    raise faults_error(
+        faults, f"no {folds} folds with both classes were found", fix="take fewer folds, or add persons (dfkit forge)"
+    )
+
+
 def _folds(
     rows: _Rows, within: NDArray[np.int64], folds: int, seed: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -197,15 +277,19 @@ def _folds(
         from sklearn.model_selection import StratifiedGroupKFold
     except ImportError as error:
         raise MissingExtraError("scikit-learn", "train") from error
-    labels = rows.labels[within]
+    strata = rows.strata[within]
     groups = [rows.groups[i] for i in within]
-    # scikit-learn refuses more folds than members of the rarest class.
-    folds = max(NEEDED_GROUPS, min(folds, int(np.bincount(labels, minlength=2).min())))
+    if np.unique(strata, return_counts=True)[1].max() < folds:
+        raise DataError(
+            f"{len(within)} videos in {len(set(strata.tolist()))} classes and ranges of duration are too few for "
+            f"{folds} parts",
+            fix="split.duration_bins: 0, or fewer folds",
+        )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # Its warning about rare classes; parts that lack a class are refused here.
         warnings.simplefilter("ignore", UserWarning)
-        for rest, part in splitter.split(np.zeros(len(within)), labels, groups):
+        for rest, part in splitter.split(np.zeros(len(within)), strata, groups):
             yield within[rest], within[part]
 
 
@@ -215,7 +299,7 @@ def _too_few_groups(rows: _Rows, within: NDArray[np.int64], wanted: str) -> Data
     return DataError(
         f"too few groups for {wanted}: {len(within)} videos are in {len(sizes)} group(s), the largest "
         f"({name}) holds {size}; a group (person, source, sound) is kept whole",
-        fix="add videos of other persons; a whole split needs three groups with both classes at least",
+        fix=f"add videos of other persons: a whole split needs three groups with both classes; {NO_TEST_PART}",
     )
 
 
@@ -232,7 +316,8 @@ def _no_cut_has_both(rows: _Rows, within: NDArray[np.int64], name: str) -> DataE
 
 def _refuse_missing_class(split: Split, videos: Sequence[VideoRow]) -> None:
     faults = []
-    for name, indices in split.parts().items():
+    # An empty part was left out on purpose: what is cut, or given, holds something.
+    for name, indices in ((name, indices) for name, indices in split.parts().items() if indices):
         present = {videos[i].label for i in indices}
         faults += [f"the {name} part has no {LABEL_NAMES[k]} video" for k in LABEL_NAMES if k not in present]
     if faults:

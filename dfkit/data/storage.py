@@ -133,8 +133,15 @@ class PreparedData:
         return len(self.clips)
 
     def __getitem__(self, index: int) -> ClipRecord:
+        """Decodes one clip; see `record`."""
+        return self.record(index)
+
+    def record(self, index: int, *, pictures: bool = True) -> ClipRecord:
         """Decodes one clip.
 
+        Args:
+            index: Clip.
+            pictures: Whether faces and lips are wanted; they are 99 % of the time.
         Raises:
             IndexError: There is no such clip.
             DataError: The stored sample is broken.
@@ -145,7 +152,7 @@ class PreparedData:
             self._stream = self._open_stream()
         if self._cache_dir is not None:
             self._fetch_chunk_of(index)
-        return decode_sample(self._stream[int(index)], n_mfcc=self.spec.audio.n_mfcc)
+        return decode_sample(self._stream[int(index)], n_mfcc=self.spec.audio.n_mfcc, pictures=pictures)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_stream": None}

@@ -131,7 +131,7 @@ class CatalogOnly:
         """Labels are there by construction."""
 
 
-def make_prepared(folder: Path, rows: Sequence[VideoRow], *, clips: int = 1) -> Path:
+def make_prepared(folder: Path, rows: Sequence[VideoRow], *, clips: int = 1, spec: ClipSpec = CLIP2S) -> Path:
     """A prepared data set of smooth clips, `clips` per row."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = []
@@ -143,16 +143,16 @@ def make_prepared(folder: Path, rows: Sequence[VideoRow], *, clips: int = 1) -> 
         clip_rows = []
         with ChunkWriter(folder, row.key[::-1]) as writer:
             for number in range(clips):
-                clip = make_clip(seed=index, start_index=25 * number)
+                clip = make_clip(seed=index, start_index=25 * number, spec=spec)
                 sample = encode_clip(clip, labels, cache)
                 writer.add(sample)
-                clip_rows.append(ClipRow(0, clip.start_s, clip.end_s, 50, sum(sample["frame_labels"])))
+                clip_rows.append(ClipRow(0, clip.start_s, clip.end_s, spec.num_frames, sum(sample["frame_labels"])))
             chunks = writer.finish()
         values = {**vars(row), "clips": tuple(clip_rows), "chunks": chunks}
         whole.append(VideoRow(**values))
     write_index(folder, [chunk for row in whole for chunk in row.chunks])
     catalog.write_videos(folder, whole)
-    info = DataInfo(CLIP2S, catalog.now(), True, all(row.groups for row in rows), "made for a test")
+    info = DataInfo(spec, catalog.now(), True, all(row.groups for row in rows), "made for a test")
     catalog.write_atomically(folder / catalog.DATA_FILE, catalog.dump_info(info))
     return folder
 

@@ -77,11 +77,25 @@ def test_sample_set_converts_once(shared: Path, tmp_path: Path) -> None:
 
 
 def test_lips_of_112_and_a_split_that_leaks(shared: Path, tmp_path: Path) -> None:
+    """Its val and test index name the same files: splitting by them is refused, and what is left is two groups."""
     summary = convert_npz(shared / "teacher" / "npz-sample-lip112", tmp_path / "out")
     data = PreparedData(tmp_path / "out")
+    assert data.spec.picture.lip_px == 112 and data.spec.preset == "uniform50"
     assert data[0].lip.shape == (50, 112, 112, 3)
-    assert any("stand in two splits" in note for note in summary.notes)
-    assert {row.split for row in data.videos} == {None}
+    assert any("fake/00001.npz in val and test" in note for note in summary.notes)
+    with pytest.raises(DataError, match=r"the same file in two parts(.|\n)*00001\.npz stands in val and test"):
+        make_split(data)
+    with pytest.raises(DataError, match="too few groups for a val part"):
+        make_split(data, use_given=False)
+    split = make_split(data, use_given=False, test_share=0)
+    assert sorted([*split.train, *split.val]) == [0, 1, 2, 3] and not split.test
+
+
+def test_two_sizes_of_lips_are_refused(tmp_path: Path) -> None:
+    files = {"a.npz": arrays(), "b.npz": arrays(lip=np.zeros((2, 112, 112, 3), np.float32))}
+    folder = write_set(tmp_path / "set", files, [entry("a.npz"), entry("b.npz")])
+    with pytest.raises(DataError, match=r"96 px in 1 files, as set/a\.npz; 112 px in 1 files, as set/b\.npz"):
+        convert_npz(folder, tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", ["train_index.json", "train_preprocessed_index.json"])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from dfkit.data.catalog import VideoRow
+from dfkit.data.catalog import ClipRow, VideoRow
 from dfkit.data.splits import Split, check_leaks, make_folds, make_split
 from dfkit.errors import DataError
 from tests.data.makers import CatalogOnly, make_row
@@ -119,15 +119,62 @@ def test_videos_without_clips_are_in_no_part() -> None:
     assert 20 not in {i for part in split.parts().values() for i in part}
 
 
-def test_folds_share_the_test_part_and_cover_the_rest_once() -> None:
+def test_every_video_is_tested_in_one_fold_and_stopped_on_others() -> None:
     rows = persons(20)
     folds = make_folds(CatalogOnly(rows), folds=5)  # type: ignore[arg-type]
     assert len(folds) == 5
-    assert len({fold.test for fold in folds}) == 1
-    validated = sorted(i for fold in folds for i in fold.val)
-    assert validated == sorted(set(range(80)) - set(folds[0].test))
+    assert sorted(i for fold in folds for i in fold.test) == list(range(80))
+    for fold in folds:
+        names = [groups_of(rows, part) for part in fold.parts().values()]
+        assert sum(map(len, names)) == len(set.union(*names)) == 20
+        assert len(names[1]) in (2, 3, 4)  # 15 % of 20 persons
+        assert {rows[i].label for i in fold.val} == {rows[i].label for i in fold.test} == {0, 1}
 
 
 def test_too_many_folds() -> None:
     with pytest.raises(DataError, match="too few groups for 5 folds"):
         make_folds(CatalogOnly(persons(4)), folds=5)  # type: ignore[arg-type]
+
+
+def test_fold_without_a_class_is_refused_by_its_number() -> None:
+    # Two fake videos cannot be in three test parts.
+    rows = [make_row(i, int(i < 2), [f"p{i}"]) for i in range(12)]
+    with pytest.raises(DataError, match=r"fold \d of 3: the test part has no fake video"):
+        make_folds(CatalogOnly(rows), folds=3)  # type: ignore[arg-type]
+
+
+def timed(durations_s: Sequence[float]) -> list[VideoRow]:
+    return [make_row(i, i % 2, [f"p{i}"], facts={"duration_s": value}) for i, value in enumerate(durations_s)]
+
+
+def test_parts_are_alike_in_duration_when_asked() -> None:
+    # Eight long videos among 32 (both classes): every one of four test parts of eight gets its share of two.
+    rows = timed([60.0 if i < 8 else 10.0 + i / 100 for i in range(32)])
+    folds = make_folds(CatalogOnly(rows), folds=4, duration_bins=4)  # type: ignore[arg-type]
+    assert [sum(i < 8 for i in fold.test) for fold in folds] == [2, 2, 2, 2]
+    plain = [make_folds(CatalogOnly(rows), folds=4, seed=seed) for seed in range(5)]  # type: ignore[arg-type]
+    assert any(sum(i < 8 for i in fold.test) != 2 for folds in plain for fold in folds)
+
+
+def test_unknown_duration_is_named() -> None:
+    rows = [*timed([10.0] * 12), make_row(99, 0, ["x"], facts=None, clips=(ClipRow(0, 0.0, 0.0, 50, 0),))]
+    with pytest.raises(DataError, match=r"duration of 1 videos is not known, among them 99\.mp4"):
+        make_split(CatalogOnly(rows), duration_bins=2)  # type: ignore[arg-type]
+
+
+def test_two_groups_go_without_a_test_part_only_when_asked() -> None:
+    data = CatalogOnly(persons(2, reals=1, fakes=1))
+    with pytest.raises(DataError, match="too few groups for a val part") as caught:
+        make_split(data)  # type: ignore[arg-type]
+    assert "test_share: 0" in str(caught.value)
+    split = make_split(data, test_share=0)  # type: ignore[arg-type]
+    assert (len(split.train), len(split.val), len(split.test)) == (2, 2, 0)
+
+
+def test_index_with_a_file_in_two_parts_is_refused_until_told_otherwise() -> None:
+    doubled = {"origin": {"splits": "val and test"}}
+    rows = [make_row(i, i % 2, [f"p{i // 2}"], **({"split": "train"} if i < 6 else doubled)) for i in range(8)]
+    with pytest.raises(DataError, match=r"/videos/6\.mp4 stands in val and test") as caught:
+        make_split(CatalogOnly(rows))  # type: ignore[arg-type]
+    assert "use_given: false" in str(caught.value)
+    assert make_split(CatalogOnly(rows), use_given=False).test  # type: ignore[arg-type]

@@ -1,0 +1,91 @@
+"""Sections `train` and `distill`: every file of configs/ works, and what cannot be meant is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfkit.config import Config, TrainConfig, read_config
+from dfkit.distill.balance import class_weights
+from dfkit.distill.objective import label_loss
+from dfkit.errors import ConfigError
+from dfkit.models import NetworkOutput
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+
+
+def test_there_are_configurations() -> None:
+    assert {"default", "demo", "focal", "robust"} <= {path.stem for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_is_read_and_says_its_command(path: Path) -> None:
+    config = read_config(path)
+    assert config.name == path.stem
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# dfkit ")
+    assert f"--config configs/{path.name}" in first or first.startswith(f"# dfkit {path.stem}")
+
+
+@pytest.mark.parametrize("section", ["train", "distill"])
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configured_loss_has_a_gradient(path: Path, section: str) -> None:
+    config = getattr(read_config(path), section)
+    generator = torch.Generator().manual_seed(0)
+    clip, frame, merged = (
+        torch.randn(*shape, generator=generator, requires_grad=True) for shape in ((4, 2), (4, 3, 2), (4, 6))
+    )
+    labels = torch.tensor([0, 1, 1, 1])
+    batch = {"label": labels, "frame_labels": labels[:, None].expand(4, 3)}
+    output = NetworkOutput(clip, frame, {"merged": merged})
+    loss = label_loss(output, batch, config.loss, class_weights(labels.tolist(), config))
+    loss.backward()
+    assert torch.isfinite(loss)
+    used = [clip, frame] + ([merged] if config.loss.contrastive_weight else [])
+    assert all(value.grad is not None and float(value.grad.abs().min()) > 0 for value in used)
+
+
+def test_the_configurations_use_every_loss() -> None:
+    losses = [getattr(read_config(path), name).loss for path in CONFIGS for name in ("train", "distill")]
+    assert {loss.type for loss in losses} == {"cross_entropy", "focal"}
+    assert {"balanced", "effective_number", None} <= {loss.class_weights for loss in losses}
+    for term in ("label_smoothing", "frame_weight", "temporal_weight", "contrastive_weight", "focal_alpha"):
+        assert any(getattr(loss, term) for loss in losses), term
+
+
+def test_every_wrong_entry_is_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(
+        "train:\n"
+        "  monitor: val_acc\n"
+        "  schedule: {type: plateau, monitor: loss}\n"
+        "  loss: {focal_alpha: 0.25, focal_gama: 2}\n"
+        "  optimizer: {betas: [0.9, 1.0]}\n"
+        "  devices: 0\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    said = str(caught.value)
+    assert "6 wrong entries" in said
+    assert "'val_acc' is not logged; logged are train_loss, val_loss, val_auc" in said
+    assert "'loss' is not logged" in said
+    assert "focal_alpha 0.25: one number re-balances nothing; give [real, fake]" in said
+    assert "train.loss.focal_gama: unknown key; valid here: class_weights" in said
+    assert "betas [0.9, 1.0]: each must be in [0, 1)" in said
+    assert "train.devices" in said
+
+
+def test_a_metric_knows_its_direction() -> None:
+    assert TrainConfig().monitor_mode == "min"
+    assert TrainConfig(monitor="val_auc").monitor_mode == "max"
+    assert TrainConfig(monitor="val_eer").monitor_mode == "min"
+    assert TrainConfig(monitor="val_auc", mode="min").monitor_mode == "min"
+
+
+def test_a_configuration_survives_its_own_json() -> None:
+    for path in CONFIGS:
+        config = read_config(path)
+        assert Config.model_validate_json(config.model_dump_json()) == config
