@@ -25,9 +25,10 @@ check: $(STAMP) ## lint and type-check
 test: check ## lint, type-check and test; what CI runs
 	$(BIN)/python -m pytest
 
-bench: $(STAMP) ## measure the newest bundle, and decoding and tracking, on this machine
+bench: $(STAMP) ## measure the newest bundle, decoding and tracking, and training, on this machine
 	$(BIN)/dfkit bench --allow-unjudged
 	$(BIN)/python -m dfkit.benchmarks.media_speed --out reports/media_speed.json
+	$(BIN)/python -m dfkit.distill.throughput --out reports/training_speed.json
 
 face-reference: $(STAMP) ## make the face tests' golden landmarks anew, with MediaPipe in an environment of its own
 	$(BIN)/python tools/face_reference.py

@@ -44,6 +44,10 @@ class MediaError(DfkitError):
         self.status = status
 
 
+class DivergedError(DfkitError):
+    """A training run has no numbers left to go on with."""
+
+
 class CheckpointError(DfkitError):
     """A checkpoint is missing, corrupt, foreign, or its tensors do not fit."""
 
@@ -64,6 +68,14 @@ class MissingExtraError(DfkitError):
             f"this command needs the Python package '{package}', which is not installed",
             fix=f'pip install "dfkit[{extra}]"',
         )
+
+
+class ConversionError(DfkitError):
+    """A converter or quantizer failed; `log` is all that it said, to be kept in a file."""
+
+    def __init__(self, found: str, *, log: str, fix: str | None = None) -> None:
+        super().__init__(found, fix=fix)
+        self.log = log
 
 
 class ParityError(DfkitError):

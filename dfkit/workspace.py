@@ -47,6 +47,20 @@ class Workspace:
         """Reports."""
         return self.root / REPORTS
 
+    def data_of(self, source: str, name: str) -> Path:
+        """The folder of data made from a source, or the first free one for it.
+
+        Args:
+            source: As `data.json` names it.
+            name: Of the folder; a number is added where another source's data has it.
+        """
+        number = 1
+        while True:
+            folder = self.data / (name if number == 1 else f"{name}-{number}")
+            if not folder.exists() or _read_json(folder / DATA_FILE).get("source") == source:
+                return folder
+            number += 1
+
     def newest_data(self) -> Path:
         """The newest finished data set.
 
@@ -137,6 +151,14 @@ class Workspace:
         if not found:
             raise DataError(f"{self.root.resolve()}: no {what} in {parent.name}/", fix=command)
         return max(found)[1]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _is_finished(content: dict[str, Any]) -> bool:

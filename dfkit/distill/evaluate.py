@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dfkit.benchmarks import metrics
+from dfkit.benchmarks.review import review_band
 from dfkit.data.storage import PreparedData
 from dfkit.distill.task import Batch, ClipNetwork
 from dfkit.runtime.manifest import Calibration, OperatingPoint
@@ -45,14 +46,27 @@ def clip_logits(model: ClipNetwork, batches: Iterable[Batch]) -> ClipLogits:
         missing = model.spec.num_frames - output.frame_logits.shape[1]
         # A uniform50 batch of short videos has fewer frames: the rest are zeros, which no mask lets through.
         frames.append(np.pad(output.frame_logits.cpu().numpy(), ((0, 0), (0, missing), (0, 0))))
+    if not indices:
+        # A part that was left out of the split on purpose.
+        return ClipLogits(np.zeros(0, np.int64), np.zeros((0, 2), np.float32), np.zeros((0, 0, 2), np.float32))
     return ClipLogits(np.concatenate(indices), np.concatenate(clips), np.concatenate(frames))
 
 
 def video_logits(data: PreparedData, logits: ClipLogits) -> tuple[np.ndarray, np.ndarray]:
-    """Mean clip logits of each video: (V,) video indices and (V, 2)."""
-    owner = np.array([data.clips[i].video_index for i in logits.indices])
-    videos = np.unique(owner)
-    return videos, np.stack([logits.clip[owner == video].mean(axis=0) for video in videos])
+    """Logits of each video as the detector joins them: the mean over a track's clips, of the most suspicious track.
+
+    Returns:
+        (V,) video indices in rising order, and (V, 2).
+    """
+    owners = np.array([(data.clips[i].video_index, data.clips[i].track_id) for i in logits.indices])
+    tracks, place = np.unique(owners, axis=0, return_inverse=True)
+    sums = np.zeros((len(tracks), 2))
+    np.add.at(sums, place.reshape(-1), logits.clip)
+    means = sums / np.bincount(place.reshape(-1))[:, None]
+    # By video, then by how suspicious: the last of each video is taken.
+    order = np.lexsort((means[:, 1] - means[:, 0], tracks[:, 0]))
+    videos, first = np.unique(tracks[order, 0][::-1], return_index=True)
+    return videos, means[order][::-1][first]
 
 
 def summarize(
@@ -96,12 +110,26 @@ class Decision:
 
 
 def decide(data: PreparedData, validation: ClipLogits) -> Decision:
-    """Temperature and threshold from validation videos, where there are enough of them to mean anything.
+    """Temperature, threshold and review band from validation videos, where there are enough to mean anything.
 
-    The temperature minimises the cross-entropy of the video logits; the threshold is the EER point.
+    The temperature minimises the cross-entropy of the video logits; the threshold is the EER point; the band is
+    the smallest outside of which at most 5 % of the verdicts are wrong (`dfkit.benchmarks.review`).
     """
-    videos, means = video_logits(data, validation)
-    labels = np.array([data.videos[v].label for v in videos])
+    if len(validation.indices):
+        videos, means = video_logits(data, validation)
+        labels = np.array([data.videos[v].label for v in videos])
+    else:
+        means, labels = np.zeros((0, 2)), np.zeros(0, np.int64)
+    return decide_on(labels, means)
+
+
+def decide_on(labels: np.ndarray, means: np.ndarray) -> Decision:
+    """`decide` from video logits.
+
+    Args:
+        labels: (V,) 0 or 1.
+        means: (V, 2) logits.
+    """
     counts = np.bincount(labels, minlength=2)
     seen = f"{counts[0]} real and {counts[1]} fake validation videos"
     if counts.min() < MIN_VIDEOS_PER_CLASS:
@@ -111,7 +139,9 @@ def decide(data: PreparedData, validation: ClipLogits) -> Decision:
     temperature = fit_temperature(means, labels)
     scores = p_fake_of(means, calibration_temperature=temperature)
     threshold = metrics.operating_threshold(labels, scores, point="eer")
-    point = OperatingPoint(threshold=threshold, review_low=threshold, review_high=threshold, name=f"EER on {seen}")
+    band = review_band(labels, scores, threshold=threshold)
+    name = f"EER on {seen}; {band.said}"
+    point = OperatingPoint(threshold=threshold, review_low=band.low, review_high=band.high, name=name)
     return Decision(Calibration(calibration_temperature=temperature, fitted_on=seen), point)
 
 

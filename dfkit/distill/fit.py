@@ -6,61 +6,34 @@ import json
 import logging
 import pickle
 import platform
+import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.data import DataLoader, Sampler
+from pydantic import ValidationError
+from torch.utils.data import DataLoader
 
 import dfkit
-from dfkit.config import Config
-from dfkit.distill.task import Batch, ClipTask
-from dfkit.errors import CheckpointError, ConfigError
-from dfkit.models.checkpoint import save_checkpoint, whole_file
+from dfkit.config import Config, FitConfig, explain
+from dfkit.data.datasets import ClipDataset
+from dfkit.distill.event_log import tensorboard_logger
+from dfkit.distill.objective import Batch
+from dfkit.distill.recorder import RESUME_FILE, Kind, RunRecorder
+from dfkit.distill.samplers import EpochOrder, HardMining
+from dfkit.distill.schedules import PlateauWatch
+from dfkit.distill.task import ClipTask
+from dfkit.errors import CheckpointError, ConfigError, DfkitError
+from dfkit.models.checkpoint import load_checkpoint
 
-logger = logging.getLogger(__name__)
-RESUME_FILE = "last.ckpt"
-Kind = Literal["teacher", "student"]
-
-
-class EpochOrder(Sampler[int]):
-    """Positions in an order that depends on (seed, epoch) alone, so that a resumed run sees the same batches."""
-
-    def __init__(self, video_of: Sequence[int], *, seed: int, keep_videos: bool) -> None:
-        """Prepares the order.
-
-        Args:
-            video_of: Video of each position.
-            seed: Of the order.
-            keep_videos: Shuffle videos, keeping the clips of one together: distillation at video level takes
-                the mean over a video's clips, which must meet in a batch.
-        """
-        self.video_of, self.seed, self.keep_videos = list(video_of), seed, keep_videos
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.video_of)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng((self.seed, self.epoch))
-        if not self.keep_videos:
-            yield from rng.permutation(len(self.video_of)).tolist()
-            return
-        videos = rng.permutation(sorted(set(self.video_of)))
-        for video in videos.tolist():
-            yield from (place for place, owner in enumerate(self.video_of) if owner == video)
+DFKIT_ERROR = re.compile(r"^dfkit\.errors\.\w+: (.*)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -71,50 +44,9 @@ class FitResult:
     best_path: Path
     last_path: Path
     best_epoch: int
-    best_val_loss: float
+    best_metrics: dict[str, float]
+    """What that epoch logged."""
     seconds: float
-
-
-class RunRecorder(lightning.Callback):
-    """Writes metrics.jsonl, the two checkpoints and one line per epoch to stderr."""
-
-    def __init__(self, run_dir: Path, *, kind: Kind, facts: dict[str, Any], patience: int | None) -> None:
-        self.run_dir, self.kind, self.facts, self.patience = run_dir, kind, facts, patience
-        self.best_epoch, self.best_val_loss = -1, float("inf")
-        self.started = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run has to know."""
-        return {"best_epoch": self.best_epoch, "best_val_loss": self.best_val_loss}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it back."""
-        self.best_epoch, self.best_val_loss = state_dict["best_epoch"], state_dict["best_val_loss"]
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Runs after validation of the epoch."""
-        assert isinstance(pl_module, ClipTask)
-        row = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row |= {"epoch": trainer.current_epoch, "seconds": round(time.monotonic() - self.started, 1)}
-        with (self.run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        facts = {**self.facts, "epoch": trainer.current_epoch, "val_loss": row.get("val_loss")}
-        network, spec = pl_module.model.network, pl_module.model.spec
-        save_checkpoint(self.run_dir / "last.pth", network, spec, kind=self.kind, facts=facts)
-        improved = row.get("val_loss", float("inf")) < self.best_val_loss
-        if improved or self.best_epoch < 0:
-            self.best_epoch, self.best_val_loss = trainer.current_epoch, row.get("val_loss", float("inf"))
-            save_checkpoint(self.run_dir / "best.pth", network, spec, kind=self.kind, facts=facts)
-        with whole_file(self.run_dir / RESUME_FILE) as partial:
-            trainer.save_checkpoint(partial)
-        print(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: train loss {row['train_loss']:.4f}, validation "
-            f"loss {row.get('val_loss', float('nan')):.4f}{' (best)' if improved else ''}, {row['seconds']:.0f} s",
-            file=sys.stderr,
-            flush=True,
-        )
-        if self.patience is not None and trainer.current_epoch - self.best_epoch >= self.patience:
-            trainer.should_stop = True
 
 
 def environment() -> dict[str, str]:
@@ -140,14 +72,36 @@ def refuse_other_config(run_dir: Path, config: Config) -> None:
     path = run_dir / "config.json"
     if not (run_dir / RESUME_FILE).is_file() or not path.is_file():
         raise ConfigError(f"{run_dir}: nothing to resume: no {RESUME_FILE}", fix="start a new run without --resume")
-    before = json.loads(path.read_text(encoding="utf-8"))
-    now = json.loads(config.model_dump_json())
-    changed = sorted(key for key in now if now[key] != before.get(key))
+    try:
+        before = Config.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise ConfigError(
+            f"{path}: is no configuration of this version of dfkit:\n{explain(error, Config)}",
+            fix="start a new run without --resume",
+        ) from error
+    changed = different_keys(before.model_dump(mode="json"), config.model_dump(mode="json"))
     if changed:
         raise ConfigError(
             f"{run_dir}: was started with another configuration; different: {', '.join(changed)}",
             fix=f"resume with --config {path}, or start a new run",
         )
+
+
+def different_keys(before: dict[str, Any], now: dict[str, Any], *, path: str = "") -> list[str]:
+    """Paths of the keys whose values differ, such as `train.loss.type`, in order."""
+    found: list[str] = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += different_keys(old, new, path=f"{path}{key}.")
+        elif old != new:
+            found.append(f"{path}{key}")
+    return found
+
+
+def compute_device(config: FitConfig) -> torch.device:
+    """Where a network runs outside of the training loop: the first GPU, if the run may take one."""
+    return torch.device("cuda" if config.accelerator == "auto" and torch.cuda.is_available() else "cpu")
 
 
 def fit(
@@ -164,10 +118,13 @@ def fit(
 ) -> FitResult:
     """Trains a task and leaves `best.pth`, `last.pth`, `last.ckpt`, metrics and configuration in the run folder.
 
+    With several devices the processes are started here and gone when this returns; a script that calls it needs the
+    usual `if __name__ == "__main__":`.
+
     Args:
         task: What to train.
         train_loader: Training clips.
-        val_loader: Validation clips; the lowest loss on them is the best epoch.
+        val_loader: Validation clips; the monitored metric decides which epoch is the best.
         kind: Which kind of network comes out.
         run_dir: Existing folder of the run.
         config: Written beside the results.
@@ -176,29 +133,76 @@ def fit(
         on_trainer: Called with the trainer before it starts.
     Raises:
         CheckpointError: `last.ckpt` cannot be read.
+        ConfigError: More devices than there are.
+        DivergedError: A loss or the monitored metric is no number; the checkpoints of earlier epochs are kept.
     """
-    section = task.config
     (run_dir / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
     (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
-    recorder = RunRecorder(run_dir, kind=kind, facts=facts, patience=section.patience)
+    recorder = RunRecorder(run_dir, kind=kind, facts=facts, config=task.config)
     quiet_lightning()
-    trainer = lightning.Trainer(
-        max_epochs=section.epochs,
-        accelerator="auto",
-        devices=1,
-        logger=TensorBoardLogger(str(run_dir), name="tensorboard", version=""),
-        callbacks=[recorder],
-        gradient_clip_val=section.optimizer.max_norm,
+    trainer = make_trainer(task.config, run_dir, [*watchers(task.config, train_loader), recorder])
+    if on_trainer is not None:
+        on_trainer(trainer)
+    started = time.monotonic()
+    run_trainer(trainer, task, train_loader, val_loader, checkpoint=run_dir / RESUME_FILE if resume else None)
+    seconds = time.monotonic() - started
+    # From the file and not from the recorder: the one that counted may have lived in another process.
+    best = load_checkpoint(run_dir / "best.pth").facts
+    return FitResult(run_dir, run_dir / "best.pth", run_dir / "last.pth", best["epoch"], best["logged"], seconds)
+
+
+def watchers(config: FitConfig, train_loader: DataLoader[Batch]) -> list[lightning.Callback]:
+    """What looks on beside the recorder, in front of it: their state has to be in the checkpoint it writes."""
+    found: list[lightning.Callback] = []
+    if config.schedule.type == "plateau":
+        found.append(PlateauWatch(config.schedule.monitor))
+    order, clips = train_loader.sampler, train_loader.dataset
+    if config.sampling.hard_share and isinstance(order, EpochOrder) and isinstance(clips, ClipDataset):
+        found.append(HardMining(order, {clip: place for place, clip in enumerate(clips.indices)}))
+    return found
+
+
+def make_trainer(config: FitConfig, run_dir: Path, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    """A trainer that writes no checkpoint of its own.
+
+    Raises:
+        ConfigError: More GPUs than there are.
+    """
+    gpus = torch.cuda.device_count() if compute_device(config).type == "cuda" else 0
+    if gpus and config.devices > gpus:
+        raise ConfigError(
+            f"devices is {config.devices}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
+            fix=f"set devices to {gpus} or less, or accelerator to cpu",
+        )
+    return lightning.Trainer(
+        max_epochs=config.epochs,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        # Spawned, not launched anew: the command line that started this process is not run a second time.
+        strategy="ddp_spawn" if config.devices > 1 else "auto",
+        use_distributed_sampler=False,  # the samplers share out by themselves
+        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+        accumulate_grad_batches=config.gradient_accumulation_steps,
+        logger=tensorboard_logger(run_dir),
+        callbacks=callbacks,
+        gradient_clip_val=config.optimizer.max_norm,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    if on_trainer is not None:
-        on_trainer(trainer)
-    started = time.monotonic()
-    checkpoint = str(run_dir / RESUME_FILE) if resume else None
+
+
+def run_trainer(
+    trainer: lightning.Trainer,
+    task: ClipTask,
+    train_loader: DataLoader[Batch],
+    val_loader: DataLoader[Batch],
+    *,
+    checkpoint: Path | None,
+) -> None:
+    """Runs it; what goes wrong in any of its processes becomes an error here."""
     try:
         trainer.fit(task, train_loader, val_loader, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
@@ -206,22 +210,19 @@ def fit(
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
+    except torch.multiprocessing.ProcessRaisedException as error:
+        # Of another process's error only the text comes back: its traceback, which ends with the message.
+        said = DFKIT_ERROR.search(str(error))
+        if said is None:
+            raise
+        raise DfkitError(said[1].strip()) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        if resume and not trainer.global_step:
+        if checkpoint is not None and not trainer.global_step:
             raise CheckpointError(
                 f"{checkpoint}: cannot be resumed ({str(error).splitlines()[0]})",
                 fix="start a new run without --resume",
             ) from error
         raise
-    seconds = time.monotonic() - started
-    return FitResult(
-        run_dir,
-        run_dir / "best.pth",
-        run_dir / "last.pth",
-        recorder.best_epoch,
-        recorder.best_val_loss,
-        seconds,
-    )
 
 
 def quiet_lightning() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,20 @@ import lightning
 import torch
 
 from dfkit.clip import ClipSpec
-from dfkit.config import Config, DistillConfig, TrainConfig
+from dfkit.config import Config, TrainConfig
 from dfkit.data.storage import PreparedData
+from dfkit.distill.balance import announce_balance, class_weights
 from dfkit.distill.evaluate import clip_logits, decide, split_facts, summarize
-from dfkit.distill.fit import FitResult, Kind, fit, refuse_other_config
+from dfkit.distill.fit import FitResult, compute_device, fit, refuse_other_config
 from dfkit.distill.loaders import Loaders, make_loaders, split_clips
-from dfkit.distill.losses import balanced_class_weights
+from dfkit.distill.original_checkpoints import original_checkpoints
+from dfkit.distill.recorder import Kind
+from dfkit.distill.scores import write_scores
 from dfkit.distill.task import ClipNetwork, ClipTask
 from dfkit.errors import ConfigError
 from dfkit.models.checkpoint import load_checkpoint, save_checkpoint
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
+from dfkit.models.original import refuse_foreign_network
 from dfkit.workspace import Workspace
 
 
@@ -45,6 +50,7 @@ class RunSummary:
         for split in ("val", "test"):
             facts = self.metrics.get(split, {})
             if not facts.get("videos"):
+                lines.append(f"{split}: no such part in the split, so nothing is reported on it")
                 continue
             video = facts["video"]
             auc = "not defined" if video["auc"] is None else f"{video['auc']:.3f}"
@@ -82,15 +88,10 @@ def require_clips(spec: ClipSpec, config_spec: ClipSpec, where: str) -> None:
         )
 
 
-def class_weights(data: PreparedData, loaders: Loaders, config: TrainConfig | DistillConfig) -> torch.Tensor | None:
-    """Weights of real and fake for the loss; None for equal ones."""
-    chosen = config.loss.class_weights
-    if chosen is None:
-        return None
-    if chosen == "balanced":
-        labels = [data.clips[i].label for i in loaders.indices["train"]]
-        return balanced_class_weights([label for label in labels if label is not None])
-    return torch.tensor(chosen)
+def train_labels(data: PreparedData, loaders: Loaders) -> list[int]:
+    """Labels of the training clips."""
+    labels = [data.clips[i].label for i in loaders.indices["train"]]
+    return [label for label in labels if label is not None]
 
 
 def train_teacher(
@@ -111,6 +112,7 @@ def train_teacher(
     set_threads(section.num_threads)
     data = PreparedData(data_dir)
     require_clips(data.spec, config.clip, str(data_dir))
+    refuse_unsaveable(section)
     indices = split_clips(data, section.split)
     if resume is not None:
         run_dir = Path(resume)
@@ -136,18 +138,40 @@ def train_on(
     """
     section = config.train
     lightning.seed_everything(section.seed, verbose=False)
-    loaders = make_loaders(data, indices, section)
-    spec = NetworkSpec(
+    spec = network_spec(section)
+    loaders = make_loaders(data, indices, section, pictures=bool(spec.pictures))
+    dense_dropout = section.dropout if section.dense_dropout is None else section.dense_dropout
+    network = MMMSBA(spec, gru_dropout=section.dropout, dense_dropout=dense_dropout)
+    model = ClipNetwork(network, data.spec)
+    labels = train_labels(data, loaders)
+    announce_balance(labels, section)
+    task = ClipTask(model, config=section, class_weights=class_weights(labels, section))
+    callbacks = original_checkpoints(run_dir, section, data.spec)
+    return run_and_score(
+        task, data, loaders, kind="teacher", run_dir=run_dir, config=config, resume=resume, callbacks=callbacks
+    )
+
+
+def network_spec(section: TrainConfig) -> NetworkSpec:
+    """The configured teacher."""
+    return NetworkSpec(
         modalities=section.modalities,
         face_channels=section.widths.face_channels,
         lip_channels=section.widths.lip_channels,
         gru_hidden=section.widths.gru_hidden,
+        dense_dim=section.dense_dim,
         attention=section.attention,
     )
-    network = MMMSBA(spec, gru_dropout=section.dropout, dense_dropout=section.dropout)
-    model = ClipNetwork(network, data.spec)
-    task = ClipTask(model, config=section, class_weights=class_weights(data, loaders, section))
-    return run_and_score(task, data, loaders, kind="teacher", run_dir=run_dir, config=config, resume=resume)
+
+
+def refuse_unsaveable(section: TrainConfig) -> None:
+    """Refuses, before anything is trained, a network that the format it is to be saved in has no room for.
+
+    Raises:
+        CheckpointError: Naming what does not fit.
+    """
+    if section.save.format == "original":
+        refuse_foreign_network(network_spec(section))
 
 
 def run_and_score(
@@ -160,6 +184,7 @@ def run_and_score(
     config: Config,
     resume: bool = False,
     facts: dict[str, Any] | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> RunSummary:
     """Trains, takes the best epoch, fixes its decision on validation clips and scores the test clips once."""
     facts = {
@@ -178,21 +203,26 @@ def run_and_score(
         config=config,
         facts=facts,
         resume=resume,
+        on_trainer=lambda trainer: trainer.callbacks.extend(callbacks),  # type: ignore[attr-defined]
     )
-    return score_best(result, data, loaders, kind=kind)
+    return score_best(result, data, loaders, kind=kind, device=compute_device(task.config))
 
 
-def score_best(result: FitResult, data: PreparedData, loaders: Loaders, *, kind: Kind) -> RunSummary:
+def score_best(
+    result: FitResult, data: PreparedData, loaders: Loaders, *, kind: Kind, device: torch.device | None = None
+) -> RunSummary:
     """Metrics and decision of the best checkpoint, written into it and into the run folder."""
     best = load_checkpoint(result.best_path)
-    model = ClipNetwork(best.network, best.clip_spec, pool_sound=kind == "student")
+    model = ClipNetwork(best.network, best.clip_spec, pool_sound=kind == "student").to(device or torch.device("cpu"))
     validation = clip_logits(model, loaders.val)
     decision = decide(data, validation)
     threshold, temperature = decision.operating_point.threshold, decision.calibration.calibration_temperature
+    parts = {"val": validation, "test": clip_logits(model, loaders.test)}
     metrics = {
         name: summarize(data, logits, threshold=threshold, calibration_temperature=temperature)
-        for name, logits in (("val", validation), ("test", clip_logits(model, loaders.test)))
+        for name, logits in parts.items()
     }
+    write_scores(result.run_dir, data, parts, decision)
     facts = {
         **best.facts,
         "metrics": metrics,

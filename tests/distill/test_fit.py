@@ -20,7 +20,7 @@ from dfkit.data.prepare import prepare
 from dfkit.data.storage import PreparedData
 from dfkit.distill.distill import distill_student
 from dfkit.distill.evaluate import ClipLogits, decide, split_facts, summarize
-from dfkit.distill.fit import EpochOrder, fit, refuse_other_config
+from dfkit.distill.fit import fit, refuse_other_config
 from dfkit.distill.loaders import make_loaders, split_clips
 from dfkit.distill.task import ClipNetwork, ClipTask
 from dfkit.distill.train import train_teacher
@@ -154,18 +154,6 @@ def test_original_teacher_is_distilled_per_video(data_dir: Path, shared: Path, t
         assert stored["clip_logits"].shape == (6, 2)
         # Six different videos: six different answers of the untrained teacher.
         assert len(np.unique(stored["clip_logits"][:, 1].round(7))) == 6
-
-
-def test_order_depends_on_seed_and_epoch_alone() -> None:
-    order = EpochOrder([0, 0, 1, 1, 2, 2], seed=3, keep_videos=True)
-    first = list(order)
-    assert list(order) == first and sorted(first) == list(range(6))
-    assert [place // 2 for place in first[::2]] == [place // 2 for place in first[1::2]]
-    seen = set()
-    for epoch in range(8):
-        order.set_epoch(epoch)
-        seen.add(tuple(order))
-    assert len(seen) > 1
 
 
 def test_few_validation_videos_fix_nothing(data_dir: Path) -> None:

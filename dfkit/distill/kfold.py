@@ -1,0 +1,366 @@
+"""Nested k-fold: each fold is a training run of its own, in this process, in several, or on a Ray cluster.
+
+Every video is in the test part of one fold. That part is touched once, after stopping, calibration and threshold
+were fixed on the fold's validation part. A fold that was cut off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from dfkit.benchmarks import metrics as measures
+from dfkit.benchmarks.bootstrap import group_bootstrap
+from dfkit.config import Config
+from dfkit.console import note
+from dfkit.data.catalog import write_atomically
+from dfkit.data.executors import start_worker
+from dfkit.data.storage import PreparedData
+from dfkit.distill.evaluate import split_facts
+from dfkit.distill.fit import different_keys, refuse_other_config
+from dfkit.distill.loaders import split_clips
+from dfkit.distill.original_checkpoints import claim_folders
+from dfkit.distill.recorder import METRICS_FILE, RESUME_FILE
+from dfkit.distill.scores import SCORES_FILE
+from dfkit.distill.train import refuse_unsaveable, require_clips, set_threads, train_on
+from dfkit.errors import ConfigError, DataError, MissingExtraError
+from dfkit.original.results import KFOLD_FILE, write_kfold_results
+from dfkit.workspace import Workspace
+
+Executor = Literal["local", "ray"]
+CONFIG_FILE, PLAN_FILE, RESULT_FILE, SUMMARY_FILE = "config.json", "folds.json", "results.json", "kfold.json"
+MEASURES = ("auc", "balanced_accuracy", "accuracy", "mcc", "f1", "eer", "tpr_at_1_fpr", "tpr_at_5_fpr", "ece")
+RETRIES = 3
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One fold, as another process gets it."""
+
+    data_dir: str
+    run_dir: str
+    config_json: str
+    """The experiment with `train.split.fold` set: a copy of its own, so no fold can change another's."""
+    num_threads: int | None = None
+    """CPU threads for torch in place of the configuration's."""
+
+    @property
+    def fold(self) -> int:
+        """From 1 on."""
+        return int(Config.model_validate_json(self.config_json).train.split.fold or 0)
+
+
+@dataclass(frozen=True)
+class KfoldSummary:
+    """What a k-fold run left."""
+
+    data_dir: str
+    run_dir: str
+    folds: tuple[dict[str, Any], ...]
+    """`RunSummary.to_json()` of each fold, by number."""
+    test: dict[str, dict[str, float | None]]
+    """Per metric of the test parts, by video: `mean` and `std` over folds, the sample's (ddof 1)."""
+    pooled: dict[str, Any]
+    """AUC of all test answers together, each by the one model that had not seen the video, with its interval."""
+
+    def summary(self) -> list[str]:
+        """Lines for people."""
+        lines = [f"{len(self.folds)} folds on {self.data_dir} -> {self.run_dir}"]
+        for number, fold in enumerate(self.folds, start=1):
+            video = fold["metrics"]["test"]["video"]
+            lines.append(
+                f"fold {number}: test video AUC {_shown(video['auc'])}, balanced accuracy "
+                f"{_shown(video['balanced_accuracy'])} ({fold['metrics']['test']['videos']} videos, "
+                f"{fold['metrics']['test']['groups']} groups), best epoch {fold['best_epoch'] + 1}"
+            )
+        spread = ", ".join(
+            f"{name.replace('_', ' ')} {_shown(value['mean'])} ± {_shown(value['std'])}"
+            for name, value in self.test.items()
+        )
+        lines.append(f"test, mean ± standard deviation over folds (ddof 1): {spread}")
+        lines.append(f"pooled over folds: {self.pooled['text']}")
+        warnings = [fold["metrics"]["test"].get("warning") for fold in self.folds]
+        return lines + sorted({text for text in warnings if text})
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return {**vars(self), "folds": list(self.folds), "ddof": 1}
+
+
+def _shown(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def train_folds(
+    data_dir: str | Path,
+    workspace: Workspace,
+    config: Config,
+    *,
+    executor: Executor = "local",
+    num_processes: int = 1,
+    resume: str | Path | None = None,
+) -> KfoldSummary:
+    """Trains `train.split.folds` teachers, each tested on the videos that the others trained on.
+
+    Args:
+        data_dir: Prepared data with labels of both classes.
+        workspace: Gets `runs/<name>/fold_1/` and so on, `kfold.json`, and `kfold_results.json` in the original's
+            shape.
+        config: The experiment; `train.split.folds` says how many.
+        executor: `local`, or `ray` for the cluster that `RAY_ADDRESS` names, or one started here.
+        num_processes: Folds at once; above 1 (and on Ray) each runs on one CPU thread in a process of its own.
+        resume: Run folder to go on with: finished folds are kept.
+    Raises:
+        DataError: The data cannot be split so, or is not the data that the run was started on.
+        ConfigError: No number of folds, or another configuration than the run was started with.
+    """
+    data = PreparedData(data_dir)
+    require_clips(data.spec, config.clip, str(data_dir))
+    configs = fold_configs(config)
+    # All folds are cut before the first is trained: one that lacks a class is refused now, not after hours.
+    refuse_unsaveable(config.train)
+    plan = _plan(data, configs)
+    if resume is None:
+        run_dir = workspace.new_run_dir(config.name, "kfold")
+        write_atomically(run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
+        write_atomically(run_dir / PLAN_FILE, json.dumps(plan, indent=2))
+    else:
+        run_dir = Path(resume)
+        _refuse_other_run(run_dir, config, plan)
+    apart = executor == "ray" or num_processes > 1
+    jobs = []
+    folders = [run_dir / f"fold_{number}" for number in range(1, len(configs) + 1)]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    claim_folders(config.train, folders, by_fold=True)
+    for number, (fold_config, folder) in enumerate(zip(configs, folders, strict=True), start=1):
+        if (folder / RESULT_FILE).is_file():
+            note(f"fold {number} of {len(configs)}: finished before")
+            continue
+        jobs.append(
+            FoldJob(str(data_dir), str(folder), fold_config.model_dump_json(), num_threads=1 if apart else None)
+        )
+    for number in run_jobs(jobs, executor=executor, num_processes=num_processes):
+        note(f"fold {number} of {len(configs)}: finished")
+    summary = summarize_folds(run_dir, str(data.path), len(configs))
+    workspace.finish_run(run_dir, folds=len(configs), results=SUMMARY_FILE)
+    return summary
+
+
+def fold_configs(config: Config) -> list[Config]:
+    """One deep copy of the experiment per fold, with its number.
+
+    Raises:
+        ConfigError: `train.split.folds` is not set.
+    """
+    split = config.train.split
+    if split.folds is None:
+        raise ConfigError("train.split.folds is not set", fix="dfkit train --kfold 5")
+    content = config.model_dump(mode="json")
+    configs = []
+    for number in range(1, split.folds + 1):
+        content["train"]["split"]["fold"] = number
+        configs.append(Config.model_validate(content).model_copy(deep=True))
+    return configs
+
+
+def _plan(data: PreparedData, configs: Sequence[Config]) -> dict[str, Any]:
+    folds = [split_facts(data, split_clips(data, config.train.split)) for config in configs]
+    return {"data": str(data.path), "folds": folds}
+
+
+def _refuse_other_run(run_dir: Path, config: Config, plan: dict[str, Any]) -> None:
+    try:
+        before = json.loads((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+        folds = json.loads((run_dir / PLAN_FILE).read_text(encoding="utf-8"))["folds"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{run_dir}: not a k-fold run ({error})", fix="start a new one: dfkit train --kfold 5"
+        ) from error
+    changed = different_keys(before, config.model_dump(mode="json"))
+    if changed:
+        raise ConfigError(
+            f"{run_dir}: was started with another configuration; different: {', '.join(changed)}",
+            fix=f"resume with --config {run_dir / CONFIG_FILE}, or start a new run",
+        )
+    if folds != json.loads(json.dumps(plan["folds"])):
+        raise DataError(
+            f"{run_dir}: was started on other data than {plan['data']}: the folds come out differently",
+            fix="give the data it was started on with --data, or start a new run",
+        )
+
+
+def run_jobs(jobs: Sequence[FoldJob], *, executor: Executor, num_processes: int) -> Iterator[int]:
+    """Numbers of the folds as they get finished."""
+    if executor == "ray":
+        yield from _run_on_ray(jobs, num_processes)
+    elif num_processes > 1:
+        yield from _run_processes(jobs, num_processes)
+    else:
+        for job in jobs:
+            yield train_fold(job)
+
+
+def train_fold(job: FoldJob) -> int:
+    """Trains one fold into its folder, from its last whole epoch on; a pure function of the job.
+
+    Returns:
+        The fold's number.
+    """
+    config = Config.model_validate_json(job.config_json)
+    threads_before = torch.get_num_threads()
+    set_threads(job.num_threads or config.train.num_threads)
+    data = PreparedData(job.data_dir)
+    folder = Path(job.run_dir)
+    resume = (folder / RESUME_FILE).is_file()
+    if resume:
+        refuse_other_config(folder, config)
+    try:
+        train_on(data, split_clips(data, config.train.split), folder, config, resume=resume)
+    finally:
+        torch.set_num_threads(threads_before)
+    return job.fold
+
+
+def _run_processes(
+    jobs: Sequence[FoldJob], num_processes: int, function: Callable[[FoldJob], int] = train_fold
+) -> Iterator[int]:
+    # spawn: a forked child of a process with torch's threads may hang.
+    pool = ProcessPoolExecutor(num_processes, mp_context=get_context("spawn"), initializer=start_worker)
+    try:
+        for future in as_completed([pool.submit(function, job) for job in jobs]):
+            yield future.result()
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        unfinished = ", ".join(str(job.fold) for job in jobs if not (Path(job.run_dir) / RESULT_FILE).is_file())
+        raise DataError(
+            f"the process of a fold was ended from outside (killed for its memory?); unfinished are {unfinished}",
+            fix=f"dfkit train --resume {Path(jobs[0].run_dir).parent}, with fewer --jobs",
+        ) from error
+    finally:
+        # After Ctrl-C or an error nobody waits for the other folds; their finished epochs are on disk.
+        processes = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+def _run_on_ray(jobs: Sequence[FoldJob], num_processes: int) -> Iterator[int]:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError("ray", "ray") from error
+    started = not ray.is_initialized()
+    if started:
+        address = os.environ.get("RAY_ADDRESS")
+        ray.init(**({"address": address} if address else {"num_cpus": num_processes}), log_to_driver=False)
+    # A killed worker or node: its fold goes on elsewhere from its last whole epoch, so data and run folder have to
+    # be the same on all nodes (a shared file system).
+    remote = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=False)(train_fold)
+    waiting = {remote.remote(_absolute(job)): job for job in jobs}
+    try:
+        while waiting:
+            (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
+            job = waiting.pop(ready)
+            try:
+                yield int(ray.get(ready))
+            except ray.exceptions.WorkerCrashedError as error:
+                raise DataError(
+                    f"fold {job.fold}: its worker was ended {RETRIES + 1} times; finished epochs are kept",
+                    fix=f"dfkit train --resume {Path(job.run_dir).parent} --executor ray",
+                ) from error
+            except ray.exceptions.RayTaskError as error:
+                # The error as it was on the worker: a full disk has a message of its own.
+                raise error.cause from error
+    finally:
+        for reference in waiting:
+            ray.cancel(reference, force=True)
+        if started:
+            ray.shutdown()
+
+
+def _absolute(job: FoldJob) -> FoldJob:
+    data_dir = job.data_dir if "://" in job.data_dir else str(Path(job.data_dir).resolve())
+    return FoldJob(data_dir, str(Path(job.run_dir).resolve()), job.config_json, job.num_threads)
+
+
+def summarize_folds(run_dir: Path, data_dir: str, count: int) -> KfoldSummary:
+    """Mean, spread and pooled answers of finished folds; writes `kfold.json` and `kfold_results.json`."""
+    folders = [run_dir / f"fold_{number}" for number in range(1, count + 1)]
+    folds = tuple(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")) for folder in folders)
+    tests = [fold["metrics"]["test"]["video"] for fold in folds]
+    summary = KfoldSummary(
+        data_dir=data_dir,
+        run_dir=str(run_dir),
+        folds=folds,
+        test={name: spread([test[name] for test in tests]) for name in MEASURES},
+        pooled=pool_folds(folders),
+    )
+    write_kfold_results(
+        run_dir / KFOLD_FILE,
+        [original_fold(number, folder) for number, folder in enumerate(folders, start=1)],
+    )
+    write_atomically(run_dir / SUMMARY_FILE, json.dumps(summary.to_json(), indent=2, allow_nan=False))
+    return summary
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean and the sample's standard deviation (ddof 1); None where a fold has no value."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if len(known) < len(values) or len(known) < 2:
+        return {"mean": None, "std": None}
+    return {"mean": statistics.fmean(known), "std": statistics.stdev(known)}
+
+
+def pool_folds(folders: Sequence[Path]) -> dict[str, Any]:
+    """AUC over the test answers of all folds, with a 95 % interval over groups.
+
+    Models of different folds share one ranking here: the figure is lower than their mean where their scales differ.
+    """
+    rows = [row for folder in folders for row in json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))["test"]]
+    labels = np.array([row["label"] for row in rows])
+    p_fake = np.array([row["p_fake"] for row in rows])
+    interval = group_bootstrap(
+        [row["group"] for row in rows], lambda places: measures.auc(labels[places], p_fake[places])
+    )
+    known = math.isfinite(interval.low)
+    shown = f"95 % interval {interval.low:.3f} to {interval.high:.3f}" if known else f"no interval: {interval.reason}"
+    return {
+        "auc": interval.value if math.isfinite(interval.value) else None,
+        "low": interval.low if known else None,
+        "high": interval.high if known else None,
+        "level": interval.level,
+        "videos": len(rows),
+        "groups": interval.num_groups,
+        "repeats": interval.repeats,
+        "text": f"test video AUC {_shown(interval.value)} ({shown}; {len(rows)} videos, {interval.num_groups} groups)",
+    }
+
+
+def original_fold(number: int, folder: Path) -> dict[str, Any]:
+    """A fold's row of the original's `kfold_results.json`, from what its best epoch logged."""
+    best = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["best_epoch"]
+    lines = (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+    # An epoch that was begun before a kill and done again after it stands there twice: the later one counts.
+    (*_, row) = (row for row in map(json.loads, lines) if row["epoch"] == best)
+    logged = {"acc": "val_accuracy", "loss": "val_loss", "precision": "val_precision", "recall": "val_recall"}
+    values = {f"best_val_{name}": _finite(row.get(key)) for name, key in {**logged, "f1": "val_f1"}.items()}
+    return {"fold": number, **values, "best_epoch": best}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,74 @@
+"""Whole modalities taken away from clips of a batch, as a muted video or a hidden face would be."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dfkit.clip import AudioSpec
+
+INPUTS = {"audio": ("waveform", "mfcc"), "face": ("face",), "lip": ("lip",), "motion": ("landmarks",)}
+"""What a batch holds of each modality."""
+
+
+def silent_mfcc(spec: AudioSpec) -> Tensor:
+    """MFCC of digital silence, (n_mfcc,) float32: every mel band at the floor, so the first coefficient alone.
+
+    The orthonormal DCT-II of a constant c over n bands is c * sqrt(n) in its first coefficient.
+    """
+    silent = torch.zeros(spec.n_mfcc)
+    silent[0] = 10.0 * math.log10(spec.amin) * math.sqrt(spec.n_mels)
+    return silent
+
+
+def choose_hidden(num_clips: int, num_modalities: int, *, chance: float, generator: torch.Generator) -> Tensor:
+    """Which modalities each clip loses.
+
+    Args:
+        num_clips: B.
+        num_modalities: M, at least 2.
+        chance: Of each modality of each clip, alone; a clip that would lose all keeps one, drawn evenly.
+        generator: On the CPU: the choice is the same on every device.
+    Returns:
+        (B, M) bool, True = hidden; no row is all True.
+    """
+    hidden = torch.rand(num_clips, num_modalities, generator=generator) < chance
+    kept = torch.randint(num_modalities, (num_clips,), generator=generator)
+    lost_all = hidden.all(dim=1)
+    hidden[lost_all, kept[lost_all]] = False
+    return hidden
+
+
+def hide_modalities(
+    batch: dict[str, Tensor],
+    modalities: tuple[str, ...],
+    *,
+    chance: float,
+    generator: torch.Generator,
+    audio: AudioSpec,
+) -> dict[str, Tensor]:
+    """A batch in which clips lack modalities.
+
+    Args:
+        batch: Prepared clips.
+        modalities: Those that the network takes; nothing else is touched.
+        chance: See `choose_hidden`.
+        generator: On the CPU.
+        audio: Says what silence looks like as MFCC.
+    Returns:
+        A new dict; sound is silence, pictures are black, landmarks stand still in one point.
+    """
+    size = len(batch["index"])
+    hidden = choose_hidden(size, len(modalities), chance=chance, generator=generator)
+    changed = dict(batch)
+    for number, modality in enumerate(modalities):
+        rows = hidden[:, number].to(batch["index"].device)
+        for name in INPUTS[modality]:
+            if name not in batch:
+                continue
+            value = batch[name]
+            blank = silent_mfcc(audio).to(value) if name == "mfcc" else torch.zeros((), dtype=value.dtype).to(value)
+            changed[name] = torch.where(rows.view(-1, *[1] * (value.ndim - 1)), blank, value)
+    return changed

@@ -1,0 +1,1 @@
+"""The original implementation's configuration, result files and checkpoints."""

@@ -1,0 +1,69 @@
+"""Distillation with weighted draws and augmentation: the teacher still answers every clip, once, as it is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfkit.data.datasets import ClipDataset
+from dfkit.data.storage import PreparedData
+from dfkit.distill import distill
+from dfkit.distill.synthetic import make_synthetic_data
+from dfkit.distill.task import ClipNetwork
+from dfkit.models import MMMSBA, NetworkSpec
+from dfkit.models.checkpoint import load_checkpoint, save_checkpoint
+from dfkit.workspace import Workspace
+from tests.distill.tiny import SPEC, WIDTHS, tiny_config
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_synthetic_data(tmp_path_factory.mktemp("data") / "x", num_videos=6, spec=SPEC)
+
+
+@pytest.fixture(scope="module")
+def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
+    torch.manual_seed(0)
+    save_checkpoint(path, MMMSBA(NetworkSpec(**WIDTHS)), SPEC, kind="teacher", facts={})
+    return path
+
+
+def test_gradients_are_taken_once_for_student_and_baselines(
+    data_dir: Path, teacher_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    real = distill.mean_gradients
+    monkeypatch.setattr(distill, "mean_gradients", lambda *a, **k: calls.append(k["device"]) or real(*a, **k))
+    config = tiny_config(epochs=1, sampling={"type": "weighted", "hard_share": 0.5}, augment={"noise": {"prob": 1.0}})
+    section = config.distill.model_copy(update={"importance": "taylor", "baselines": True})
+    config = config.model_copy(update={"distill": section})
+    student = distill.distill_student(
+        teacher_path, data_dir, Workspace(tmp_path), config, make_view=lambda *_: pytest.fail("both see clip2s")
+    )
+    assert calls == [torch.device("cpu")]
+    run_dir = Path(student.run_dir)
+    # Distillation did not change what "only pruned" starts from, nor the other way round.
+    weights = [
+        load_checkpoint(run_dir / name / "best.pth").network.state_dict()
+        for name in (".", "baseline_prune_only", "baseline_scratch")
+    ]
+    assert not torch.equal(weights[0]["classifier.0.weight"], weights[1]["classifier.0.weight"])
+
+
+def test_the_teacher_answers_every_clip_as_it_is_stored(data_dir: Path, teacher_path: Path) -> None:
+    data = PreparedData(data_dir)
+    config = tiny_config(sampling={"type": "weighted"}, augment={"noise": {"prob": 1.0}}).distill
+    teacher = load_checkpoint(teacher_path)
+    answers = distill.same_view_answers(teacher, data, {"train": [3, 0], "val": [1], "test": [5, 2]}, config)
+    model = ClipNetwork(teacher.network, SPEC)
+    for clip in (0, 1, 2, 3, 5):
+        sample = {name: value[None] for name, value in ClipDataset(data)[clip].items()}
+        with torch.no_grad():
+            expected = model(sample).clip_logits[0]
+        # Batches of another size add up in another order.
+        torch.testing.assert_close(answers.clip_logits[clip], expected, atol=1e-5, rtol=0)
+    assert answers.frame_logits is not None and not answers.by_video
+    assert answers.clip_logits[4].tolist() == [0.0, 0.0]

@@ -1,0 +1,64 @@
+"""Students and baselines over seeds: equal steps, the figures side by side, the best by validation kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfkit.config import Config
+from dfkit.distill.distill import distill_student
+from dfkit.distill.synthetic import make_synthetic_data
+from dfkit.distill.train import RunSummary, train_teacher
+from dfkit.distill.variants import best_run, read_run, spread
+from dfkit.workspace import Workspace
+from tests.distill.tiny import SPEC, tiny_config
+
+
+def summary_of(name: str, val: float | None, test: float | None) -> RunSummary:
+    metrics: dict[str, Any] = {part: {"video": {"auc": auc}} for part, auc in (("val", val), ("test", test))}
+    return RunSummary("student", "data", name, f"{name}/best.pth", 0, 1.0, metrics)
+
+
+def test_spread_by_hand() -> None:
+    # (0.7, 0.8, 0.9): mean 0.8, squared deviations 0.01 + 0 + 0.01 over 2.
+    found = spread([0.7, 0.8, 0.9])
+    assert (found.mean, found.std) == (pytest.approx(0.8), pytest.approx(0.1))
+    assert found.text() == "0.800 ± 0.100"
+    assert spread([0.7]).text() == "0.700"
+    assert spread([0.7, None]).text() == spread([0.7, float("nan")]).text() == spread([]).text() == "not defined"
+
+
+def test_best_seed_is_chosen_by_validation() -> None:
+    runs = [summary_of("a", None, 1.0), summary_of("b", 0.6, 0.2), summary_of("c", 0.5, 0.9), summary_of("d", 0.6, 0.9)]
+    assert best_run(runs).run_dir == "b"
+    assert best_run(runs[:1]).run_dir == "a"
+
+
+def test_seeds_and_baselines_stand_side_by_side(tmp_path: Path) -> None:
+    data = make_synthetic_data(tmp_path / "x", num_videos=6, spec=SPEC)
+    workspace = Workspace(tmp_path)
+    teacher = train_teacher(data, workspace, tiny_config(epochs=1)).checkpoint
+    content = tiny_config(epochs=1).model_dump(mode="json")
+    content["distill"] |= {"seeds": 2, "baselines": True}
+    config = Config.model_validate(content)
+    student = distill_student(teacher, data, workspace, config, make_view=lambda *_: pytest.fail("one view"))
+    folder = Path(student.run_dir)
+    assert [row["name"] for row in student.variants] == ["student", "scratch", "prune_only"]
+    for row in student.variants:
+        runs = [read_run(Path(path)) for path in row["runs"]]
+        assert len(runs) == 2
+        assert row["test_auc"]["values"] == [run.metrics["test"]["video"]["auc"] for run in runs if run is not None]
+        # Equal steps: every run has one line per epoch over the same clips.
+        lengths = {len((Path(p) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) for p in row["runs"]}
+        assert lengths == {1}
+    stored = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert stored["variants"] == json.loads(json.dumps(student.to_json()["variants"]))
+    kept = [Path(path) / "best.pth" for path in student.variants[0]["runs"]]
+    assert (folder / "best.pth").read_bytes() in [path.read_bytes() for path in kept]
+    assert kept[0].read_bytes() != kept[1].read_bytes()
+    lines = "\n".join(student.summary())
+    assert "2 seeds" in lines and "±" in lines and "from scratch" in lines
+    assert workspace.newest_run("student") == folder
