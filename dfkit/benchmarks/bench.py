@@ -27,6 +27,7 @@ from dfkit.benchmarks.fresh import FreshStart, measure_fresh
 from dfkit.benchmarks.gates import Gate, GateResult
 from dfkit.benchmarks.latency import Percentiles, Variant, measure_latency
 from dfkit.benchmarks.sizes import Sizes, measure_sizes
+from dfkit.benchmarks.targets import STRAIGHT, TargetResult, compare_targets, conversion_seconds
 from dfkit.benchmarks.whole_way import VideoTime, measure_whole_way
 from dfkit.errors import BundleError
 from dfkit.runtime.backends import Graphs, open_backend
@@ -37,7 +38,7 @@ from dfkit.runtime.predict import find_videos
 logger = logging.getLogger(__name__)
 REPORT_VERSION = 1
 JSON_FILE, PAGE_FILE = "bench.json", "index.html"
-REFERENCE_FOLDER = "fp32"
+REFERENCE_FOLDER, STRAIGHT_FOLDER = "fp32", "straight"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class BenchReport:
     parity: Parity | None
     comparison: Comparison | None
     gates: list[GateResult]
+    targets: list[TargetResult]
+    """Beside other ways of exporting; no gates."""
     environment: Environment
     command: str
     num_threads: int
@@ -72,11 +75,12 @@ class BenchReport:
 
     def summary(self) -> list[str]:
         """Lines for the terminal: what was taken, the gates, where the report lies."""
-        from dfkit.benchmarks.table import gate_lines, latency_lines
+        from dfkit.benchmarks.table import gate_lines, latency_lines, target_lines
 
         return [
             f"{self.bundle}: {self.primary}, threads: {self.num_threads}, {self.environment.cpu}",
             *latency_lines(self.latency),
+            *target_lines(self.targets),
             *gate_lines(self.gates),
             *(f"warning: {line}" for line in self.warnings),
             f"report: {self.page_path}",
@@ -89,6 +93,7 @@ class BenchReport:
             "name": self.name,
             "exit_code": self.exit_code,
             "gates": [result.to_json() for result in self.gates],
+            "targets": [result.to_json() for result in self.targets],
             "sizes": asdict(self.sizes),
             "primary": self.primary,
             "latency_ms": _plain({v: {s: asdict(p) for s, p in m.items()} for v, m in self.latency.items()}),
@@ -118,7 +123,7 @@ def bench(
     """Measures a bundle and writes its report.
 
     What lies beside the bundle in `<bundle>.reference/` is used where it is there: `fp32/`, the float bundle,
-    and `logits.jsonl`.
+    `straight/`, the straight conversion, `logits.jsonl`, and `export.json`.
 
     Args:
         bundle_path: Bundle folder or .zip.
@@ -163,6 +168,7 @@ def bench(
         parity=parity,
         comparison=comparison,
         gates=results,
+        targets=compare_targets(primary, sizes, times.latency, times.fresh, parity, conversion_seconds(reference)),
         environment=environment,
         command=command_line(),
         num_threads=num_threads,
@@ -200,7 +206,7 @@ def _measure_times(
     graphs = next(graphs for _, graphs in variants.values())
     with _step("latency"):
         timed = [Variant(name, opened) for name, (_, opened) in variants.items()]
-        latency = measure_latency(timed, bundle.manifest, repeats=repeats)
+        latency = measure_latency(timed, bundle.manifest.clip_spec, repeats=repeats)
     fresh_video = None
     with _step("cold start"):
         fresh = {
@@ -244,6 +250,10 @@ def open_variants(bundle: Bundle, reference: Path, *, num_threads: int) -> dict[
         for backend in sorted(own.manifest.backends, key=("tflite", "onnx").index):
             opened = open_backend(own, backend, num_threads=num_threads)
             variants.setdefault(f"{backend} {opened.recipe}", (own, opened))
+    straight = reference / STRAIGHT_FOLDER
+    if straight.exists():
+        rival = _open_straight(straight, bundle)
+        variants[STRAIGHT] = (rival, open_backend(rival, "tflite", num_threads=num_threads))
     return variants
 
 
@@ -255,6 +265,18 @@ def _open_twin(path: Path, bundle: Bundle) -> Bundle:
             fix="export again, or remove the folder to measure without a float twin",
         )
     return twin
+
+
+def _open_straight(path: Path, bundle: Bundle) -> Bundle:
+    """The straight conversion, which differs from the bundle's network in its CNN widths alone."""
+    rival = open_bundle(path)
+    mine, other = ({**b.manifest.network, "face_channels": 0, "lip_channels": 0} for b in (bundle, rival))
+    if (mine, bundle.manifest.clip_spec) != (other, rival.manifest.clip_spec):
+        raise BundleError(
+            f"{path} holds another network than bundle {bundle.path}",
+            fix="export again with --reference, or remove the folder to measure without it",
+        )
+    return rival
 
 
 def judge(

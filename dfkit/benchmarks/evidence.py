@@ -36,6 +36,8 @@ class LogitsRow(BaseModel, frozen=True, extra="ignore"):
     label: int
     """Of the video: 0 real, 1 fake."""
     clip_start_s: float | None = None
+    track_id: int = 0
+    """Which of the video's faces."""
     split: str
     method: str = ""
     teacher: Pair | None = None
@@ -161,7 +163,7 @@ def logit_of(probability: float) -> float:
 
 
 def join_videos(rows: Sequence[LogitsRow], *, calibration_temperature: float) -> VideoScores:
-    """Joins clips to videos: mean of logits per video, as the detector does per track.
+    """Joins clips to videos as the detector does: mean of logits per track, then the most suspicious track.
 
     Args:
         rows: Of one split.
@@ -175,11 +177,14 @@ def join_videos(rows: Sequence[LogitsRow], *, calibration_temperature: float) ->
     kept, teacher, student = [], [], []
     for video in sorted(by_video):
         own = by_video[video]
-        said = [[r.teacher for r in own if r.teacher], [r.student_int8 for r in own if r.student_int8]]
+        said = [
+            [(r.track_id, r.teacher) for r in own if r.teacher],
+            [(r.track_id, r.student_int8) for r in own if r.student_int8],
+        ]
         if all(said):
             kept.append(own[0])
-            teacher.append(np.mean(said[0], axis=0))
-            student.append(np.mean(said[1], axis=0))
+            teacher.append(most_suspicious(said[0]))
+            student.append(most_suspicious(said[1]))
     return VideoScores(
         videos=tuple(row.video for row in kept),
         groups=tuple(row.group for row in kept),
@@ -189,6 +194,19 @@ def join_videos(rows: Sequence[LogitsRow], *, calibration_temperature: float) ->
         student=p_fake_of(np.array(student).reshape(-1, 2), calibration_temperature=calibration_temperature),
         num_left_out=len(by_video) - len(kept),
     )
+
+
+def most_suspicious(clips: Sequence[tuple[int, Pair]]) -> np.ndarray:
+    """Logits (2,) of the track that looks most like a fake, each the mean over its clips.
+
+    Args:
+        clips: Track and logits of each clip of one video; at least one.
+    """
+    tracks: dict[int, list[Pair]] = {}
+    for track_id, logits in clips:
+        tracks.setdefault(track_id, []).append(logits)
+    means = [np.mean(logits, axis=0) for logits in tracks.values()]
+    return max(means, key=lambda logits: float(logits[1] - logits[0]))
 
 
 def compare_with_teacher(rows: Sequence[LogitsRow], manifest: Manifest, *, split: str = "test") -> Comparison | None:

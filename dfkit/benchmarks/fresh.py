@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         graphs = open_backend(bundle, arguments.backend, num_threads=arguments.threads)
         loaded = time.perf_counter()
-        inputs = make_inputs(bundle.manifest)
+        inputs = make_inputs(bundle.manifest.clip_spec)
         first_s = time_clip(graphs, inputs, bundle.manifest.clip_spec)["clip"][0]
     result = {
         "import_ms": (imported - start) * 1e3,

@@ -14,7 +14,6 @@ import numpy as np
 
 from dfkit.clip import ClipSpec
 from dfkit.runtime.backends import Graphs
-from dfkit.runtime.manifest import Manifest
 
 STAGES = ("encode_one", "encode_clip", "score", "clip", "next_clip")
 STAGE_NAMES = {
@@ -57,9 +56,8 @@ def percentiles(times_s: Sequence[float]) -> Percentiles:
     return Percentiles(p50, p90, p99, len(times_s))
 
 
-def make_inputs(manifest: Manifest) -> dict[str, np.ndarray]:
+def make_inputs(spec: ClipSpec) -> dict[str, np.ndarray]:
     """Pictures and sound of a clip, noise by a fixed seed: the time does not depend on what they show."""
-    spec = manifest.clip_spec
     rng = np.random.default_rng(0)
     face_px, lip_px = spec.picture.face_px, spec.picture.lip_px
     pictures = {
@@ -69,26 +67,25 @@ def make_inputs(manifest: Manifest) -> dict[str, np.ndarray]:
     return pictures | {
         "pcm": (0.1 * rng.standard_normal(spec.num_samples)).astype(np.float32),
         "mfcc": rng.standard_normal((spec.num_frames, spec.audio.n_mfcc)).astype(np.float32),
+        "landmarks": rng.uniform(0, 200, (spec.num_frames, 468, 2)).astype(np.float32),
     }
 
 
-def measure_latency(
-    variants: Sequence[Variant], manifest: Manifest, *, repeats: int
-) -> dict[str, dict[str, Percentiles]]:
+def measure_latency(variants: Sequence[Variant], spec: ClipSpec, *, repeats: int) -> dict[str, dict[str, Percentiles]]:
     """Times every variant's stages.
 
     Args:
         variants: Loaded graphs of one network.
-        manifest: Its clip contract.
+        spec: Its clip contract.
         repeats: Rounds that count; a clip is timed once a round, single pictures T times.
     Returns:
         By variant, then by stage; without `next_clip` for a preset that knows no stream.
     """
-    inputs = make_inputs(manifest)
+    inputs = make_inputs(spec)
     times: dict[str, dict[str, list[float]]] = {v.name: {stage: [] for stage in STAGES} for v in variants}
     for turn in range(WARM_UP_ROUNDS + repeats):
         for variant in variants:
-            measured = time_clip(variant.graphs, inputs, manifest.clip_spec)
+            measured = time_clip(variant.graphs, inputs, spec)
             if turn >= WARM_UP_ROUNDS:
                 for stage, values in measured.items():
                     times[variant.name][stage] += values
@@ -134,4 +131,4 @@ def time_clip(graphs: Graphs, inputs: Mapping[str, np.ndarray], spec: ClipSpec) 
 
 def _score(graphs: Graphs, features: Sequence[Mapping[str, np.ndarray]], inputs: Mapping[str, np.ndarray]) -> None:
     joined = {name: np.concatenate([f[name] for f in features]) for name in features[0]}
-    graphs.score({**joined, "pcm": inputs["pcm"], "mfcc": inputs["mfcc"]})
+    graphs.score({**joined, **{name: inputs[name] for name in ("pcm", "mfcc", "landmarks")}})

@@ -30,6 +30,8 @@ class BinaryMetrics:
     balanced_accuracy: float
     mcc: float
     f1: float
+    macro_f1: float
+    """Mean of the F1 of the fakes and that of the real ones."""
     eer: float
     tpr_at_1_fpr: float
     """TPR at no more than 1 % false alarms."""
@@ -233,6 +235,16 @@ def f1(labels: np.ndarray, p_fake: np.ndarray, *, threshold: float) -> float:
     return 2 * found / (2 * found + alarms + misses)
 
 
+def macro_f1(labels: np.ndarray, p_fake: np.ndarray, *, threshold: float) -> float:
+    """Mean of the F1 of both classes; NaN where undefined."""
+    if why_undefined(labels, p_fake):
+        return NAN
+    true_real, alarms, misses, found = confusion(labels, p_fake, threshold=threshold)
+    wrong = alarms + misses
+    # With both classes there, neither denominator can be 0.
+    return (2 * found / (2 * found + wrong) + 2 * true_real / (2 * true_real + wrong)) / 2
+
+
 def ece(labels: np.ndarray, p_fake: np.ndarray, *, num_bins: int = ECE_BINS) -> float:
     """Calibration error: how far the share of fakes lies from `p_fake`, over bins of equal width.
 
@@ -307,6 +319,7 @@ def measure(labels: np.ndarray, p_fake: np.ndarray, *, threshold: float) -> Bina
         balanced_accuracy=balanced_accuracy(labels, scores, threshold=threshold),
         mcc=mcc(labels, scores, threshold=threshold),
         f1=f1(labels, scores, threshold=threshold),
+        macro_f1=macro_f1(labels, scores, threshold=threshold),
         eer=eer(labels, scores),
         tpr_at_1_fpr=tpr_at_fpr(labels, scores, max_fpr=0.01),
         tpr_at_5_fpr=tpr_at_fpr(labels, scores, max_fpr=0.05),

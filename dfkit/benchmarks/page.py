@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,12 @@ import numpy as np
 from dfkit.benchmarks.bootstrap import Interval
 from dfkit.benchmarks.evidence import EVEN_THRESHOLD, Comparison, Parity
 from dfkit.benchmarks.gates import MAX_CLIP_MS, MAX_PHONE_MB, MIN_REAL_TIME, GateResult
+from dfkit.benchmarks.html import card, document, facts_list, figure, note, table, tiles, warnings_box
 from dfkit.benchmarks.latency import STAGE_NAMES, STAGES, Percentiles
 from dfkit.benchmarks.metrics import BinaryMetrics, roc_curve
-from dfkit.benchmarks.style import STYLE
 from dfkit.benchmarks.svg import Bar, Dots, Line, bar_chart, curves, legend, scatter
 from dfkit.benchmarks.table import format_limit, format_number
+from dfkit.benchmarks.targets import TargetResult
 from dfkit.benchmarks.whole_way import WAY_NAMES, WAY_STAGES, VideoTime
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def render_page(report: BenchReport) -> str:
         _warnings(report),
         _tiles(report),
         _gates(report.gates),
+        _targets(report.targets),
         f'<div class="two">{_sizes(report)}{_fresh(report)}</div>',
         _latency(report),
         _whole_way(report),
@@ -59,35 +61,7 @@ def render_page(report: BenchReport) -> str:
         _comparison(report.comparison),
         _rests_on(report),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>dfkit bench: {escape(report.name)}</title><style>{STYLE}</style></head>"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
-    )
-
-
-def _card(title: str, *parts: str) -> str:
-    return f'<section class="card"><h2>{escape(title)}</h2>{"".join(parts)}</section>'
-
-
-def _figure(svg: str, caption: str = "") -> str:
-    return f"<figure>{svg}{f'<figcaption>{escape(caption)}</figcaption>' if caption else ''}</figure>"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, css: str = "", numbers: int = 0) -> str:
-    """A table of escaped cells; the last `numbers` columns are right-aligned figures."""
-    first = len(head) - numbers
-
-    def cells(tag: str, row: Sequence[str]) -> str:
-        opened = [f'<{tag} class="n">' if place >= first else f"<{tag}>" for place in range(len(row))]
-        return "".join(f"{start}{cell}</{tag}>" for start, cell in zip(opened, row, strict=True))
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table class="{css}"><thead><tr>{cells("th", head)}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return document(f"dfkit bench: {report.name}", sections)
 
 
 def _header(report: BenchReport) -> str:
@@ -113,26 +87,22 @@ def _warnings(report: BenchReport) -> str:
         warnings.append(
             f"The machine was busy before the measurement (load {load:.1f}): times are longer than they need be."
         )
-    if not warnings:
-        return ""
-    lines = "".join(f"<p>{escape(line)}</p>" for line in warnings)
-    return f'<aside class="warn">{lines}</aside>'
+    return warnings_box(warnings)
 
 
 def _tiles(report: BenchReport) -> str:
     clip = report.latency[report.primary]["clip"]
     scored = [timed.real_time for timed in report.whole_way if timed.status == "ok"]
     backend = report.primary.split()[0]
-    tiles = [
+    values = [
         (f"{format_number(report.sizes.model_mb[backend])} MB", "model file"),
         (f"{format_number(report.sizes.phone_mb[backend])} MB", "all that a phone needs"),
         (f"{clip.p90_ms:.1f} ms", "one clip, p90"),
         (f"{min(scored):.1f}x" if scored else "-", "real time, slowest file"),
     ]
     if report.comparison:
-        tiles.append((format_number(report.comparison.student.auc), f"AUC, {report.comparison.student.num} videos"))
-    items = "".join(f'<div class="tile"><b>{escape(v)}</b><span>{escape(n)}</span></div>' for v, n in tiles)
-    return f'<div class="tiles">{items}</div>'
+        values.append((format_number(report.comparison.student.auc), f"AUC, {report.comparison.student.num} videos"))
+    return tiles(values)
 
 
 def _pill(verdict: str) -> str:
@@ -150,7 +120,20 @@ def _gates(results: Sequence[GateResult]) -> str:
         )
         for result in results
     ]
-    return _card("Gates", _table(("gate", "value", "limit", "", "rests on"), rows, css="gates"))
+    return card("Gates", table(("gate", "value", "limit", "", "rests on"), rows, css="gates"))
+
+
+def _targets(results: Sequence[TargetResult]) -> str:
+    rows = []
+    for result in results:
+        value = "-" if result.value is None else f"{format_number(result.value)} {result.unit}".rstrip()
+        limits = (
+            "-" if limit is None else escape(f"{result.direction} {format_number(limit)}")
+            for limit in (result.at_least, result.aim)
+        )
+        about = f'<span class="note">{escape(result.note)}</span>'
+        rows.append((escape(result.figure), escape(value), *limits, escape(result.verdict), about))
+    return card("Beside other ways", table(("figure", "value", "at least", "aim", "", "rests on"), rows, css="gates"))
 
 
 def _sizes(report: BenchReport) -> str:
@@ -169,12 +152,8 @@ def _sizes(report: BenchReport) -> str:
     rows += [(f"<code>{escape(name)}</code>", f"{size:.3f} MB") for name, size in sizes.face_models_mb.items()]
     rows += [("manifest", f"{sizes.manifest_mb:.3f} MB"), ("bundle, all files", f"{sizes.bundle_mb:.3f} MB")]
     entries = (("c0", "model"), ("c5", "manifest"), ("c1", "face models"))
-    table = _table(("", "size"), rows, numbers=1)
-    return _card("Size", _figure(chart), legend(entries), table, _note("1 MB is 10^6 bytes; dashed: the limit."))
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'
+    listed = table(("", "size"), rows, numbers=1)
+    return card("Size", figure(chart), legend(entries), listed, note("1 MB is 10^6 bytes; dashed: the limit."))
 
 
 def _fresh(report: BenchReport) -> str:
@@ -195,11 +174,11 @@ def _fresh(report: BenchReport) -> str:
         for name, s in named
     ]
     head = ("", "load", "first clip", "before", "peak")
-    note = (
+    text = (
         "Each in a process of its own. Load verifies the bundle and opens the graphs; before is what Python and "
         "its packages hold without a model. In the line of the whole way, a file stands in for the clip."
     )
-    return _card("Cold start and memory", _table(head, rows, numbers=4), _note(note))
+    return card("Cold start and memory", table(head, rows, numbers=4), note(text))
 
 
 def _latency(report: BenchReport) -> str:
@@ -213,13 +192,13 @@ def _latency(report: BenchReport) -> str:
     chart = bar_chart(bars, title="p90 of one clip by variant", unit="ms", limit=limit)
     tables = [_stage_table(name, stages) for name, stages in report.latency.items()]
     others = f"<details><summary>The other variants</summary>{''.join(tables[1:])}</details>" if tables[1:] else ""
-    note = (
+    text = (
         f"The model alone, {_threads(report)}, variants taking turns within one run. "
         f"This is {report.environment.cpu}: a desktop figure until a phone has measured it."
     )
     caption = "One clip, p90; dashed: the limit." if limit else "One clip, p90."
-    left, right = f"<div>{_figure(chart, caption)}{_note(note)}</div>", f"<div>{tables[0]}{others}</div>"
-    return _card("Latency", f'<div class="two">{left}{right}</div>')
+    left, right = f"<div>{figure(chart, caption)}{note(text)}</div>", f"<div>{tables[0]}{others}</div>"
+    return card("Latency", f'<div class="two">{left}{right}</div>')
 
 
 def _stage_table(variant: str, stages: Mapping[str, Percentiles]) -> str:
@@ -227,13 +206,13 @@ def _stage_table(variant: str, stages: Mapping[str, Percentiles]) -> str:
     for stage in (stage for stage in STAGES if stage in stages):
         p = stages[stage]
         rows.append((STAGE_NAMES[stage], f"{p.p50_ms:.2f}", f"{p.p90_ms:.2f}", f"{p.p99_ms:.2f}"))
-    return _table((f"{escape(variant)}, ms", "p50", "p90", "p99"), rows, numbers=3)
+    return table((f"{escape(variant)}, ms", "p50", "p90", "p99"), rows, numbers=3)
 
 
 def _whole_way(report: BenchReport) -> str:
     timed = report.whole_way
     if not timed:
-        return _card("From file to verdict", _note("No video was given: dfkit bench --video FILE measures it."))
+        return card("From file to verdict", note("No video was given: dfkit bench --video FILE measures it."))
     shown = sorted(timed, key=lambda t: t.real_time)[:MAX_TIMED_ROWS]
     bars = [_way_bar(t) for t in shown]
     chart = bar_chart(bars, title="Share of each stage by file", unit="%", end=100)
@@ -249,14 +228,14 @@ def _whole_way(report: BenchReport) -> str:
         )
         for t in shown
     ]
-    table = _table(("file", "status", "size", "length", "time", "x real"), rows, css="files", numbers=4)
-    note = (
+    listed = table(("file", "status", "size", "length", "time", "x real"), rows, css="files", numbers=4)
+    text = (
         f"Median of the runs of each file, slowest first, {report.environment.num_cores} cores; the limit is "
         f"{MIN_REAL_TIME:g}x real time. Detection and landmarks are the networks alone, their warps count as crops."
     )
     more = f" {len(timed) - len(shown)} faster files are in the JSON." if len(timed) > len(shown) else ""
-    left = f"<div>{_figure(chart)}{legend(entries)}</div>"
-    return _card("From file to verdict", f'<div class="two">{left}{table}</div>', _note(note + more))
+    left = f"<div>{figure(chart)}{legend(entries)}</div>"
+    return card("From file to verdict", f'<div class="two">{left}{listed}</div>', note(text + more))
 
 
 def _way_bar(timed: VideoTime) -> Bar:
@@ -269,7 +248,7 @@ def _way_bar(timed: VideoTime) -> Bar:
 def _parity(parity: Parity | None, report: BenchReport) -> str:
     title = "INT8 against FP32"
     if parity is None:
-        return _card(title, _note("No logits of both precisions lie beside the bundle."))
+        return card(title, note("No logits of both precisions lie beside the bundle."))
     threshold = float(report.data.get("threshold", EVEN_THRESHOLD))
     dots = Dots("clips", "c0", parity.points)
     plot = scatter(
@@ -287,20 +266,20 @@ def _parity(parity: Parity | None, report: BenchReport) -> str:
         ("change of p_fake, mean", format_number(parity.mean_p_change)),
         ("change of a logit, largest", format_number(parity.max_logit_change)),
     ]
-    figure = _figure(plot, "One dot a clip; dashed: the threshold.")
-    return _card(title, f'<div class="plots">{figure}<div>{_table(("", ""), rows, numbers=1)}</div></div>')
+    drawn = figure(plot, "One dot a clip; dashed: the threshold.")
+    return card(title, f'<div class="plots">{drawn}<div>{table(("", ""), rows, numbers=1)}</div></div>')
 
 
 def _comparison(comparison: Comparison | None) -> str:
     title = "Student against teacher"
     if comparison is None:
-        return _card(title, _note("No held-out video with both models' answers: nothing is compared."))
+        return card(title, note("No held-out video with both models' answers: nothing is compared."))
     scores = comparison.scores
     groups = len(set(scores.groups))
     intro = f"{len(scores.videos)} videos of {groups} groups, split {comparison.split}, neither trained nor tuned on."
     if scores.num_left_out:
         intro += f" {scores.num_left_out} videos lack an answer of one of the two and are left out."
-    parts = [_note(intro)]
+    parts = [note(intro)]
     if comparison.not_judged:
         parts.append(f"<p>{_pill('not judged')} {escape(comparison.not_judged)}.</p>")
     for name, metrics in (("student", comparison.student), ("teacher", comparison.teacher)):
@@ -309,17 +288,17 @@ def _comparison(comparison: Comparison | None) -> str:
                 f'<p><span class="pill fail">one class</span> The {name} gives every video the same answer.</p>'
             )
     if comparison.student.undefined:
-        parts.append(_note(f"Metrics without a value: {comparison.student.undefined}."))
+        parts.append(note(f"Metrics without a value: {comparison.student.undefined}."))
     parts.append(f'<div class="plots">{_agreement(comparison)}{_roc(comparison)}</div>')
     parts.append(_metrics_table(comparison))
     drop, ratio = comparison.accuracy_drop_points, comparison.auc_ratio
     parts.append(
-        _note(
+        note(
             f"Accuracy below the teacher: {_interval(drop)} points; AUC over the teacher's: {_interval(ratio)}. "
             "95 % intervals of a paired bootstrap over groups."
         )
     )
-    return _card(title, *parts)
+    return card(title, *parts)
 
 
 def _interval(interval: Interval) -> str:
@@ -367,7 +346,7 @@ def _metrics_table(comparison: Comparison) -> str:
 
     shipped = f"student as shipped, at {format_number(comparison.student_shipped.threshold)}"
     rows = [(name, *cells(key)) for key, name in METRIC_ROWS]
-    return _table(("by video", "teacher at 0.5", "student at 0.5", shipped), rows, numbers=3)
+    return table(("by video", "teacher at 0.5", "student at 0.5", shipped), rows, numbers=3)
 
 
 def _rests_on(report: BenchReport) -> str:
@@ -390,10 +369,9 @@ def _rests_on(report: BenchReport) -> str:
         ("bundle", f"<code>{escape(report.bundle.name)}</code>"),
         ("timing", f"{report.repeats} clips per variant, {_threads(report)}"),
     ]
-    listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     data = escape(json.dumps(report.data, indent=1, ensure_ascii=False, default=str))
-    return _card(
+    return card(
         "What these numbers rest on",
-        f"<dl>{listed}</dl>",
+        facts_list(facts),
         f"<details><summary>What the bundle says about its data and metrics</summary><pre>{data}</pre></details>",
     )

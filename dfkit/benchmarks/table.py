@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dfkit.benchmarks.gates import GateResult
 from dfkit.benchmarks.latency import STAGE_NAMES, STAGES, Percentiles
+from dfkit.benchmarks.targets import TargetResult
 
 TABLE_WIDTH = 110
 
@@ -48,6 +49,27 @@ def latency_lines(latency: Mapping[str, Mapping[str, Percentiles]]) -> list[str]
     for stage in (stage for stage in STAGES if all(stage in m for m in latency.values())):
         cells = [f"{m[stage].p50_ms:.2f} / {m[stage].p90_ms:.2f}" for m in latency.values()]
         table.add_row(STAGE_NAMES[stage], *cells)
+    return _lines(table)
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table of cells, one line each (a cell that is too wide is folded)."""
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    return _lines(table)
+
+
+def target_lines(targets: Sequence[TargetResult]) -> list[str]:
+    """The comparison with other ways of exporting, one line each."""
+    table = _table("figure", "value", "at least", "aim", "", "rests on")
+    for result in targets:
+        value = "-" if result.value is None else f"{format_number(result.value)} {result.unit}".rstrip()
+        limits = (
+            "-" if limit is None else f"{result.direction} {format_number(limit)}"
+            for limit in (result.at_least, result.aim)
+        )
+        table.add_row(result.figure, value, *limits, result.verdict, result.note)
     return _lines(table)
 
 

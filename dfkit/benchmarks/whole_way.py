@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from dfkit.clip import ClipSpec
-from dfkit.media.faces import FaceModels
+from dfkit.media.faces import FaceModels, FaceVariant
 from dfkit.media.stream import FaceFrame, FaceStream
 from dfkit.media.video import PictureReader
 from dfkit.runtime.backends import BackendName, Graphs
-from dfkit.runtime.bundle import Bundle
+from dfkit.runtime.bundle import Bundle, face_variant
 from dfkit.runtime.detector import Detector
 from dfkit.runtime.scoring import Sound
 from dfkit.runtime.stream import GridPicture
@@ -83,8 +83,8 @@ class Stopwatch:
 class TimedFaceModels(FaceModels):
     """The face networks, timed."""
 
-    def __init__(self, watch: Stopwatch) -> None:
-        super().__init__()
+    def __init__(self, variant: FaceVariant, watch: Stopwatch) -> None:
+        super().__init__(variant)
         self._watch = watch
 
     def detect(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -162,7 +162,7 @@ class TimedDetector(Detector):
         """
         self.watch = Stopwatch()
         super().__init__(bundle, graphs=TimedGraphs(graphs, self.watch), decoder_threads=decoder_threads)
-        self._face_models = TimedFaceModels(self.watch)
+        self._face_models = TimedFaceModels(face_variant(bundle.manifest, where=f"bundle {bundle.path}"), self.watch)
 
     def read_pictures(self, reader: PictureReader) -> Iterable[GridPicture]:
         pictures = iter(reader)

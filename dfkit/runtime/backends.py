@@ -49,8 +49,8 @@ class Graphs(Protocol):
         """Logits of one clip.
 
         Args:
-            inputs: `face_features`, `lip_features` (T, C) float32, `pcm` (num_samples,) or `mfcc`
-                (T, n_mfcc) float32; what the model does not take is ignored.
+            inputs: `face_features`, `lip_features` (T, C), `pcm` (num_samples,) or `mfcc` (T, n_mfcc),
+                `landmarks` (T, 468, 2) in source pixels, all float32; what the model does not take is ignored.
         Returns:
             Frame logits (T, 2) and clip logits (2,), float32, class 1 fake.
         Raises:
@@ -168,15 +168,14 @@ class TfliteGraphs(_SignatureGraphs):
             BundleError: Not a TFLite file, or another one than the manifest describes.
         """
         super().__init__(backend, num_threads=num_threads)
-        from ai_edge_litert.interpreter import Interpreter
-
+        make_interpreter = self.interpreter_class()
         self._interpreters: dict[str, Any] = {}
         self._runners: dict[str, Any] = {}
         for part, signature in signature_parts(backend):
             try:
                 with native_log():
                     if signature.file not in self._interpreters:
-                        self._interpreters[signature.file] = Interpreter(
+                        self._interpreters[signature.file] = make_interpreter(
                             model_content=content[signature.file], num_threads=num_threads
                         )
                         self._interpreters[signature.file].allocate_tensors()
@@ -190,6 +189,13 @@ class TfliteGraphs(_SignatureGraphs):
                 found = {n: (tuple(d["shape"]), np.dtype(d["dtype"]).name) for n, d in details.items()}
                 _check_tensors(f"{where}: {signature.file}, signature {signature.key}", found, entries)
             self._runners[part] = runner
+
+    @staticmethod
+    def interpreter_class() -> Any:
+        """Class of the interpreter, imported on first use."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        return Interpreter
 
     def _run(self, part: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return self._runners[part](**feeds)

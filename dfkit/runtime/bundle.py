@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
@@ -22,12 +22,15 @@ from dfkit.clip import SCHEMA_VERSION
 from dfkit.errors import BundleError
 from dfkit.runtime.manifest import MANIFEST_FILE, MANIFEST_VERSION, FileEntry, Manifest
 
+if TYPE_CHECKING:
+    from dfkit.media.faces import FaceVariant
+
 FIX_COPY = "copy the bundle again from where it was exported, or run dfkit export anew"
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What file managers leave in every folder; `__MACOSX/` in archives likewise. Never read."""
 INPUT_NAMES = {
     "encode": frozenset({"face", "lip"}),
-    "score": frozenset({"face_features", "lip_features", "pcm", "mfcc"}),
+    "score": frozenset({"face_features", "lip_features", "pcm", "mfcc", "landmarks"}),
 }
 OUTPUT_NAMES = {
     "encode": frozenset({"face_features", "lip_features"}),
@@ -251,18 +254,35 @@ def _unknown_names(where: str, names: Iterable[str], known: frozenset[str]) -> l
     return [f"{where}: unknown name '{n}', known are {', '.join(sorted(known))}" for n in names if n not in known]
 
 
+def face_variant(manifest: Manifest, *, where: str) -> FaceVariant:
+    """Which of the shipped face models a bundle is served with.
+
+    Raises:
+        BundleError: It names no complete set of them.
+    """
+    from dfkit.media.faces import VARIANTS, variant_of
+
+    named = set(manifest.face_models)
+    variant = variant_of(named)
+    if variant is None:
+        wanted = max(VARIANTS.values(), key=lambda models: len(named & set(models)))
+        problems = [("lacks", set(wanted) - named), ("has besides", named - set(wanted))]
+        found = ", ".join(f"{what} {', '.join(sorted(names))}" for what, names in problems if names)
+        raise BundleError(f"{where}: face_models {found}", fix="export again with this dfkit")
+    return variant
+
+
 def _check_face_models(path: Path, manifest: Manifest) -> None:
     # Only the hashes: the models themselves are checked again when the tracker loads them.
-    from dfkit.media.faces import MODEL_SHA256
+    from dfkit.media.faces import VARIANTS
 
+    known = {name: digest for models in VARIANTS.values() for name, digest in models.items()}
     for name, entry in manifest.face_models.items():
-        shipped = MODEL_SHA256.get(name)
+        shipped = known.get(name)
         if shipped != entry.sha256:
             raise BundleError(
                 f"bundle {path} was made for face model {name} {entry.sha256}, this dfkit ships "
                 f"{shipped or 'none'}: its crops would differ from those in training",
                 fix=f"install dfkit {manifest.dfkit_version}, or export again with this version",
             )
-    missing = sorted(set(MODEL_SHA256) - set(manifest.face_models))
-    if missing:
-        raise BundleError(f"bundle {path}: face_models lacks {', '.join(missing)}", fix="export again with this dfkit")
+    face_variant(manifest, where=f"bundle {path}")

@@ -15,7 +15,7 @@ from dfkit.media.faces import FaceModels
 from dfkit.media.stream import MAX_TRACKED_PX, FaceFrame, FaceStream
 from dfkit.media.video import PictureReader
 from dfkit.runtime.backends import BackendName, Graphs, open_backend
-from dfkit.runtime.bundle import Bundle, open_bundle
+from dfkit.runtime.bundle import Bundle, face_variant, open_bundle
 from dfkit.runtime.results import ClipScore, Status, VideoResult, judge_clips, refused
 from dfkit.runtime.scoring import ClipScorer, Sound
 from dfkit.runtime.stream import DetectorStream, GridPicture, GridStream, PushedSound
@@ -40,6 +40,9 @@ class FileSound:
 
 class Detector:
     """Scores videos with one bundle. One object serves one thread at a time."""
+
+    fixed_grid = True
+    """Of `uniform50`: an exported graph takes exactly 50 steps; see `score_whole_video`."""
 
     def __init__(
         self,
@@ -66,7 +69,7 @@ class Detector:
         self._spec = self.bundle.manifest.clip_spec
         self.graphs = graphs or open_backend(self.bundle, backend, num_threads=num_threads)
         self._decoder_threads = decoder_threads
-        self._face_models = FaceModels()
+        self._face_models = FaceModels(face_variant(self.bundle.manifest, where=f"bundle {self.bundle.path}"))
         self._takes_sound = "audio" in self.bundle.manifest.modalities
 
     def detect(self, path: str | Path, *, watch: FaceWatcher | None = None) -> VideoResult:
@@ -85,7 +88,14 @@ class Detector:
             if self._spec.preset == "uniform50":
                 from dfkit.runtime.whole_video import score_whole_video
 
-                return score_whole_video(Path(path), self.graphs, manifest, where=f"bundle {self.bundle.path}")
+                return score_whole_video(
+                    Path(path),
+                    self.graphs,
+                    manifest,
+                    where=f"bundle {self.bundle.path}",
+                    fixed_grid=self.fixed_grid,
+                    watch=watch,
+                )
             clips = self._score_file(Path(path), watch)
         except MediaError as error:
             status: Status = error.status  # type: ignore[assignment]

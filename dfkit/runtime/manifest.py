@@ -12,7 +12,7 @@ MANIFEST_FILE = "manifest.json"
 MANIFEST_VERSION = 1
 
 
-class FileEntry(BaseModel, frozen=True, extra="forbid"):
+class FileEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """One file of the bundle."""
 
     bytes: NonNegativeInt
@@ -21,11 +21,11 @@ class FileEntry(BaseModel, frozen=True, extra="forbid"):
     """Hash of the content."""
 
 
-class TensorEntry(BaseModel, frozen=True, extra="forbid"):
+class TensorEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """One input or output of a graph."""
 
     name: str
-    """dfkit's name: inputs `face`, `lip`, `face_features`, `lip_features`, `pcm`, `mfcc`; outputs
+    """dfkit's name: inputs `face`, `lip`, `face_features`, `lip_features`, `pcm`, `mfcc`, `landmarks`; outputs
     `face_features`, `lip_features`, `frame_logits`, `clip_logits`."""
     tensor: str
     """Name inside the graph."""
@@ -40,7 +40,7 @@ class TensorEntry(BaseModel, frozen=True, extra="forbid"):
     """See `scale`."""
 
 
-class Signature(BaseModel, frozen=True, extra="forbid"):
+class Signature(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """One callable graph."""
 
     file: str
@@ -51,7 +51,7 @@ class Signature(BaseModel, frozen=True, extra="forbid"):
     outputs: tuple[TensorEntry, ...]
 
 
-class Backend(BaseModel, frozen=True, extra="forbid"):
+class Backend(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """One runtime's graphs. A `lite` student (no pictures) has no `encode`."""
 
     recipe: str
@@ -59,9 +59,11 @@ class Backend(BaseModel, frozen=True, extra="forbid"):
     `fp32` or `qdq_int8`."""
     encode: Signature | None
     score: Signature
+    opset: PositiveInt | None = None
+    """ONNX operator set of the graphs; none for a .tflite."""
 
 
-class Calibration(BaseModel, frozen=True, extra="forbid"):
+class Calibration(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """From logits to `p_fake`: softmax(logits / temperature)[1]."""
 
     calibration_temperature: PositiveFloat = 1.0
@@ -70,7 +72,7 @@ class Calibration(BaseModel, frozen=True, extra="forbid"):
     """Which data it was fitted on."""
 
 
-class OperatingPoint(BaseModel, frozen=True, extra="forbid"):
+class OperatingPoint(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Where `p_fake` becomes a verdict."""
 
     threshold: float = Field(ge=0, le=1)
@@ -83,7 +85,7 @@ class OperatingPoint(BaseModel, frozen=True, extra="forbid"):
     """Operating point and the data it was chosen on, such as `EER on 3 validation groups`."""
 
 
-class Manifest(BaseModel, frozen=True, extra="forbid"):
+class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Content of manifest.json."""
 
     schema_version: Literal[1] = 1
@@ -97,13 +99,14 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     operating_point: OperatingPoint
     calibration: Calibration
     files: dict[str, FileEntry]
-    """Every file of the bundle but the manifest."""
+    """Every file of the bundle but the manifest; empty in the copy that a .tflite carries, which cannot hold its own
+    hash."""
     face_models: dict[str, FileEntry]
     """The face models that the runtime has to run; shipped with dfkit."""
     metrics: dict[str, Any] = {}
     """Measured figures with the data they were measured on."""
     calibration_set: dict[str, Any] = {}
-    """Clips that fixed the static INT8 ranges."""
+    """Clips that fixed the static INT8 ranges, with their groups; none of them in validation or test."""
     warnings: tuple[str, ...] = ()
     """What a reader has to know before trusting the figures."""
     versions: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A figure of one video: sampled faces, P(fake) against time, and a heat strip per face.
+"""A figure of one video: sampled faces and the most suspicious ones, P(fake) against time, a heat strip per face.
 
 Any length takes the same way: faces are sampled while the video is scored, in a store that thins itself out.
 """
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FACES_SHOWN = 10
+FACES_SHOWN = 8
+SUSPECTS_SHOWN = 3
+PICTURES_KEPT = 300
+"""Faces held while a video is scored, 11 MB of thumbnails: which are suspicious is known at the end only."""
+SUSPECTS_APART_S = 0.5
+"""Neighbouring frames show the same face: the most suspicious ones are taken from different moments."""
 THUMBNAIL_STEP = 2
 """Every second pixel of the face crop: 112 px are enough at this size."""
 PLOT_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
@@ -58,17 +63,18 @@ class Thumbnail:
 class FaceSampler:
     """Keeps evenly spread faces of a stream of unknown length.
 
-    Each time more than twice the wanted number of pictures is held, every second one is dropped and the step
-    doubled: memory stays bounded, and what is left is spread over all that was seen.
+    Each time more pictures are held than wanted, every second one is dropped and the step doubled: memory stays
+    bounded, and what is left is spread over all that was seen.
     """
 
-    def __init__(self, wanted: int = FACES_SHOWN) -> None:
+    def __init__(self, wanted: int = FACES_SHOWN, *, kept: int = PICTURES_KEPT) -> None:
         """Starts empty.
 
         Args:
-            wanted: How many pictures are shown in the end.
+            wanted: How many spread pictures are shown in the end.
+            kept: How many moments are held at most, to choose the most suspicious ones from.
         """
-        self._wanted = wanted
+        self._wanted, self._kept = wanted, max(kept, 2 * wanted)
         self._step = 1
         self._by_index: dict[int, list[Thumbnail]] = {}
 
@@ -78,7 +84,7 @@ class FaceSampler:
             return
         small = face.face[::THUMBNAIL_STEP, ::THUMBNAIL_STEP].copy()
         self._by_index.setdefault(face.index, []).append(Thumbnail(face.track_id, face.t_s, small))
-        if len(self._by_index) > 2 * self._wanted:
+        if len(self._by_index) > self._kept:
             self._step *= 2
             self._by_index = {i: faces for i, faces in self._by_index.items() if i % self._step == 0}
 
@@ -93,6 +99,16 @@ class FaceSampler:
             return own
         places = np.unique(np.linspace(0, len(own) - 1, self._wanted).round().astype(int))
         return [own[i] for i in places]
+
+    def pick_suspects(self, track: TrackResult, wanted: int = SUSPECTS_SHOWN) -> list[Thumbnail]:
+        """The faces of a track with the highest scores among those held, at different moments, highest first."""
+        own = [face for faces in self._by_index.values() for face in faces if face.track_id == track.track_id]
+        scored = [(p_fake, face) for face in own if (p_fake := _frame_score(track, face.t_s)) is not None]
+        suspects: list[Thumbnail] = []
+        for _, face in sorted(scored, key=lambda pair: (-pair[0], pair[1].t_s)):
+            if all(abs(face.t_s - other.t_s) >= SUSPECTS_APART_S for other in suspects):
+                suspects.append(face)
+        return suspects[:wanted]
 
 
 def check_plotting(path: str | Path) -> None:
@@ -183,7 +199,7 @@ def plot_video(result: VideoResult, sampler: FaceSampler, path: str | Path, *, p
     if worst is None:
         _lay_out_reason(figure, result, faces)
     else:
-        _lay_out_scores(figure, result, faces, worst, point)
+        _lay_out_scores(figure, result, (faces, sampler.pick_suspects(worst)), worst, point)
     content = io.BytesIO()
     figure.savefig(content, format=Path(path).suffix[1:].lower(), dpi=110)
     return write_atomically(path, content.getvalue())
@@ -193,7 +209,7 @@ def _lay_out_reason(figure: Figure, result: VideoResult, faces: list[Thumbnail])
     figure.set_size_inches(12, 3.2 if faces else 1.6)
     rows = figure.add_gridspec(2 if faces else 1, 1)
     if faces:
-        _draw_faces(figure, rows[0], faces, None, None)
+        _draw_faces(figure, rows[0].subgridspec(1, FACES_SHOWN, wspace=0.04), faces, None, None)
     axes = figure.add_subplot(rows[len(faces) > 0])
     axes.axis("off")
     text, font = printable("\n".join(textwrap.wrap(result.reason or result.status, 110)))
@@ -202,13 +218,24 @@ def _lay_out_reason(figure: Figure, result: VideoResult, faces: list[Thumbnail])
 
 
 def _lay_out_scores(
-    figure: Figure, result: VideoResult, faces: list[Thumbnail], worst: TrackResult, point: OperatingPoint
+    figure: Figure,
+    result: VideoResult,
+    faces: tuple[list[Thumbnail], list[Thumbnail]],
+    worst: TrackResult,
+    point: OperatingPoint,
 ) -> None:
+    """Three rows: spread and most suspicious faces, curves, strips."""
     strips = result.tracks[:MAX_STRIPS]
     strip_height = 0.32 * len(strips) + 0.1
     figure.set_size_inches(12, 5.3 + strip_height)
     rows = figure.add_gridspec(3, 1, height_ratios=[1.35, 2.7, strip_height])
-    _draw_faces(figure, rows[0], faces, worst, point)
+    # One grid for both, so that all pictures are of one size; the narrow column parts them.
+    ratios = [1] * FACES_SHOWN + [0.15] + [1] * SUSPECTS_SHOWN
+    row = rows[0].subgridspec(1, len(ratios), width_ratios=ratios, wspace=0.04)
+    for shown, first, title in ((faces[0], 0, "over the video"), (faces[1], FACES_SHOWN + 1, "most suspicious")):
+        _draw_faces(figure, [row[first + place] for place in range(len(shown))], shown, worst, point)
+        if shown:
+            figure.axes[-len(shown)].set_title(title, fontsize=9, color=COLOR_MUTED, loc="left")
     curve = figure.add_subplot(rows[1])
     strip = figure.add_subplot(rows[2], sharex=curve)
     _draw_curves(curve, result, point)
@@ -226,9 +253,8 @@ def _write_title(figure: Figure, result: VideoResult) -> None:
 
 
 def _draw_faces(
-    figure: Figure, row: Any, faces: list[Thumbnail], track: TrackResult | None, point: OperatingPoint | None
+    figure: Figure, cells: Any, faces: list[Thumbnail], track: TrackResult | None, point: OperatingPoint | None
 ) -> None:
-    cells = row.subgridspec(1, FACES_SHOWN, wspace=0.04)
     for place, face in enumerate(faces):
         axes = figure.add_subplot(cells[place])
         axes.set_xticks([])

@@ -67,7 +67,7 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
 
 def predict_videos(
     paths: Iterable[str | Path],
-    bundle: Bundle | str | Path,
+    bundle: Bundle | str | Path | Detector,
     *,
     backend: BackendName | None = None,
     num_threads: int = 1,
@@ -79,7 +79,7 @@ def predict_videos(
 
     Args:
         paths: Files and folders.
-        bundle: A verified bundle, or where one lies.
+        bundle: A verified bundle, or where one lies; or a detector, whose backend and threads are its own.
         backend: `tflite` or `onnx`; None takes TFLite where the bundle has it.
         num_threads: Threads of the model.
         csv_path: Where a table goes, one row a video.
@@ -98,7 +98,8 @@ def predict_videos(
         from dfkit.runtime.plot import check_plotting
 
         check_plotting(plot_path)
-    detector = Detector(bundle, backend=backend, num_threads=num_threads)
+    options: dict[str, Any] = {"backend": backend, "num_threads": num_threads}
+    detector = bundle if isinstance(bundle, Detector) else Detector(bundle, **options)
     results = []
     for number, video in enumerate(_with_progress(videos), start=1):
         target = None if plot_path is None else plot_target(plot_path, video, number=number, total=len(videos))

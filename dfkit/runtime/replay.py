@@ -7,7 +7,7 @@ so does a bundle without cases.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -173,13 +173,20 @@ def read_array(bundle: Bundle, entry: ArrayFile) -> np.ndarray:
     return np.frombuffer(content, dtype).reshape(entry.shape)
 
 
-def replay(bundle: Bundle, *, backend: BackendName | None = None, num_threads: int = 1) -> ReplayReport:
+def replay(
+    bundle: Bundle,
+    *,
+    backend: BackendName | None = None,
+    num_threads: int = 1,
+    open_graphs: Callable[..., Graphs] = open_backend,
+) -> ReplayReport:
     """Runs every golden case and compares.
 
     Args:
         bundle: Verified bundle.
         backend: Only this one; None takes all that the bundle has.
         num_threads: Threads of the interpreter.
+        open_graphs: Loads a backend, as `open_backend` does; another engine may stand in.
     Returns:
         The differences; `passed` says whether all are within tolerance.
     Raises:
@@ -190,7 +197,7 @@ def replay(bundle: Bundle, *, backend: BackendName | None = None, num_threads: i
     names = [backend] if backend else [name for name in BACKEND_ORDER if name in bundle.manifest.backends]
     outputs: list[OutputReplay] = []
     for name in names:
-        graphs = open_backend(bundle, name, num_threads=num_threads)
+        graphs = open_graphs(bundle, name, num_threads=num_threads)
         cases: list[tuple[Part, GoldenCase]] = [("encode", case) for case in index.encode]
         cases += [("score", case) for case in index.score]
         if name not in index.backends:

@@ -39,7 +39,9 @@ class EncodedFace:
     index: int
     interpolated: bool
     features: dict[str, np.ndarray]
-    """`face_features`, `lip_features`, each (C,) float32."""
+    """`face_features`, `lip_features`, each (C,) float32; none for a model without pictures."""
+    landmarks: np.ndarray
+    """(468, 2) float32, source pixels."""
 
 
 class ClipScorer:
@@ -121,10 +123,12 @@ class ClipScorer:
             face.index,
             face.interpolated,
             {name: values[0] for name, values in features.items()},
+            face.landmarks,
         )
 
     def _score(self, faces: list[EncodedFace]) -> ClipScore:
         inputs = {name: np.stack([face.features[name] for face in faces]) for name in faces[0].features}
+        inputs["landmarks"] = np.stack([face.landmarks for face in faces])
         if self._sound is not None:
             inputs["pcm"] = self._sound.read(self._first_sample(faces), self._spec.num_samples)
         frame_logits, clip_logits = self._graphs.score(inputs)

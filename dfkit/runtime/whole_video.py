@@ -7,12 +7,14 @@ is known at the end only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from dfkit.data.uniform50 import view_uniform50
 from dfkit.media.container import refuse
+from dfkit.media.stream import FaceFrame
 from dfkit.runtime.backends import Graphs
 from dfkit.runtime.manifest import Manifest
 from dfkit.runtime.results import TrackResult, VideoResult, p_fake_of, require_finite, verdict_of
@@ -34,7 +36,15 @@ def pool_steps(steps: np.ndarray, num_steps: int) -> np.ndarray:
     return np.stack([steps[s:e].mean(axis=0) for s, e in zip(starts, ends, strict=True)]).astype(np.float32)
 
 
-def score_whole_video(path: Path, graphs: Graphs, manifest: Manifest, *, where: str) -> VideoResult:
+def score_whole_video(
+    path: Path,
+    graphs: Graphs,
+    manifest: Manifest,
+    *,
+    where: str,
+    fixed_grid: bool = True,
+    watch: Callable[[FaceFrame], None] | None = None,
+) -> VideoResult:
     """Scores a file with a `uniform50` model.
 
     Args:
@@ -42,6 +52,9 @@ def score_whole_video(path: Path, graphs: Graphs, manifest: Manifest, *, where: 
         graphs: Loaded model.
         manifest: Its manifest.
         where: Names the model in errors.
+        fixed_grid: An exported graph has one grid of 50 steps: sound is pooled onto it, and a video with fewer
+            frames is refused. Without it the model hears the whole sound track at its own length, as the original does.
+        watch: Is shown every picture taken, once the video is scored.
     Returns:
         One track with one clip, which is the video.
     Raises:
@@ -50,20 +63,24 @@ def score_whole_video(path: Path, graphs: Graphs, manifest: Manifest, *, where: 
     """
     spec = manifest.clip_spec
     view = view_uniform50(path, spec=spec)
-    if len(view.face) < spec.num_frames:
+    if fixed_grid and len(view.face) < spec.num_frames:
         raise refuse(
             path,
             "too_short",
             f"{len(view.face)} frames can be read, the model takes {spec.num_frames}",
             "use a longer recording",
         )
-    inputs = graphs.encode({"face": view.face, "lip": view.lip}) | {"mfcc": pool_steps(view.mfcc, spec.num_frames)}
-    frame_logits, clip_logits = graphs.score(inputs)
+    mfcc = pool_steps(view.mfcc, spec.num_frames) if fixed_grid else view.mfcc
+    frame_logits, clip_logits = graphs.score(graphs.encode({"face": view.face, "lip": view.lip}) | {"mfcc": mfcc})
     require_finite(frame_logits, clip_logits, where=where, what=str(path))
     temperature = manifest.calibration.calibration_temperature
     p_fake = float(p_fake_of(clip_logits, calibration_temperature=temperature))
     p_frames = p_fake_of(frame_logits, calibration_temperature=temperature)
     frames = tuple((float(t), float(p)) for t, p in zip(view.times_s, p_frames, strict=True))
+    if watch is not None:
+        nowhere = np.zeros((0, 2), np.float32)
+        for index, (face, lip, t_s) in enumerate(zip(view.face, view.lip, view.times_s, strict=True)):
+            watch(FaceFrame(0, index, float(t_s), face, lip, nowhere, interpolated=False, scene=0))
     track = TrackResult(0, p_fake, ((0.0, float(view.times_s[-1]), p_fake),), frames)
     return VideoResult(
         video=str(path),

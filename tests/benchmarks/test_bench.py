@@ -197,7 +197,7 @@ def test_variants_take_turns(tiny_bundle: Bundle) -> None:
             order.append(self.label)
             return self.inner.score(inputs)
 
-    found = measure_latency([Variant(n, Noting(n)) for n in "ab"], tiny_bundle.manifest, repeats=2)
+    found = measure_latency([Variant(n, Noting(n)) for n in "ab"], tiny_bundle.manifest.clip_spec, repeats=2)
     assert order == list("aabb") * 5  # clip and next clip of each, 3 rounds of warming up and 2 that count
     assert found["a"]["clip"].num == 2 and found["a"]["encode_one"].num == 100
 

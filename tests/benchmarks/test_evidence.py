@@ -170,3 +170,12 @@ def test_reading(tmp_path: Path) -> None:
         path.write_text(json.dumps(good) + "\n" + bad + "\n", encoding="utf-8")
         with pytest.raises(DataError, match="line 2"):
             read_logits(path)
+
+
+def test_a_video_of_two_faces_is_its_most_suspicious_one() -> None:
+    """A fake face beside a real one: the mean of all clips (-0.5) would call the video real."""
+    rows = [row(0.0, gap, teacher=gap, track_id=track) for track, gap in ((0, -4.0), (0, -2.0), (1, 1.0), (1, 3.0))]
+    scores = join_videos(rows, calibration_temperature=1.0)
+    expected = 1 / (1 + np.exp(-2.0))
+    assert scores.student.tolist() == pytest.approx([expected])
+    assert scores.teacher.tolist() == pytest.approx([expected])

@@ -74,8 +74,8 @@ def convert_network() -> dict[str, tuple[Backend, dict[str, bytes]]]:
     mixed = tflite.quantize(fp32, recipe_named("mixed_int8"), network, CLIP2S, [calibration])
     graphs = onnx_graph.convert(network, CLIP2S)
     return {
-        "tflite_fp32": (tflite.describe(fp32, network, "fp32"), {"model.tflite": fp32}),
-        "tflite": (tflite.describe(mixed, network, "mixed_int8"), {"model.tflite": mixed}),
+        "tflite_fp32": (tflite.describe(fp32, network, CLIP2S, "fp32"), {"model.tflite": fp32}),
+        "tflite": (tflite.describe(mixed, network, CLIP2S, "mixed_int8"), {"model.tflite": mixed}),
         "onnx": (onnx_graph.describe(graphs, network, CLIP2S, "fp32"), graphs),
     }
 

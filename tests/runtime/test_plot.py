@@ -39,7 +39,7 @@ def read(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("count", [3, 10, 57, 2500])
 def test_sampler_is_bounded_and_spread_over_everything(count: int) -> None:
-    sampler = plot.FaceSampler(wanted=10)
+    sampler = plot.FaceSampler(wanted=10, kept=20)
     most = 0
     for index in range(count):
         sampler.add(face(index))
@@ -53,6 +53,22 @@ def test_sampler_is_bounded_and_spread_over_everything(count: int) -> None:
     # From the beginning to the last tenth, without a hole of more than a quarter.
     assert times[0] == 0 and times[-1] >= 0.8 * (count - 1) / 25
     assert max(np.diff(times), default=0) <= max(0.25 * count / 25, 0.041)
+
+
+def test_the_most_suspicious_faces_are_those_of_the_highest_scores_apart_in_time() -> None:
+    sampler = plot.FaceSampler()
+    for index in range(200):
+        sampler.add(face(index))
+        sampler.add(face(index, track_id=1))
+    # Peaks at 6, 2 and 4 s; the neighbours of a peak come next in score, and are the same face.
+    heights = {150: 0.99, 50: 0.9, 100: 0.8}
+    frames = tuple((n / 25, max(h - 0.01 * abs(n - peak) for peak, h in heights.items())) for n in range(200))
+    track = TrackResult(1, 0.7, ((0.0, 8.0, 0.7),), frames)
+    suspects = sampler.pick_suspects(track)
+    assert [s.track_id for s in suspects] == [1, 1, 1]
+    # From 6 s on down by 0.01 a frame: 0.5 s off is 0.99 - 0.13 = 0.86, below the peak of 0.9 at 2 s.
+    assert [round(s.t_s, 2) for s in suspects] == [6.0, 2.0, 5.48]
+    assert sampler.pick_suspects(TrackResult(7, 0.7, (), ())) == []
 
 
 @pytest.mark.parametrize("tracks", [1, 2, 9])

@@ -1,0 +1,175 @@
+"""What an export is measured against: size and time beside the straight conversion and ONNX Runtime, in one run.
+
+Unlike gates these compare with other ways of doing the same: what has no rival at hand is not measured, and says
+which command makes it. Ratios are of medians over the same interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dfkit.benchmarks import gates
+from dfkit.benchmarks.evidence import Parity
+from dfkit.benchmarks.fresh import FreshStart
+from dfkit.benchmarks.gates import Direction, Gate
+from dfkit.benchmarks.latency import Percentiles
+from dfkit.benchmarks.sizes import Sizes
+from dfkit.errors import DataError
+
+STRAIGHT = "straight tflite fp32"
+"""Variant: the student at the teacher's CNN widths, converted without any rewriting."""
+ONNX_FLOAT = "onnx fp32"
+TIMES_FILE = "export.json"
+MAX_MODEL_MB, AIM_MODEL_MB = 1.2, 0.9
+MIN_AGAINST_STRAIGHT, AIM_AGAINST_STRAIGHT = 4.0, 10.0
+MIN_AGAINST_ONNX, AIM_AGAINST_ONNX = 1.4, 2.5
+NEXT_CLIP_EXTRA_MS = 1.5
+"""On top of half the encode time: the recurrence over a whole clip."""
+MAX_CONVERSION_S, AIM_CONVERSION_S = 60.0, 20.0
+AIM_P_CHANGE = 0.02
+NO_STRAIGHT = "no straight conversion: dfkit export --int8 --format all --reference makes one"
+NO_ONNX = "no float ONNX graphs: dfkit export --int8 --format all makes them"
+TargetVerdict = Literal["aim met", "met", "missed", "measured", "not measured"]
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """One line of the table."""
+
+    figure: str
+    unit: str
+    value: float | None
+    direction: Direction
+    at_least: float | None
+    """None where a figure is only reported."""
+    aim: float | None
+    note: str = ""
+
+    @property
+    def verdict(self) -> TargetVerdict:
+        """How far the value gets; NaN misses."""
+        if self.value is None:
+            return "not measured"
+        if self.at_least is None:
+            return "measured"
+        if self.aim is not None and Gate(self.figure, self.direction, self.aim).holds(self.value):
+            return "aim met"
+        return "met" if Gate(self.figure, self.direction, self.at_least).holds(self.value) else "missed"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, NaN as None."""
+        finite = self.value is not None and math.isfinite(self.value)
+        return {**vars(self), "value": self.value if finite else None, "verdict": self.verdict}
+
+
+def conversion_seconds(reference: Path) -> dict[str, float]:
+    """Seconds per stage as the export noted them; empty where it did not.
+
+    Raises:
+        DataError: The file is there and not readable.
+    """
+    path = reference / TIMES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))["conversion_s"]
+        return {str(name): float(value) for name, value in stored.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is not what dfkit export writes: {error}", fix="export again") from error
+
+
+def compare_targets(
+    primary: str,
+    sizes: Sizes,
+    latency: Mapping[str, Mapping[str, Percentiles]],
+    fresh: Mapping[str, FreshStart],
+    parity: Parity | None,
+    seconds: Mapping[str, float],
+) -> list[TargetResult]:
+    """The table.
+
+    Args:
+        primary: Variant that ships.
+        sizes: All sizes.
+        latency: By variant and stage.
+        fresh: By variant.
+        parity: None without logits of both precisions.
+        seconds: From `conversion_seconds`.
+    """
+    backend = primary.split(maxsplit=1)[0]
+    own = latency[primary]
+    size = TargetResult("model file", "MB", sizes.model_mb[backend], "<=", MAX_MODEL_MB, AIM_MODEL_MB, primary)
+    return [
+        size,
+        _ratio("one clip, straight FP32 over INT8", own, latency.get(STRAIGHT), _STRAIGHT_LIMITS, NO_STRAIGHT),
+        _ratio("one clip, ONNX Runtime FP32 over INT8", own, latency.get(ONNX_FLOAT), _ONNX_LIMITS, NO_ONNX),
+        _next_clip(own),
+        _conversion(seconds),
+        *_precision(parity),
+        *_start(primary, fresh),
+    ]
+
+
+_STRAIGHT_LIMITS = (MIN_AGAINST_STRAIGHT, AIM_AGAINST_STRAIGHT)
+_ONNX_LIMITS = (MIN_AGAINST_ONNX, AIM_AGAINST_ONNX)
+
+
+def _ratio(
+    figure: str,
+    own: Mapping[str, Percentiles],
+    rival: Mapping[str, Percentiles] | None,
+    limits: tuple[float, float],
+    missing: str,
+) -> TargetResult:
+    if rival is None:
+        return TargetResult(figure, "x", None, ">=", *limits, missing)
+    mine, other = own["clip"].p50_ms, rival["clip"].p50_ms
+    return TargetResult(figure, "x", other / mine, ">=", *limits, f"{other:.2f} ms over {mine:.2f} ms")
+
+
+def _next_clip(own: Mapping[str, Percentiles]) -> TargetResult:
+    limit = own["encode_clip"].p50_ms / 2 + NEXT_CLIP_EXTRA_MS
+    figure = "next clip of a stream, half the encode time + 1.5 ms"
+    if "next_clip" not in own:
+        return TargetResult(figure, "ms", None, "<=", limit, None, "this preset knows no stream")
+    return TargetResult(figure, "ms", own["next_clip"].p50_ms, "<=", limit, None)
+
+
+def _conversion(seconds: Mapping[str, float]) -> TargetResult:
+    stages = {name: value for name, value in seconds.items() if name != "straight"}
+    note = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+    total = sum(stages.values()) if stages else None
+    return TargetResult(
+        "conversion, all stages", "s", total, "<=", MAX_CONVERSION_S, AIM_CONVERSION_S, note or "the export noted none"
+    )
+
+
+def _precision(parity: Parity | None) -> list[TargetResult]:
+    flips, change = "INT8 against FP32: flips", "INT8 against FP32: change of p_fake"
+    if parity is None:
+        note = "no logits of both precisions"
+        return [
+            TargetResult(flips, "clips", None, "<=", 1, 0, note),
+            TargetResult(change, "", None, "<=", gates.MAX_P_CHANGE, AIM_P_CHANGE, note),
+        ]
+    note = f"{parity.num_clips} clips"
+    broken = math.isnan(parity.max_p_change)
+    return [
+        TargetResult(flips, "clips", math.nan if broken else parity.num_flips, "<=", parity.max_flips, 0, note),
+        TargetResult(change, "", parity.max_p_change, "<=", gates.MAX_P_CHANGE, AIM_P_CHANGE, note),
+    ]
+
+
+def _start(primary: str, fresh: Mapping[str, FreshStart]) -> list[TargetResult]:
+    own = fresh[primary]
+    peaks = ", ".join(f"{name} {start.peak_mb:.0f}" for name, start in fresh.items() if start.peak_mb is not None)
+    starts = ", ".join(f"{name} {start.load_ms + start.first_ms:.0f}" for name, start in fresh.items())
+    return [
+        TargetResult("peak memory of a fresh process", "MB", own.peak_mb, "<=", None, None, peaks),
+        TargetResult("cold start: load and first clip", "ms", own.load_ms + own.first_ms, "<=", None, None, starts),
+    ]

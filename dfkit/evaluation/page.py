@@ -1,0 +1,267 @@
+"""An evaluation as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+
+from dfkit.benchmarks.html import card, document, facts_list, figure, note, table, tiles, warnings_box
+from dfkit.benchmarks.metrics import BinaryMetrics
+from dfkit.benchmarks.svg import legend
+from dfkit.benchmarks.table import format_number
+from dfkit.evaluation.plots import det_plot, reliability_plot, roc_plot
+from dfkit.evaluation.report import METRIC_NAMES, EvaluationReport, gain_line, interval_text
+from dfkit.runtime.results import p_fake_of, verdict_of
+
+LEVEL_CSS = {"video": "c1", "clip": "c0", "frame": "c2"}
+MAX_ROWS = 200
+STYLE = (
+    "svg .curve.c2 { stroke: var(--c2); fill: none; }"
+    ".confusion { max-width: 420px; } .confusion td { font-size: 1.05rem; }"
+    "details summary { cursor: pointer; color: var(--soft); margin: 6px 0; }"
+)
+
+
+def render_page(report: EvaluationReport) -> str:
+    """Draws the page.
+
+    Args:
+        report: What was found.
+    Returns:
+        A whole HTML document.
+    """
+    sections = [
+        _header(report),
+        warnings_box([*report.warnings, *(f"audit: {text}" for text in report.beside.audit_warnings)]),
+        _tiles(report),
+        _metrics(report),
+        _curves(report),
+        f'<div class="two">{_confusion(report)}{_points(report)}</div>',
+        _calibration(report),
+        _breakdown("By method", "method", report.measured["video"].by_method),
+        _breakdown("By group", "group", report.measured["video"].by_group),
+        _gains(report),
+        _localization(report),
+        _videos(report),
+        _rests_on(report),
+    ]
+    return document(f"dfkit evaluate: {report.name}", sections, style=STYLE)
+
+
+def _header(report: EvaluationReport) -> str:
+    said, css = "", ""
+    if report.measured["video"].metrics.answers_one_class:
+        said, css = "answers one class", "fail"
+    elif report.beside.baseline_said and report.beside.baseline_said.startswith("below"):
+        said, css = "below its baseline", "fail"
+    pill = f'<span class="pill {css}">{said}</span>' if said else ""
+    facts = f"{report.split} part of {report.data_path} · {report.split_source} · {report.date[:10]}"
+    return (
+        f'<p class="sub">dfkit evaluate</p><header><h1>{escape(report.name)}</h1>{pill}</header>'
+        f'<p class="sub">{escape(facts)}</p>'
+    )
+
+
+def _tiles(report: EvaluationReport) -> str:
+    video = report.measured["video"]
+    values = [
+        (format_number(video.metrics.auc), f"AUC by video{interval_text(video.auc)}"),
+        (format_number(video.metrics.balanced_accuracy), "balanced accuracy"),
+        (format_number(video.metrics.eer), "equal error rate"),
+        (f"{video.metrics.num_real} / {video.metrics.num_fake}", "real / fake videos"),
+        (str(len(video.by_group)), "groups"),
+    ]
+    if report.beside.baseline_auc is not None:
+        values.append((format_number(report.beside.baseline_auc), "AUC of the baseline"))
+    return tiles(values)
+
+
+def _metrics(report: EvaluationReport) -> str:
+    names = list(report.measured)
+    rows = []
+    for key, name in METRIC_NAMES:
+        values = [format_number(getattr(m.metrics, key)) for m in report.measured.values()]
+        if key == "auc":
+            ranges = [m.auc for m in report.measured.values()]
+            values = [f"{v}{interval_text(r)}" for v, r in zip(values, ranges, strict=True)]
+        rows.append((escape(name), *map(escape, values)))
+    rows.append(("answers", *(str(m.metrics.num) for m in report.measured.values())))
+    parts = [table(("", *names), rows, numbers=len(names))]
+    video = report.measured["video"]
+    if video.metrics.undefined:
+        parts.append(note(f"Metrics without a value: {video.metrics.undefined}."))
+    if video.auc.reason:
+        parts.append(note(f"No interval: {video.auc.reason}."))
+    if report.beside.baseline_said:
+        parts.append(f"<p>{escape(report.beside.baseline_said.capitalize())}.</p>")
+    parts.append(
+        note("AUC with its 95 % bootstrap interval over groups. A clip of a fake may be real, and so may a frame.")
+    )
+    return card("Metrics", *parts)
+
+
+def _curves(report: EvaluationReport) -> str:
+    temperature = report.decision.calibration.calibration_temperature
+    series = []
+    for name in ("frame", "clip", "video"):
+        level = report.levels[name]
+        if not report.measured[name].metrics.undefined:
+            p_fake = p_fake_of(level.logits, calibration_temperature=temperature)
+            series.append((name, LEVEL_CSS[name], level.labels, p_fake))
+    entries = legend([(LEVEL_CSS[name], name) for name, *_ in series])
+    drawn = []
+    if series:
+        drawn.append(figure(roc_plot(series), "ROC.", below=entries))
+        drawn.append(figure(det_plot(series), "DET: both axes are normal deviates.", below=entries))
+    drawn.append(figure(reliability_plot(report.reliability), "Reliability of videos; larger dots hold more of them."))
+    return card("Curves", f'<div class="plots">{"".join(drawn)}</div>')
+
+
+def _confusion(report: EvaluationReport) -> str:
+    true_real, alarms, misses, found = report.measured["video"].confusion
+    rows = (("real", str(true_real), str(alarms)), ("fake", str(misses), str(found)))
+    listed = table(("videos", "called real", "called fake"), rows, css="confusion", numbers=2)
+    point, review = report.decision.operating_point, report.review
+    outside = review.num - review.num_inside
+    band = (
+        f"Review band {review.low:.3f} to {review.high:.3f}: {review.num_inside} of {review.num} videos inside, "
+        f"{review.num_errors} of {outside} verdicts outside are wrong."
+        if review.low < review.high
+        else "No review band."
+    )
+    text = f"Threshold {point.threshold:.3f}: {report.decision_source}."
+    return card("Decisions", listed, note(text), note(band))
+
+
+def _points(report: EvaluationReport) -> str:
+    if not report.fitted.points:
+        return card("Operating points", note(f"None: {report.fitted.reason}."))
+    rows = [
+        (
+            escape(point.name),
+            format_number(point.threshold),
+            format_number(point.tpr),
+            format_number(point.fpr),
+            format_number(point.balanced_accuracy),
+        )
+        for point in report.fitted.points
+    ]
+    listed = table(("", "threshold", "TPR", "FPR", "balanced"), rows, numbers=4)
+    return card(
+        "Operating points",
+        listed,
+        note(f"Thresholds from {report.fitted.fitted_on}; rates are those of the judged videos."),
+    )
+
+
+def _calibration(report: EvaluationReport) -> str:
+    rows = [
+        (
+            escape(row.name),
+            escape(", ".join(f"{k} {format_number(v)}" for k, v in row.parameters.items()) or "-"),
+            format_number(row.cross_entropy),
+            format_number(row.brier),
+            format_number(row.ece),
+        )
+        for row in report.fitted.calibrations
+    ]
+    listed = table(("scaling", "parameters", "cross-entropy", "Brier", "calibration error"), rows, numbers=3)
+    reason = f" {report.fitted.reason[0].upper()}{report.fitted.reason[1:]}." if report.fitted.reason else ""
+    return card("Calibration", listed, note(f"Scalings are fitted on {report.fitted.fitted_on}.{reason}"))
+
+
+def _breakdown(title: str, what: str, measured: dict[str, BinaryMetrics]) -> str:
+    if not measured:
+        return ""
+    rows = [
+        (
+            escape(name),
+            str(m.num_real),
+            str(m.num_fake),
+            format_number(m.accuracy),
+            format_number(m.balanced_accuracy),
+            format_number(m.auc),
+        )
+        for name, m in sorted(measured.items())[:MAX_ROWS]
+    ]
+    listed = table((what, "real", "fake", "accuracy", "balanced", "AUC"), rows, numbers=5)
+    more = f" {len(measured) - MAX_ROWS} more are in the JSON." if len(measured) > MAX_ROWS else ""
+    text = {"method": "Fakes of one method against all real videos.", "group": "NaN: the group holds one class only."}
+    body = listed if len(rows) <= 12 else f"<details><summary>{len(rows)} rows</summary>{listed}</details>"
+    return card(title, body, note(text[what] + more))
+
+
+def _gains(report: EvaluationReport) -> str:
+    if not report.gains:
+        return ""
+    lines = "".join(f"<p>{escape(gain_line(gain))}.</p>" for gain in report.gains)
+    return card(
+        "Gain over one model", lines, note("AUC by video against the first checkpoint; paired bootstrap over groups.")
+    )
+
+
+def _localization(report: EvaluationReport) -> str:
+    found = report.localization
+    if found.reason:
+        return card("Where the fake lies", note(f"Not measured: {found.reason}."))
+    rows = [(f"at IoU {name}", format_number(value)) for name, value in found.ap.items()]
+    text = (
+        f"{found.num_intervals} true intervals, {found.num_detections} detections in {found.num_videos} videos "
+        "(real ones and fakes with stated intervals): runs of frames at or above the threshold, mean p_fake as "
+        "confidence."
+    )
+    return card("Where the fake lies", table(("average precision", ""), rows, numbers=1), note(text))
+
+
+def _videos(report: EvaluationReport) -> str:
+    level, p_videos = report.levels["video"], report.p_videos
+    order = sorted(range(len(p_videos)), key=lambda n: -p_videos[n])
+    head = ["video", "group", "method", "label", "verdict", "p_fake", *report.spread]
+    rows = []
+    for n in order[:MAX_ROWS]:
+        p = float(p_videos[n])
+        rows.append(
+            (
+                escape(report.video_names[n].replace("\\", "/").rsplit("/", 1)[-1]),
+                escape(str(level.groups[n])),
+                escape(str(level.methods[n])),
+                "fake" if level.labels[n] else "real",
+                verdict_of(p, report.decision.operating_point),
+                f"{p:.3f}",
+                *(format_number(float(values[n])) for values in report.spread.values()),
+            )
+        )
+    listed = table(head, rows, css="files", numbers=1 + len(report.spread))
+    more = note(f"The {MAX_ROWS} most suspicious; all are in the JSON.") if len(order) > MAX_ROWS else ""
+    return card(
+        "Videos", f"<details><summary>{len(rows)} videos, most suspicious first</summary>{listed}</details>", more
+    )
+
+
+def _rests_on(report: EvaluationReport) -> str:
+    facts = [
+        ("command", f"<code>{escape(report.command)}</code>"),
+        ("date", escape(report.date)),
+        *(
+            (
+                f"model {n}" if len(report.models) > 1 else "model",
+                escape(f"{m['path']} ({m['kind']}, {m['preset']}, {', '.join(m['modalities'])})"),
+            )
+            for n, m in enumerate(report.models, start=1)
+        ),
+        ("data", escape(report.data_path)),
+        ("part", escape(f"{report.split}, {report.split_source}")),
+    ]
+    point = json.dumps(
+        {
+            "operating_point": report.decision.operating_point.model_dump(),
+            "calibration": report.decision.calibration.model_dump(),
+        },
+        indent=1,
+        ensure_ascii=False,
+    )
+    return card(
+        "What these numbers rest on",
+        facts_list(facts),
+        f"<details><summary>Operating point and calibration</summary><pre>{escape(point)}</pre></details>",
+    )

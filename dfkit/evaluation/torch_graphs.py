@@ -1,0 +1,132 @@
+"""A checkpoint in place of a bundle: the runtime's own detector, with torch behind it instead of an exported graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import dfkit
+from dfkit.distill.evaluate import Decision
+from dfkit.distill.task import ClipNetwork, to_unit_range
+from dfkit.errors import ShapeError
+from dfkit.evaluation.members import clip_network, decision_of
+from dfkit.export.bundle import face_model_entries
+from dfkit.models.checkpoint import Checkpoint, load_checkpoint
+from dfkit.models.mmms_ba import NetworkOutput
+from dfkit.runtime.bundle import Bundle, FolderSource
+from dfkit.runtime.detector import Detector, FaceWatcher
+from dfkit.runtime.manifest import Manifest
+from dfkit.runtime.results import ClipScore
+
+OutputWatcher = Callable[[NetworkOutput], None]
+UNIFORM50_WARNING = "uniform50: frame spacing and sound length give a video's duration away"
+
+
+class TorchGraphs:
+    """The two graphs of `dfkit.runtime.backends.Graphs`, run by torch."""
+
+    name: Any = "torch"
+    recipe = "fp32"
+
+    def __init__(self, model: ClipNetwork, *, num_threads: int = 1) -> None:
+        """Takes a network.
+
+        Args:
+            model: With its front ends.
+            num_threads: CPU threads of torch, for the whole process.
+        """
+        torch.set_num_threads(num_threads)
+        self.model, self.num_threads = model.eval(), num_threads
+        self.watch: OutputWatcher | None = None
+        """Is shown what the network says of each clip, attention maps included."""
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @torch.no_grad()
+    def encode(self, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `Graphs.encode`."""
+        features = {}
+        for name in self.model.network.spec.pictures:
+            picture = pictures.get(name)
+            if picture is None or picture.dtype != np.uint8 or picture.ndim != 4:
+                found = "nothing" if picture is None else f"{picture.dtype} {picture.shape}"
+                raise ShapeError(f"encode takes '{name}' as uint8 (n, side, side, 3), got {found}")
+            unit = to_unit_range(torch.from_numpy(picture)[None].to(self._device))
+            features[f"{name}_features"] = self.model.network.frame_features(name, unit)[0].cpu().numpy()
+        return features
+
+    @torch.no_grad()
+    def score(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """See `Graphs.score`; a network of `uniform50` takes MFCC of any length, as it was trained."""
+        model = self.model
+        steps: dict[str, Tensor] = {}
+        for modality in model.network.spec.modalities:
+            if modality == "audio":
+                sound = self._tensor(inputs, "mfcc" if model.front_end is None else "pcm")
+                steps[modality] = sound if model.front_end is None else model.front_end(sound)
+            elif modality == "motion":
+                assert model.motion is not None
+                steps[modality] = model.motion(self._tensor(inputs, "landmarks"))
+            else:
+                steps[modality] = self._tensor(inputs, f"{modality}_features")
+        output = model.network.fuse(steps)
+        if self.watch is not None:
+            self.watch(output)
+        return output.frame_logits[0].cpu().numpy(), output.clip_logits[0].cpu().numpy()
+
+    def _tensor(self, inputs: Mapping[str, np.ndarray], name: str) -> Tensor:
+        if name not in inputs:
+            raise ShapeError(f"score takes '{name}', got only {sorted(inputs)}")
+        return torch.from_numpy(np.ascontiguousarray(inputs[name], np.float32))[None].to(self._device)
+
+
+class CheckpointDetector(Detector):
+    """`dfkit.runtime.Detector` for a checkpoint: decoding, faces, clips and joining are the runtime's own."""
+
+    def __init__(self, checkpoint: str | Path, *, num_threads: int = 1) -> None:
+        """Opens a checkpoint.
+
+        Args:
+            checkpoint: Of dfkit (teacher or student) or of the original implementation.
+            num_threads: CPU threads of torch.
+        Raises:
+            CheckpointError: It cannot be used.
+        """
+        loaded = load_checkpoint(checkpoint)
+        graphs = TorchGraphs(clip_network(loaded), num_threads=num_threads)
+        super().__init__(Bundle(loaded.path, manifest_of(loaded), FolderSource(loaded.path.parent)), graphs=graphs)
+        # A uniform50 teacher hears the whole sound track and takes short videos, too.
+        self.fixed_grid = loaded.kind == "student"
+        self.torch_graphs = graphs
+        self.last_clips: list[ClipScore] = []
+        """Clips of the video that was scored last, in the order in which the network saw them."""
+
+    def _score_file(self, path: Path, watch: FaceWatcher | None) -> list[ClipScore]:
+        self.last_clips = super()._score_file(path, watch)
+        return self.last_clips
+
+
+def manifest_of(checkpoint: Checkpoint) -> Manifest:
+    """What the runtime has to know of a checkpoint; it lists no files and no exported graph."""
+    decision = decision_of(checkpoint.facts) or Decision()
+    warnings = (UNIFORM50_WARNING,) if checkpoint.clip_spec.preset == "uniform50" else ()
+    return Manifest(
+        name=checkpoint.path.stem,
+        dfkit_version=dfkit.__version__,
+        clip_spec=checkpoint.clip_spec,
+        modalities=checkpoint.network.spec.modalities,
+        network=checkpoint.network.spec.model_dump(mode="json"),
+        backends={},
+        operating_point=decision.operating_point,
+        calibration=decision.calibration,
+        files={},
+        face_models=face_model_entries(),
+        warnings=warnings,
+    )

@@ -1,0 +1,89 @@
+"""What a .tflite says of itself, read from its tables without loading it: metadata, and the manifest among them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+from pydantic import ValidationError
+
+from dfkit.errors import BundleError
+from dfkit.runtime.manifest import MANIFEST_VERSION, Manifest
+
+MANIFEST_ENTRY = "dfkit_manifest"
+"""Name of the metadata entry that holds the manifest as JSON, without `files`."""
+FILE_IDENTIFIER = b"TFL3"
+FIX_FILE = "copy the file again from where it was exported"
+# What the flatbuffers reader raises on offsets that lead nowhere.
+_DAMAGED = (struct.error, IndexError, TypeError, ValueError, AttributeError, MemoryError, OverflowError)
+
+
+def read_tables(content: bytes, *, where: str) -> Any:
+    """The file's tables as Python objects.
+
+    Args:
+        content: Of a .tflite file.
+        where: Named in errors.
+    Returns:
+        `ModelT` of the TFLite schema.
+    Raises:
+        BundleError: Not a .tflite file, or damaged.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if content[4:8] != FILE_IDENTIFIER:
+        raise BundleError(f"{where} is not a .tflite file", fix=FIX_FILE)
+    try:
+        return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(content), 0))
+    except _DAMAGED as error:
+        raise BundleError(f"{where} is damaged: {type(error).__name__}: {error}", fix=FIX_FILE) from error
+
+
+def buffer_bytes(content: bytes, buffer: Any) -> bytes:
+    """Bytes of a constant, kept in the tables or behind them."""
+    if buffer.offset > 1:
+        return bytes(content[buffer.offset : buffer.offset + buffer.size])
+    return b"" if buffer.data is None else bytes(bytearray(buffer.data))
+
+
+def metadata_of(content: bytes, tables: Any) -> dict[str, bytes]:
+    """Metadata entries by name."""
+    return {
+        (entry.name.decode() if isinstance(entry.name, bytes) else entry.name): buffer_bytes(
+            content, tables.buffers[entry.buffer]
+        )
+        for entry in tables.metadata or []
+    }
+
+
+def embedded_manifest(content: bytes, *, where: str = "the file") -> Manifest | None:
+    """The manifest that a lone .tflite carries.
+
+    Args:
+        content: Of a .tflite file.
+        where: Named in errors.
+    Returns:
+        The manifest with no `files`; None where the file has no such entry.
+    Raises:
+        BundleError: Not a .tflite file, or its manifest is damaged or newer than this dfkit.
+    """
+    stored = metadata_of(content, read_tables(content, where=where)).get(MANIFEST_ENTRY)
+    if stored is None:
+        return None
+    try:
+        data = json.loads(stored)
+        version = data.get("schema_version", MANIFEST_VERSION)
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise BundleError(f"{where}: its manifest is not a JSON object", fix=FIX_FILE) from error
+    if isinstance(version, int) and version > MANIFEST_VERSION:
+        raise BundleError(
+            f"{where}: its manifest has schema version {version}, this dfkit reads up to {MANIFEST_VERSION}",
+            fix=f"install the dfkit that made it ({data.get('dfkit_version', 'a newer one')})",
+        )
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{where}: its manifest does not follow the schema: {place}: {first['msg']}") from error

@@ -1,0 +1,3 @@
+from tests.runtime.fixtures import talk
+
+__all__ = ["talk"]
