@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # Said by every healthy start: which delegate runs (the one that is wanted), and glog's own preamble.
@@ -19,11 +19,13 @@ _LOCK = threading.RLock()
 
 
 @contextmanager
-def native_log(*, everything: bool = False) -> Iterator[None]:
+def native_log(*, everything: bool = False) -> Iterator[Callable[[], str]]:
     """Keeps known chatter off the terminal; whatever else is said within is passed on afterwards.
 
     Args:
         everything: Pass nothing on, for a converter that reports its progress there. An error is still an exception.
+    Yields:
+        A function that gives what was said so far.
     """
     with _LOCK:
         sys.stderr.flush()
@@ -31,8 +33,13 @@ def native_log(*, everything: bool = False) -> Iterator[None]:
         try:
             with tempfile.TemporaryFile() as said:
                 os.dup2(said.fileno(), 2)
+
+                def so_far() -> str:
+                    said.seek(0)
+                    return said.read().decode(errors="replace")
+
                 try:
-                    yield
+                    yield so_far
                 finally:
                     sys.stderr.flush()
                     os.dup2(kept, 2)

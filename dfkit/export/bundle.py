@@ -6,20 +6,28 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dfkit.errors import DfkitError
+from dfkit.export.compact import embed
 from dfkit.runtime.manifest import MANIFEST_FILE, FileEntry, Manifest
+from dfkit.runtime.tflite_file import MANIFEST_ENTRY
+
+if TYPE_CHECKING:
+    from dfkit.media.faces import FaceVariant
 
 GOLDEN_FOLDER = "golden"
+FACES_FOLDER = "face_models"
 CARD_FILE = "MODEL_CARD.md"
 # The zip format's first date: the same bundle gives the same bytes.
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+ZIP_UNIX = 3
 PACKAGES = (
     "torch",
     "litert-torch",
@@ -36,14 +44,22 @@ def file_entry(content: bytes) -> FileEntry:
     return FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
-def face_model_entries() -> dict[str, FileEntry]:
+def face_model_entries(variant: FaceVariant = "float16") -> dict[str, FileEntry]:
     """The face models that the runtime has to run, as shipped with dfkit."""
-    from dfkit.media.faces import MODEL_FOLDER, MODEL_SHA256
+    from dfkit.media.faces import MODEL_FOLDER, VARIANTS
 
     return {
         name: FileEntry(bytes=(MODEL_FOLDER / name).stat().st_size, sha256=digest)
-        for name, digest in sorted(MODEL_SHA256.items())
+        for name, digest in sorted(VARIANTS[variant].items())
     }
+
+
+def face_model_files(variant: FaceVariant) -> dict[str, bytes]:
+    """The face models with their licence, for a bundle that is to be used without dfkit."""
+    from dfkit.media.faces import MODEL_FOLDER, VARIANTS
+
+    names = [*VARIANTS[variant], "LICENSE"]
+    return {f"{FACES_FOLDER}/{name}": (MODEL_FOLDER / name).read_bytes() for name in names}
 
 
 def versions() -> dict[str, str]:
@@ -66,6 +82,48 @@ def free_folder(parent: Path, name: str) -> Path:
     return path
 
 
+def with_manifest(graphs: Mapping[str, bytes], manifest: Manifest) -> dict[str, bytes]:
+    """Graph files with the manifest in each .tflite's metadata, so that a lone file explains itself.
+
+    The copy has no `files`: a file cannot hold its own hash.
+    """
+    copy = manifest.model_copy(update={"files": {}}).model_dump_json().encode()
+    return {
+        name: embed(content, MANIFEST_ENTRY, copy) if name.endswith(".tflite") else content
+        for name, content in graphs.items()
+    }
+
+
+def keep_log(folder: Path, name: str, log: str) -> Path | None:
+    """Writes what a failed converter said to `<name>.log`, or `<name>-2.log` and on; None where it cannot be."""
+    path, number = folder / f"{name}.log", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{name}-{number}.log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(log, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return None
+    return path
+
+
+@contextmanager
+def full_disk_named(target: Path) -> Iterator[None]:
+    """Turns a failed write within into an error that names the bundle.
+
+    Raises:
+        DfkitError: The disk is full or not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DfkitError(
+            f"{target}: the bundle could not be written ({error.strerror}); nothing was left behind",
+            fix="free space or choose another --workspace",
+        ) from error
+
+
 def write_bundle(target: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
     """Writes a folder and the same as .zip beside it.
 
@@ -82,25 +140,31 @@ def write_bundle(target: Path, files: Mapping[str, bytes], manifest: Manifest) -
     archive = target.with_name(f"{target.name}.zip")
     partial_archive = target.with_name(f".{target.name}.zip.partial")
     try:
-        partial.mkdir(parents=True)
-        for name, data in sorted(content.items()):
-            path = partial / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        with zipfile.ZipFile(partial_archive, "w", zipfile.ZIP_DEFLATED) as file:
+        with full_disk_named(target):
+            partial.mkdir(parents=True)
             for name, data in sorted(content.items()):
-                file.writestr(zipfile.ZipInfo(name, ZIP_DATE), data, zipfile.ZIP_DEFLATED)
-        partial_archive.replace(archive)
-        partial.replace(target)
-    except OSError as error:
+                path = partial / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            write_archive(partial_archive, content)
+            partial_archive.replace(archive)
+            partial.replace(target)
+    except DfkitError:
         archive.unlink(missing_ok=True)
-        raise DfkitError(
-            f"{target}: the bundle could not be written ({error.strerror}); nothing was left behind",
-            fix="free space or choose another --out",
-        ) from error
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         partial_archive.unlink(missing_ok=True)
+
+
+def write_archive(path: Path, content: Mapping[str, bytes]) -> None:
+    """A .zip whose bytes depend on nothing but names and content."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in sorted(content.items()):
+            entry = zipfile.ZipInfo(name, ZIP_DATE)
+            # ZipInfo notes the system it is made on.
+            entry.create_system, entry.external_attr = ZIP_UNIX, 0o644 << 16
+            file.writestr(entry, data, zipfile.ZIP_DEFLATED)
 
 
 class GoldenWriter:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from dfkit.media.faces import variant_of
 from dfkit.runtime.manifest import Manifest
 
 NONE = "not defined"
+INT8_FACES = (
+    ", the INT8 form of those that the training data was prepared with: lip centres within 0.16 % of the face "
+    "width at the 95th percentile (docs/experiments.md)"
+)
 
 
 def model_card(manifest: Manifest) -> str:
@@ -31,7 +36,8 @@ def model_card(manifest: Manifest) -> str:
         f"{spec.num_frames} pictures over {spec.clip_s:.1f} s ({spec.fps:g} per second), faces "
         f"{spec.picture.face_px} px, lips {spec.picture.lip_px} px, {spec.num_samples} samples of mono sound at "
         f"{spec.audio.sample_rate} Hz. The exact "
-        "contract is `clip_spec` in manifest.json; faces are found by the models named under `face_models`.",
+        f"contract is `clip_spec` in manifest.json; faces are found by {' and '.join(manifest.face_models)}"
+        f"{INT8_FACES if variant_of(manifest.face_models) == 'int8' else ''}.",
         "",
         "## Decision",
         f"Threshold {point.threshold:.4f} on p_fake ({point.name}); calibration temperature "
@@ -72,12 +78,25 @@ def model_card(manifest: Manifest) -> str:
         "",
         f"Recipes: {recipes}. Static ranges come from {count} training clips, named in manifest.json.",
         "",
+        *program_lines(manifest),
         "## Limits",
         "A verdict is as good as the data it was trained on. It says nothing about manipulations that the training "
         "data lacks, about faces under 64 px, or about videos without sound.",
         "",
     ]
     return "\n".join(lines)
+
+
+def program_lines(manifest: Manifest) -> list[str]:
+    """How an app calls the ExecuTorch program, where the bundle holds one."""
+    backend = manifest.metrics.get("executorch")
+    if backend is None:
+        return []
+    lines = ["## ExecuTorch", "float32, XNNPACK; pictures are 0 to 1, inputs and outputs go by position:"]
+    for part in filter(None, (backend["encode"], backend["score"])):
+        takes, gives = (", ".join(f"{e['name']} {e['shape']}" for e in part[k]) for k in ("inputs", "outputs"))
+        lines.append(f"- `{part['file']}`, method `{part['key']}`: {takes} to {gives}")
+    return [*lines, ""]
 
 
 def figure(value: Any) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from dfkit.runtime.tflite_file import FILE_IDENTIFIER, buffer_bytes, read_tables
 
 ALIGNMENT = 16
-FILE_IDENTIFIER = b"TFL3"
 
 
 def compact(model: bytes) -> bytes:
@@ -25,8 +24,8 @@ def compact(model: bytes) -> bytes:
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    content = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(model), 0))
-    data = [_buffer_data(model, buffer) for buffer in content.buffers]
+    content = read_tables(model, where="the converted model")
+    data = [buffer_bytes(model, buffer) for buffer in content.buffers]
     for graph in content.subgraphs:
         _drop_names(graph)
         _share_constants(graph, data)
@@ -45,11 +44,25 @@ def compact(model: bytes) -> bytes:
     return _write(content, [data[old] for old in used], schema)
 
 
-def _buffer_data(model: bytes, buffer: Any) -> bytes:
-    """Bytes of a constant, kept in the tables or behind them."""
-    if buffer.offset > 1:
-        return bytes(model[buffer.offset : buffer.offset + buffer.size])
-    return b"" if buffer.data is None else bytes(np.asarray(buffer.data, dtype=np.uint8))
+def embed(model: bytes, name: str, value: bytes) -> bytes:
+    """Puts an entry into a file's metadata; what it computes stays as it is.
+
+    Args:
+        model: Content of a .tflite file.
+        name: Of the entry; one of that name is replaced.
+        value: Its content.
+    Returns:
+        Content of the new file.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = read_tables(model, where="the converted model")
+    data = [buffer_bytes(model, buffer) for buffer in content.buffers]
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = name, len(data)
+    others = [e for e in content.metadata or [] if e.name not in (name, name.encode())]
+    content.metadata = [*others, entry]
+    return _write(content, [*data, value], schema)
 
 
 def _drop_names(graph: Any) -> None:

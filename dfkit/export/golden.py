@@ -15,7 +15,9 @@ from dfkit.models.mmms_ba import MMMSBA
 
 NUM_CLIPS = 10
 NUM_PICTURES = 4
-PUSH_STEPS, PUSH_RATE = 200, 0.05
+PUSH_STEPS = 200
+PUSH_RATE = {"features": 0.05, "landmarks": 0.5}
+"""Step sizes: of features that are of the order of 1, and of landmarks in pixels."""
 PUSH_MARGIN = 0.2
 """Logit margin that a pushed clip should reach: above what INT8 may change."""
 
@@ -41,7 +43,8 @@ def synthetic_clips(spec: ClipSpec) -> list[ParityClip]:
                 "shifted sound": np.roll(clip.waveform, 8000),
             }
             for what, pcm in sounds.items():
-                arrays = {"face": clip.face, "lip": clip.lip} | sound_arrays(np.ascontiguousarray(pcm), spec)
+                arrays = {"face": clip.face, "lip": clip.lip, "landmarks": clip.landmarks}
+                arrays |= sound_arrays(np.ascontiguousarray(pcm), spec)
                 clips.append(ParityClip(f"speaker {speaker}, clip {number}, {what}", "real", arrays))
     return clips
 
@@ -72,16 +75,19 @@ def push_over(
         inputs: What `score` takes, by dfkit's names.
         towards_fake: Which way.
     Returns:
-        The same inputs with other features, none below zero, as a ReLU leaves them; where a few hundred steps
+        The same inputs with other features (without pictures: other landmarks), no feature below zero, as a
+        ReLU leaves them; where a few hundred steps
         do not get there, as far as they got.
     """
     score = ScoreGraph(network, spec).eval()
     arrays = {name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
     features = [arrays[name].requires_grad_() for name in arrays if name.endswith("_features")]
-    optimizer = torch.optim.Adam(features, lr=PUSH_RATE)
+    kind = "features" if features else "landmarks"
+    pushed = features or [arrays["landmarks"].requires_grad_()]
+    optimizer = torch.optim.Adam(pushed, lr=PUSH_RATE[kind])
     for _ in range(PUSH_STEPS):
         sound = [v[None] if name == "pcm" else v for name, v in arrays.items() if name in ("pcm", "mfcc")]
-        by_modality = {"audio": sound[0] if sound else None} | {
+        by_modality = {"audio": sound[0] if sound else None, "motion": arrays.get("landmarks")} | {
             name.removesuffix("_features"): value for name, value in arrays.items() if name.endswith("_features")
         }
         clip_logits = score(*(by_modality[m] for m in score.modalities))[1]
@@ -92,6 +98,6 @@ def push_over(
         (-margin).backward()
         optimizer.step()
         with torch.no_grad():
-            for value in features:
+            for value in features:  # landmarks may lie anywhere
                 value.clamp_(min=0)
     return {name: value.detach().numpy() for name, value in arrays.items()}

@@ -1,7 +1,8 @@
 """The network rewritten for export: two graphs without loops, masks or batch.
 
-`encode` turns one picture into features as frames arrive, `score` turns a clip's features and PCM into
-logits; batch and streaming both run the two, so they agree by construction.
+`encode` turns one picture into features as frames arrive, `score` turns a clip's features, PCM and landmarks
+into logits; batch and streaming both run the two, so they agree by construction. A `lite` network (no
+pictures) has no `encode`.
 
 TFLite has no GRU operator and litert-torch lowers no loops: the recurrence is unrolled over the T steps of
 a clip. All directions of all modalities advance together, one batched product per step, which needs sound
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from dfkit.clip import ClipSpec
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
+from dfkit.models.motion import MotionFrontEnd
 
 
 class EncodeGraph(nn.Module):
@@ -23,7 +25,7 @@ class EncodeGraph(nn.Module):
 
     def __init__(self, network: MMMSBA) -> None:
         super().__init__()
-        self.modalities = tuple(m for m in network.spec.modalities if m != "audio")
+        self.modalities = network.spec.pictures
         self.cnns = nn.ModuleDict({m: network.part(m, "feature_extractor")[:6] for m in self.modalities})  # type: ignore[index]
         self.last = nn.ModuleDict({m: network.part(m, "feature_extractor")[6:8] for m in self.modalities})  # type: ignore[index]
 
@@ -111,7 +113,9 @@ class ScoreGraph(nn.Module):
         super().__init__()
         self.network, self.spec = network, spec
         self.modalities = network.spec.modalities
-        self.front_end = MfccFrontEnd(spec.audio, spec.num_frames) if spec.preset == "clip2s" else None
+        dense = spec.preset == "clip2s"
+        self.front_end = MfccFrontEnd(spec.audio, spec.num_frames) if dense and "audio" in self.modalities else None
+        self.motion = MotionFrontEnd(spec.fps) if "motion" in self.modalities else None
         self.recurrence = FusedBiGru([network.part(m, "encoder").gru for m in self.modalities])  # type: ignore[misc]
         self.dense = nn.ModuleDict({m: network.part(m, "dense")[1:] for m in self.modalities})  # type: ignore[index]
         self.classifier = network.classifier
@@ -121,13 +125,16 @@ class ScoreGraph(nn.Module):
 
         Args:
             inputs: Per modality, in order: for sound PCM (1, num_samples) float32 in [-1, 1] (`clip2s`) or MFCC
-                (T, n_mfcc) pooled onto the pictures (`uniform50`); for pictures features (T, C) from `encode`.
+                (T, n_mfcc) pooled onto the pictures (`uniform50`); for pictures features (T, C) from `encode`; for
+                motion landmarks (T, 468, 2) float32 in source pixels.
         Returns:
             Frame logits (T, 2) and clip logits (1, 2), the mean of the frame logits.
         """
         steps = dict(zip(self.modalities, inputs, strict=True))
         if "audio" in steps and self.front_end is not None:
             steps["audio"] = self.front_end(steps["audio"])[0]
+        if self.motion is not None:
+            steps["motion"] = self.motion(steps["motion"][None])[0]
         encoded = self.recurrence(*(steps[m] for m in self.modalities))
         dense: dict[str, Tensor] = {
             m: self.dense[m](value)[None] for m, value in zip(self.modalities, encoded, strict=True)

@@ -7,7 +7,7 @@ session folds once at load; convolutions get static QDQ.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ from torch import Tensor, nn
 
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, MissingExtraError, ParityError
+from dfkit.export.converter import conversion
 from dfkit.export.tflite import (
     encode_example,
-    picture_modalities,
-    quiet_converter,
     score_example,
+    score_inputs,
 )
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
+from dfkit.models.motion import MotionFrontEnd
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
 
 OPSET = 20
@@ -33,6 +34,8 @@ RECIPES = ("fp32", "qdq_int8")
 # Smaller weights cost more in operators than int8 saves.
 MIN_QUANTIZED_VALUES = 2048
 MAX_FOLDED_BYTES = 1 << 26
+MAX_BATCH, MAX_STEPS = 4096, 4096
+Shapes = Mapping[str, tuple[str | int, ...]]
 
 
 class EncodeOnnx(nn.Module):
@@ -40,7 +43,7 @@ class EncodeOnnx(nn.Module):
 
     def __init__(self, network: MMMSBA) -> None:
         super().__init__()
-        self.cnns = nn.ModuleList(network.part(m, "feature_extractor")[:8] for m in picture_modalities(network))  # type: ignore[index]
+        self.cnns = nn.ModuleList(network.part(m, "feature_extractor")[:8] for m in network.spec.pictures)  # type: ignore[index]
 
     def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
         """Casts inside the graph: ONNX Runtime's convolutions are float until quantized."""
@@ -48,19 +51,42 @@ class EncodeOnnx(nn.Module):
         return tuple(cnn(picture).mean(dim=(2, 3)) for cnn, picture in zip(self.cnns, scaled, strict=True))
 
 
+class AnyLengthFrontEnd(MfccFrontEnd):
+    """The MFCC of any number of whole steps: T follows from the waveform, (n - n_fft) / hop_length + 1."""
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """MFCC (B, T, n_mfcc) of PCM (B, (T - 1) * hop_length + n_fft); the length is not checked in the graph."""
+        return self.coefficients(waveform)
+
+    def stft_frames(self, waveform: Tensor) -> Tensor:
+        """As the parent's, with the number of rows read off the waveform."""
+        hop = self.spec.hop_length
+        rows_per_frame = -(-self.spec.n_fft // hop)
+        padded = torch.nn.functional.pad(waveform, (0, rows_per_frame * hop - self.spec.n_fft))
+        rows = padded.view(padded.shape[0], -1, hop)
+        steps = rows.shape[1] - (rows_per_frame - 1)
+        parts = [rows[:, shift : shift + steps] for shift in range(rows_per_frame)]
+        return torch.cat(parts, dim=-1)[:, :, : self.spec.n_fft]
+
+
 class ScoreOnnx(nn.Module):
-    """Features (B, T, C) and PCM (B, num_samples), or MFCC (B, T, n_mfcc), to frame and clip logits."""
+    """What `score` takes, each with a batch axis in front, to frame and clip logits."""
 
     def __init__(self, network: MMMSBA, spec: ClipSpec) -> None:
         super().__init__()
         self.network = network
-        self.front_end = MfccFrontEnd(spec.audio, spec.num_frames) if spec.preset == "clip2s" else None
+        modalities = network.spec.modalities
+        dense = spec.preset == "clip2s"
+        self.front_end = AnyLengthFrontEnd(spec.audio, spec.num_frames) if dense and "audio" in modalities else None
+        self.motion = MotionFrontEnd(spec.fps) if "motion" in modalities else None
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Frame logits (B, T, 2) and clip logits (B, 2)."""
         steps: dict[str, Tensor] = dict(zip(self.network.spec.modalities, inputs, strict=True))
         if "audio" in steps and self.front_end is not None:
             steps["audio"] = self.front_end(steps["audio"])
+        if self.motion is not None:
+            steps["motion"] = self.motion(steps["motion"])
         output = self.network.fuse(steps)
         return output.frame_logits, output.clip_logits
 
@@ -72,26 +98,49 @@ def convert(network: MMMSBA, spec: ClipSpec) -> dict[str, bytes]:
         Content by file name.
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
+        ConversionError: The exporter failed.
         ParityError: A GRU came out with linear_before_reset = 0: silently wrong (onnxscript below 0.7.1).
+    """
+    encode = EncodeOnnx(network).eval() if network.spec.pictures else None
+    features = {f"{m}_features": ("batch", network.spec.feature_dim(m)) for m in network.spec.pictures}
+    logits = {"frame_logits": ("batch", "steps", 2), "clip_logits": ("batch", 2)}
+    return export_graphs(network, spec, encode, features, ScoreOnnx(network, spec).eval(), logits)
+
+
+def export_graphs(
+    network: MMMSBA, spec: ClipSpec, encode: nn.Module | None, features: Shapes, score: nn.Module, logits: Shapes
+) -> dict[str, bytes]:
+    """Exports two modules that take what `EncodeOnnx` and `ScoreOnnx` take.
+
+    Args:
+        network: Names and sizes of the inputs.
+        spec: Its clips.
+        encode: None for a network without pictures.
+        features: Outputs of `encode` by name: their axes, `batch` where dynamic.
+        score: In eval mode.
+        logits: Outputs of `score`, likewise; `steps` is T.
+    Returns:
+        Content by file name.
+    Raises:
+        MissingExtraError, ConversionError, ParityError: As `convert`.
     """
     try:
         import onnx
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtraError("onnx", "export") from error
-    pictures = picture_modalities(network)
-    features = [f"{m}_features" for m in pictures]
-    sound = "pcm" if spec.preset == "clip2s" else "mfcc"
-    score_inputs = [sound if m == "audio" else f"{m}_features" for m in network.spec.modalities]
+    pictures = network.spec.pictures
+    taken = score_inputs(network, spec)
     encode_args = tuple((picture * 255).to(torch.uint8).repeat(2, 1, 1, 1) for picture in encode_example(network, spec))
     score_args = tuple(
         (value if name == "pcm" else value[None]).repeat(2, *[1] * (value.ndim - (name == "pcm")))
-        for name, value in zip(score_inputs, score_example(network, spec), strict=True)
+        for name, value in zip(taken, score_example(network, spec), strict=True)
     )
-    graphs = {
-        ENCODE_FILE: _export(EncodeOnnx(network).eval(), encode_args, list(pictures), features),
-        SCORE_FILE: _export(ScoreOnnx(network, spec).eval(), score_args, score_inputs, ["frame_logits", "clip_logits"]),
-    }
+    graphs = {}
+    if encode is not None:
+        shapes = tuple({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)} for _ in pictures)
+        graphs[ENCODE_FILE] = _export(encode, encode_args, shapes, list(pictures), features)
+    graphs[SCORE_FILE] = _export(score, score_args, score_shapes(taken, spec), taken, logits)
     for name, content in graphs.items():
         model = onnx.load_from_string(content)
         check_gru(model, where=name)
@@ -99,13 +148,25 @@ def convert(network: MMMSBA, spec: ClipSpec) -> dict[str, bytes]:
     return graphs
 
 
-def _export(module: nn.Module, args: tuple[Tensor, ...], inputs: list[str], outputs: list[str]) -> bytes:
+def score_shapes(taken: Sequence[str], spec: ClipSpec) -> tuple[dict[int, Any], ...]:
+    """Dynamic axes of `score`: batch, and time T, of which the PCM has (T - 1) * hop_length + n_fft samples."""
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    steps = torch.export.Dim("steps", min=2, max=MAX_STEPS)
+    samples = spec.audio.hop_length * steps + (spec.audio.n_fft - spec.audio.hop_length)
+    return tuple({0: batch, 1: samples if name == "pcm" else steps} for name in taken)
+
+
+def _export(
+    module: nn.Module,
+    args: tuple[Tensor, ...],
+    shapes: tuple[dict[int, Any], ...],
+    inputs: list[str],
+    outputs: Shapes,
+) -> bytes:
     import onnx
     import onnxscript.optimizer
 
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    shapes = (tuple({0: batch} for _ in args),)
-    with tempfile.TemporaryDirectory() as folder, quiet_converter():
+    with tempfile.TemporaryDirectory() as folder, conversion("conversion to ONNX"):
         path = Path(folder) / "graph.onnx"
         program = torch.onnx.export(
             module,
@@ -113,8 +174,8 @@ def _export(module: nn.Module, args: tuple[Tensor, ...], inputs: list[str], outp
             dynamo=True,
             opset_version=OPSET,
             input_names=inputs,
-            output_names=outputs,
-            dynamic_shapes=shapes,
+            output_names=list(outputs),
+            dynamic_shapes=(shapes,),
             external_data=False,
             optimize=True,
             verbose=False,
@@ -128,6 +189,10 @@ def _export(module: nn.Module, args: tuple[Tensor, ...], inputs: list[str], outp
         program.save(str(path))
         model = onnx.load(str(path))
     strip_traces(model)
+    # The exporter notes the example's T where it is dynamic: the axes are stated here, and inference has to agree.
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, outputs[value.name]))
     return model.SerializeToString()
 
 
@@ -177,21 +242,36 @@ def quantize(
     if not calibration_clips:
         raise ConfigError("the calibration set is empty", fix="prepare training data first, or export without --int8")
     import onnx
+
+    models = {}
+    if ENCODE_FILE in graphs:
+        models[ENCODE_FILE] = _quantize_pictures(graphs[ENCODE_FILE], calibration_clips, network.spec.pictures)
+    models[SCORE_FILE] = onnx.load_from_string(graphs[SCORE_FILE])
+    quantize_weights(models[SCORE_FILE])
+    for model in models.values():
+        strip_traces(model)
+        onnx.checker.check_model(model)
+    return {name: model.SerializeToString() for name, model in models.items()}
+
+
+def _quantize_pictures(
+    content: bytes, calibration_clips: Sequence[dict[str, np.ndarray]], pictures: Sequence[str]
+) -> Any:
+    import onnx
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):
         """Feeds the calibration pictures, some frames of each clip."""
 
         def __init__(self) -> None:
-            names = picture_modalities(network)
-            self.feeds = iter([{m: clip[m] for m in names} for clip in calibration_clips])
+            self.feeds = iter([{m: clip[m] for m in pictures} for clip in calibration_clips])
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.feeds, None)
 
-    with tempfile.TemporaryDirectory() as folder, quiet_converter():
+    with tempfile.TemporaryDirectory() as folder, conversion("quantization of encode.onnx"):
         source, prepared, target = (Path(folder) / name for name in ("in.onnx", "prepared.onnx", "out.onnx"))
-        source.write_bytes(graphs[ENCODE_FILE])
+        source.write_bytes(content)
         quantization.shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantization.quantize_static(
             str(prepared),
@@ -203,13 +283,7 @@ def quantize(
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )
-        encode = onnx.load(str(target))
-    score = onnx.load_from_string(graphs[SCORE_FILE])
-    quantize_weights(score)
-    for model in (encode, score):
-        strip_traces(model)
-        onnx.checker.check_model(model)
-    return {ENCODE_FILE: encode.SerializeToString(), SCORE_FILE: score.SerializeToString()}
+        return onnx.load(str(target))
 
 
 def quantize_weights(model: Any) -> int:
@@ -297,12 +371,16 @@ def describe(graphs: dict[str, bytes], network: MMMSBA, spec: ClipSpec, recipe: 
         onnx.TensorProto.INT8: "int8",
     }
 
+    # What is dynamic in the graph, at a bundle's size: one clip, one picture.
+    samples = score_shapes(["pcm"], spec)[0][1]
+    sizes = {"batch": 1, "steps": spec.num_frames, samples.__name__: spec.num_samples}
+
     def entries(values: Any) -> tuple[TensorEntry, ...]:
         return tuple(
             TensorEntry(
                 name=value.name,
                 tensor=value.name,
-                shape=tuple(dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim),
+                shape=tuple(dim.dim_value or sizes[dim.dim_param] for dim in value.type.tensor_type.shape.dim),
                 dtype=dtypes[value.type.tensor_type.elem_type],  # type: ignore[arg-type]
             )
             for value in values
@@ -310,6 +388,8 @@ def describe(graphs: dict[str, bytes], network: MMMSBA, spec: ClipSpec, recipe: 
 
     signatures = {}
     for key, name in (("encode", ENCODE_FILE), ("score", SCORE_FILE)):
-        graph = onnx.load_from_string(graphs[name]).graph
-        signatures[key] = Signature(file=name, key=key, inputs=entries(graph.input), outputs=entries(graph.output))
-    return Backend(recipe=recipe, encode=signatures["encode"], score=signatures["score"])
+        if name in graphs:
+            graph = onnx.load_from_string(graphs[name]).graph
+            signatures[key] = Signature(file=name, key=key, inputs=entries(graph.input), outputs=entries(graph.output))
+    opset = onnx.load_from_string(graphs[SCORE_FILE]).opset_import[0].version
+    return Backend(recipe=recipe, encode=signatures.get("encode"), score=signatures["score"], opset=opset)

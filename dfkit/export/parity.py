@@ -21,6 +21,7 @@ from dfkit.errors import ParityError
 from dfkit.export.graph import EncodeGraph, ScoreGraph
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA, bi_modal_attention
+from dfkit.models.motion import NUM_LANDMARKS, MotionFrontEnd
 from dfkit.runtime.backends import Graphs
 from dfkit.runtime.results import p_fake_of
 
@@ -103,6 +104,7 @@ def torch_logits(
 ) -> Logits:
     """The unfused network, the first stage of every chain."""
     front_end = MfccFrontEnd(spec.audio, spec.num_frames) if spec.preset == "clip2s" else None
+    motion = MotionFrontEnd(spec.fps) if "motion" in network.spec.modalities else None
     frames, whole = [], []
     for clip in clips:
         arrays = clip.arrays
@@ -110,9 +112,12 @@ def torch_logits(
             audio = front_end(torch.from_numpy(arrays["pcm"])[None])
         else:
             audio = torch.from_numpy(arrays["mfcc"])[None]
-        pictures = {m: torch.from_numpy(arrays[m]).permute(0, 3, 1, 2)[None].float() / 255 for m in ("face", "lip")}
+        pictures = {
+            m: torch.from_numpy(arrays[m]).permute(0, 3, 1, 2)[None].float() / 255 for m in network.spec.pictures
+        }
+        points = None if motion is None else motion(torch.from_numpy(arrays["landmarks"])[None])
         with torch.no_grad():
-            output = network(audio, pictures["face"], pictures["lip"])
+            output = network(audio, pictures.get("face"), pictures.get("lip"), motion=points)
         frames.append(output.frame_logits[0].numpy())
         whole.append(output.clip_logits[0].numpy())
     return Logits(np.stack(frames), np.stack(whole))
@@ -133,10 +138,11 @@ def fused_logits(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip]) -
         arrays = clip.arrays
         with torch.no_grad():
             pictures = [torch.from_numpy(arrays[m]).float() / 255 for m in encode.modalities]
-            features = dict(zip(encode.modalities, encode(*pictures), strict=True))
-            sound = torch.from_numpy(arrays["pcm"][None] if "pcm" in arrays else arrays["mfcc"])
-            inputs = [sound if m == "audio" else features[m] for m in score.modalities]
-            frame, clip_value = score(*inputs)
+            steps = dict(zip(encode.modalities, encode(*pictures), strict=True))
+            steps["audio"] = torch.from_numpy(arrays["pcm"][None] if "pcm" in arrays else arrays["mfcc"])
+            if "landmarks" in arrays:
+                steps["motion"] = torch.from_numpy(arrays["landmarks"])
+            frame, clip_value = score(*(steps[m] for m in score.modalities))
         frames.append(frame.numpy())
         whole.append(clip_value[0].numpy())
     return Logits(np.stack(frames), np.stack(whole))
@@ -147,15 +153,15 @@ def graph_logits(graphs: Graphs, clips: Sequence[ParityClip]) -> Logits:
     frames, whole = [], []
     for clip in clips:
         features = graphs.encode({m: clip.arrays[m] for m in ("face", "lip") if m in clip.arrays})
-        frame, value = graphs.score(features | sound_of(clip.arrays))
+        frame, value = graphs.score(features | tracks_of(clip.arrays))
         frames.append(frame)
         whole.append(value)
     return Logits(np.stack(frames), np.stack(whole))
 
 
-def sound_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The sound input of `score` among a clip's arrays."""
-    return {name: value for name, value in arrays.items() if name in ("pcm", "mfcc")}
+def tracks_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `score` takes straight from a clip's arrays: sound and landmarks."""
+    return {name: value for name, value in arrays.items() if name in ("pcm", "mfcc", "landmarks")}
 
 
 def compare(stage: str, reference: str, kind: str, got: Logits, expected: Logits, *, quantized: bool) -> StageResult:
@@ -204,7 +210,7 @@ def of_fake(logits: Logits) -> np.ndarray:
 
 
 def worst_cases(spec: ClipSpec) -> list[ParityClip]:
-    """Silence, clipping, black and noise."""
+    """Silence, clipping, black and noise; a still face, one without extent, one that shakes."""
     rng = np.random.default_rng(0)
     face, lip = spec.picture.face_px, spec.picture.lip_px
     length = spec.num_samples
@@ -214,17 +220,25 @@ def worst_cases(spec: ClipSpec) -> list[ParityClip]:
     def noise(*shape: int) -> np.ndarray:
         return rng.integers(0, 256, shape, dtype=np.uint8)
 
-    def case(name: str, face_value: np.ndarray, lip_value: np.ndarray, pcm: np.ndarray) -> ParityClip:
-        arrays = {"face": face_value, "lip": lip_value} | sound_arrays(pcm.astype(np.float32), spec)
-        return ParityClip(name, "worst case", arrays)
+    points_rng = np.random.default_rng(1)
+    mesh = points_rng.uniform(0, face, (1, NUM_LANDMARKS, 2))
+    still = np.repeat(mesh, spec.num_frames, axis=0)
+    shaking = still + points_rng.normal(0, 0.05 * face, (spec.num_frames, NUM_LANDMARKS, 2))
+
+    def case(
+        name: str, face_value: np.ndarray, lip_value: np.ndarray, pcm: np.ndarray, points: np.ndarray
+    ) -> ParityClip:
+        arrays = {"face": face_value, "lip": lip_value, "landmarks": points.astype(np.float32)}
+        return ParityClip(name, "worst case", arrays | sound_arrays(pcm.astype(np.float32), spec))
 
     grey_face = np.full((spec.num_frames, face, face, 3), 128, np.uint8)
     grey_lip = np.full((spec.num_frames, lip, lip, 3), 128, np.uint8)
     return [
-        case("silence", grey_face, grey_lip, np.zeros(length)),
-        case("clipping", grey_face, grey_lip, np.sign(tone)),
-        case("black", np.zeros_like(grey_face), np.zeros_like(grey_lip), tone * 0.1),
-        case("noise", noise(*grey_face.shape), noise(*grey_lip.shape), 0.1 * rng.standard_normal(length)),
+        case("silence", grey_face, grey_lip, np.zeros(length), still),
+        case("clipping", grey_face, grey_lip, np.sign(tone), still),
+        # All landmarks in one place: a face without extent.
+        case("black", np.zeros_like(grey_face), np.zeros_like(grey_lip), tone * 0.1, np.zeros_like(still)),
+        case("noise", noise(*grey_face.shape), noise(*grey_lip.shape), 0.1 * rng.standard_normal(length), shaking),
     ]
 
 
@@ -248,14 +262,21 @@ def negative_controls(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityCli
         return largest_change(got, expected)
 
     step = spec.audio.hop_length
-    controls = {
-        "channels swapped": changed(lambda a: {m: np.ascontiguousarray(a[m][..., ::-1]) for m in ("face", "lip")}),
-        "lips zeroed": changed(lambda a: {"lip": np.zeros_like(a["lip"])}),
-        "sound shifted by one step": changed(
+    pictures, modalities = network.spec.pictures, network.spec.modalities
+    controls = {}
+    if pictures:
+        controls["channels swapped"] = changed(lambda a: {m: np.ascontiguousarray(a[m][..., ::-1]) for m in pictures})
+    if "lip" in pictures:
+        controls["lips zeroed"] = changed(lambda a: {"lip": np.zeros_like(a["lip"])})
+    if "audio" in modalities:
+        controls["sound shifted by one step"] = changed(
             lambda a: {"pcm": np.roll(a["pcm"], step)} if "pcm" in a else {"mfcc": np.roll(a["mfcc"], 1, axis=0)}
-        ),
-    }
-    if network.spec.attention == "bi_modal":
+        )
+    if "motion" in modalities:
+        controls["landmarks' axes swapped"] = changed(
+            lambda a: {"landmarks": np.ascontiguousarray(a["landmarks"][..., ::-1])}
+        )
+    if network.spec.attention == "bi_modal" and network.spec.pairs:
         swapped = torch_logits(swapped_attention(network), spec, clips)
         controls["attention arguments swapped"] = largest_change(swapped, expected)
     return controls
@@ -295,7 +316,7 @@ def run_parity(
             continue
         expected = torch_logits(network, spec, chosen)
         stages.append(compare("fused", "torch", kind, fused_logits(network, spec, chosen), expected, quantized=False))
-        for runtime in ("tflite", "onnx"):
+        for runtime in ("tflite", "onnx", "executorch"):
             before, reference = expected, "torch"
             for precision in ("fp32", "int8"):
                 name = f"{runtime} {precision}"

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from dfkit.clip import ClipSpec
-from dfkit.errors import ConfigError, DfkitError, MissingExtraError
+from dfkit.errors import ConfigError, MissingExtraError
+from dfkit.export.converter import GraphPart, conversion, convert_graphs
 from dfkit.export.graph import EncodeGraph, ScoreGraph
 from dfkit.export.recipes import Recipe
 from dfkit.models.mmms_ba import MMMSBA
+from dfkit.models.motion import NUM_LANDMARKS
 from dfkit.native_log import native_log
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
 
-logger = logging.getLogger(__name__)
 MODEL_FILE = "model.tflite"
 SIDE_PX = {"face": "face_px", "lip": "lip_px"}
 
 
-def picture_modalities(network: MMMSBA) -> tuple[str, ...]:
-    """Modalities that pass through a CNN, in order."""
-    return tuple(m for m in network.spec.modalities if m != "audio")
+def score_inputs(network: MMMSBA, spec: ClipSpec) -> list[str]:
+    """dfkit's names of what `score` takes, in the modalities' order."""
+    sound = "pcm" if spec.preset == "clip2s" else "mfcc"
+    return [{"audio": sound, "motion": "landmarks"}.get(m, f"{m}_features") for m in network.spec.modalities]
 
 
 def encode_example(network: MMMSBA, spec: ClipSpec) -> tuple[torch.Tensor, ...]:
     """Example inputs of `encode`: one picture per modality, in [0, 1]."""
     generator = torch.Generator().manual_seed(0)
-    sides = [getattr(spec.picture, SIDE_PX[m]) for m in picture_modalities(network)]
+    sides = [getattr(spec.picture, SIDE_PX[m]) for m in network.spec.pictures]
     return tuple(torch.rand(1, side, side, 3, generator=generator) for side in sides)
 
 
@@ -44,6 +42,10 @@ def score_example(network: MMMSBA, spec: ClipSpec) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     inputs = []
     for name in network.spec.modalities:
+        if name == "motion":
+            # Points on a face-like scale: the alignment divides by their extent.
+            inputs.append(torch.rand(spec.num_frames, NUM_LANDMARKS, 2, generator=generator) * 200)
+            continue
         if name != "audio":
             shape: tuple[int, ...] = (spec.num_frames, network.spec.feature_dim(name))
         elif spec.preset == "clip2s":
@@ -54,51 +56,22 @@ def score_example(network: MMMSBA, spec: ClipSpec) -> tuple[torch.Tensor, ...]:
     return tuple(inputs)
 
 
-@contextlib.contextmanager
-def quiet_converter() -> Iterator[io.StringIO]:
-    """Keeps the converter's own progress out of the terminal; what it said can be read afterwards."""
-    said = io.StringIO()
-    with (
-        warnings.catch_warnings(),
-        native_log(everything=True),
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
-    ):
-        warnings.simplefilter("ignore")
-        yield said
-
-
 def convert(network: MMMSBA, spec: ClipSpec) -> bytes:
     """Converts a network to a float32 .tflite with the signatures `encode` and `score`.
 
     Args:
-        network: In eval mode, with at least one picture modality.
+        network: In eval mode; without pictures there is only `score`.
         spec: The clips it takes.
     Returns:
         Content of the file.
     Raises:
         MissingExtraError: litert-torch is not installed.
-        DfkitError: The converter failed; its last line is in the message, the rest in the log.
+        ConversionError: The converter failed.
     """
-    try:
-        with quiet_converter():
-            import litert_torch
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("litert-torch", "export") from error
-    if not picture_modalities(network):
-        raise ConfigError(f"no export for modalities {network.spec.modalities}: at least one of face, lip is needed")
-    score = ScoreGraph(network, spec).eval()
-    encode = EncodeGraph(network).eval()
-    with tempfile.TemporaryDirectory() as folder, quiet_converter() as said:
-        path = Path(folder) / MODEL_FILE
-        try:
-            chain = litert_torch.signature("encode", encode, encode_example(network, spec))
-            model = chain.signature("score", score, score_example(network, spec)).convert(strict_export=False)
-            model.export(str(path))
-        except Exception as error:  # the converter raises whatever its passes raise
-            logger.error("converter output:\n%s", said.getvalue())
-            raise DfkitError(f"conversion to TFLite failed: {str(error).splitlines()[0]}") from error
-        return path.read_bytes()
+    parts: list[GraphPart] = [("score", ScoreGraph(network, spec).eval(), score_example(network, spec))]
+    if network.spec.pictures:
+        parts.insert(0, ("encode", EncodeGraph(network).eval(), encode_example(network, spec)))
+    return convert_graphs(parts)
 
 
 def quantize(
@@ -119,7 +92,11 @@ def quantize(
             (N, side, side, 3) uint8, features (T, C) float32, `pcm` (num_samples,) float32.
     Raises:
         ConfigError: The recipe needs calibration and there is none.
+        MissingExtraError: ai-edge-quantizer is not installed.
+        ConversionError: The quantizer failed.
     """
+    if not network.spec.pictures:
+        recipe = recipe.without_pictures()
     if not recipe.rules:
         return model
     if recipe.needs_calibration and not calibration_clips:
@@ -127,9 +104,12 @@ def quantize(
             f"recipe {recipe.name} needs calibration clips and the set is empty",
             fix="prepare training data first, or use --recipe dynamic_int8",
         )
-    from ai_edge_quantizer import quantizer
+    try:
+        from ai_edge_quantizer import quantizer
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("ai-edge-quantizer", "export") from error
 
-    with tempfile.TemporaryDirectory() as folder, quiet_converter():
+    with tempfile.TemporaryDirectory() as folder, conversion(f"quantization by {recipe.name}"):
         path = Path(folder) / MODEL_FILE
         path.write_bytes(model)
         plan = quantizer.Quantizer(str(path))
@@ -174,14 +154,15 @@ def calibration_inputs(
     network: MMMSBA, recipe: Recipe, clips: Sequence[dict[str, np.ndarray]]
 ) -> dict[str, list[dict[str, np.ndarray]]]:
     """Calibration clips under the graphs' own argument names."""
-    pictures = picture_modalities(network)
-    encode = [
-        {f"args_{place}": clip[m][n : n + 1].astype(np.float32) / 255 for place, m in enumerate(pictures)}
-        for clip in clips
-        for n in range(len(clip[pictures[0]]))
-    ]
-    data = {"encode": encode}
-    if any(rule.scope == ALL_SCOPE and rule.mode == "static" for rule in recipe.rules):
+    pictures = network.spec.pictures
+    data: dict[str, list[dict[str, np.ndarray]]] = {}
+    if pictures:
+        data["encode"] = [
+            {f"args_{place}": clip[m][n : n + 1].astype(np.float32) / 255 for place, m in enumerate(pictures)}
+            for clip in clips
+            for n in range(len(clip[pictures[0]]))
+        ]
+    if recipe.calibrates_score:
         data["score"] = [
             {f"args_{place}": score_input(name, clip) for place, name in enumerate(network.spec.modalities)}
             for clip in clips
@@ -189,11 +170,10 @@ def calibration_inputs(
     return data
 
 
-ALL_SCOPE = ".*"
-
-
 def score_input(modality: str, clip: dict[str, np.ndarray]) -> np.ndarray:
     """The array that `score` takes for a modality, out of a clip's arrays by dfkit's names."""
+    if modality == "motion":
+        return clip["landmarks"]
     if modality != "audio":
         return clip[f"{modality}_features"]
     return clip["pcm"][None] if "pcm" in clip else clip["mfcc"]
@@ -209,33 +189,41 @@ def _pin_picture_ranges(ranges: dict[str, Any]) -> None:
             ranges[name] = dict(full)
 
 
-def describe(model: bytes, network: MMMSBA, recipe: str) -> Backend:
+def describe(model: bytes, network: MMMSBA, spec: ClipSpec, recipe: str) -> Backend:
     """The manifest's entry of a converted model, read off its own signatures."""
+    encode = describe_signature(model, network, spec, "encode") if network.spec.pictures else None
+    return Backend(recipe=recipe, encode=encode, score=describe_signature(model, network, spec, "score"))
+
+
+def describe_signature(
+    model: bytes, network: MMMSBA, spec: ClipSpec, key: Literal["encode", "score"], *, file: str = MODEL_FILE
+) -> Signature:
+    """The manifest's entry of one signature, read off the model itself.
+
+    Args:
+        model: Content of a .tflite that has it.
+        network: What was converted.
+        spec: The clips it takes.
+        key: Which signature.
+        file: The name that the content goes by.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     with native_log():
         interpreter = Interpreter(model_content=model, num_threads=1)
-    pictures = picture_modalities(network)
-    sound = (
-        "pcm" if interpreter.get_signature_runner("score").get_input_details()["args_0"]["shape"][0] == 1 else "mfcc"
-    )
+    pictures = list(network.spec.pictures)
     names = {
-        "encode": (list(pictures), [f"{m}_features" for m in pictures]),
-        "score": (
-            [sound if m == "audio" else f"{m}_features" for m in network.spec.modalities],
-            ["frame_logits", "clip_logits"],
-        ),
+        "encode": (pictures, [f"{m}_features" for m in pictures]),
+        "score": (score_inputs(network, spec), ["frame_logits", "clip_logits"]),
     }
-    signatures = {}
-    for key, (inputs, outputs) in names.items():
-        runner = interpreter.get_signature_runner(key)
-        signatures[key] = Signature(
-            file=MODEL_FILE,
-            key=key,
-            inputs=_entries(inputs, "args", runner.get_input_details()),
-            outputs=_entries(outputs, "output", runner.get_output_details()),
-        )
-    return Backend(recipe=recipe, encode=signatures["encode"], score=signatures["score"])
+    inputs, outputs = names[key]
+    runner = interpreter.get_signature_runner(key)
+    return Signature(
+        file=file,
+        key=key,
+        inputs=_entries(inputs, "args", runner.get_input_details()),
+        outputs=_entries(outputs, "output", runner.get_output_details()),
+    )
 
 
 def _entries(names: list[str], stem: str, details: dict[str, Any]) -> tuple[TensorEntry, ...]:

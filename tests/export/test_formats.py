@@ -34,7 +34,7 @@ def test_recipes_run(converted: Converted, name: str) -> None:
     features = converted.stages["tflite fp32"].graphs.encode(arrays)
     clip = {**features, "pcm": arrays["pcm"], "face": arrays["face"][::10], "lip": arrays["lip"][::10]}
     model = compact(tflite.quantize(plain, RECIPES[name], checkpoint.network, CLIP2S, [clip]))
-    backend = tflite.describe(model, checkpoint.network, name)
+    backend = tflite.describe(model, checkpoint.network, checkpoint.clip_spec, name)
     graphs = TfliteGraphs(backend, {tflite.MODEL_FILE: model}, num_threads=1, where="test")
     difference = largest_change(
         graph_logits(graphs, [converted.clip]), graph_logits(converted.stages["tflite fp32"].graphs, [converted.clip])
@@ -54,7 +54,7 @@ def test_compact_changes_nothing_but_size(converted: Converted) -> None:
     assert compact(small) == small
     answers = []
     for model in (plain, small):
-        backend = tflite.describe(model, checkpoint.network, "fp32")
+        backend = tflite.describe(model, checkpoint.network, checkpoint.clip_spec, "fp32")
         graphs = TfliteGraphs(backend, {tflite.MODEL_FILE: model}, num_threads=1, where="test")
         answers.append(graph_logits(graphs, [converted.clip]))
     assert largest_change(*answers) == 0.0

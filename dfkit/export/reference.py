@@ -1,0 +1,147 @@
+"""What only measuring needs, beside the bundle in `<name>.reference/`, so that bench needs no torch.
+
+`fp32/`: the float stages as a bundle. `straight/`: the same student at the teacher's CNN widths, converted without
+any of this project's rewriting, on request. `logits.jsonl`: teacher and student on every held-out clip.
+`export.json`: how long each conversion took, and on what.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfkit.benchmarks.environment import read_environment
+from dfkit.data.storage import PreparedData
+from dfkit.distill.distill import TEACHER_LOGITS_FILE
+from dfkit.errors import DataError
+from dfkit.export.bundle import file_entry, write_bundle
+from dfkit.export.calibration import clip_arrays
+from dfkit.export.parity import Logits, ParityClip, graph_logits
+from dfkit.export.stages import Graph, tflite_stage
+from dfkit.export.straight import straight_model, straight_network
+from dfkit.models.checkpoint import Checkpoint
+from dfkit.runtime.manifest import Manifest
+
+TIMES_FILE, LOGITS_FILE = "export.json", "logits.jsonl"
+FLOAT_FOLDER, STRAIGHT_FOLDER = "fp32", "straight"
+STRAIGHT_WARNING = "random weights: only the size and the time of this conversion mean anything"
+
+
+def write_reference(
+    folder: Path,
+    checkpoint: Checkpoint,
+    rows: list[dict[str, Any]],
+    stages: dict[str, Graph],
+    manifest: Manifest,
+    *,
+    straight: bool,
+) -> None:
+    """Writes the folder.
+
+    Args:
+        folder: Does not exist yet.
+        checkpoint: The student.
+        rows: From `reference_rows`.
+        stages: From `convert_all`.
+        manifest: The bundle's.
+        straight: Whether the straight conversion is made, too; it takes about a minute.
+    Raises:
+        OSError: The disk is full.
+        ConversionError: The straight conversion failed.
+    """
+    folder.mkdir(parents=True)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / LOGITS_FILE).write_text(lines, encoding="utf-8")
+    seconds = {name: stage.seconds for name, stage in stages.items()}
+    floats = {name.split()[0]: stage for name, stage in stages.items() if name.endswith("fp32")}
+    write_graphs(folder / FLOAT_FOLDER, manifest, floats, {"name": f"{manifest.name}-fp32"})
+    if straight:
+        network = straight_network(checkpoint.network)
+        start = time.perf_counter()
+        model = straight_model(network, checkpoint.clip_spec)
+        own = Checkpoint(network, checkpoint.clip_spec, "student", checkpoint.path)
+        stage = tflite_stage(model, own, "fp32", start)
+        changes = {
+            "name": f"{manifest.name}-straight",
+            "network": network.spec.model_dump(mode="json"),
+            "warnings": (STRAIGHT_WARNING,),
+        }
+        write_graphs(folder / STRAIGHT_FOLDER, manifest, {"tflite": stage}, changes)
+        seconds["straight"] = stage.seconds
+    facts = {
+        "schema_version": 1,
+        "conversion_s": {name: round(value, 3) for name, value in seconds.items()},
+        "environment": asdict(read_environment()),
+    }
+    (folder / TIMES_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def write_graphs(folder: Path, manifest: Manifest, stages: Mapping[str, Graph], changes: dict[str, Any]) -> None:
+    """A bundle of these graphs alone, with parts of the manifest changed."""
+    files = {name: content for stage in stages.values() for name, content in stage.files.items()}
+    entries = {name: file_entry(content) for name, content in sorted(files.items())}
+    backends = {name: stage.backend for name, stage in stages.items()}
+    write_bundle(folder, files, manifest.model_copy(update={"backends": backends, "files": entries, **changes}))
+
+
+def reference_rows(
+    data: PreparedData, indices: dict[str, list[int]], stages: dict[str, Graph], checkpoint: Checkpoint
+) -> list[dict[str, Any]]:
+    """Logits of teacher and student per validation and test clip, so that bench needs no torch."""
+    teacher = teacher_logits(checkpoint, data)
+    kind = next(iter(stages)).split()[0]
+    float_stage, int8_stage = stages[f"{kind} fp32"], stages.get(f"{kind} int8")
+    rows = []
+    for split in ("val", "test"):
+        for index in indices[split]:
+            key = data.clips[index]
+            video = data.videos[key.video_index]
+            clip = ParityClip(video.name, "real", clip_arrays(data[index], data.spec))
+            row: dict[str, Any] = {
+                "video": video.path,
+                "group": key.group,
+                "label": video.label,
+                "method": video.method or "",
+                "clip_label": key.label,
+                "clip_start_s": key.start_s,
+                "track_id": key.track_id,
+                "split": split,
+            }
+            if teacher is not None:
+                row["teacher"] = teacher(index)
+            row["student_fp32"] = _rounded(graph_logits(float_stage.graphs, [clip]))
+            if int8_stage is not None:
+                row["student_int8"] = _rounded(graph_logits(int8_stage.graphs, [clip]))
+            rows.append(row)
+    return rows
+
+
+def _rounded(logits: Logits) -> list[float]:
+    return [round(float(value), 6) for value in logits.clip[0]]
+
+
+def teacher_logits(checkpoint: Checkpoint, data: PreparedData) -> Any:
+    """A function from clip index to the teacher's logits, or None where the run kept none."""
+    path = checkpoint.path.parent / TEACHER_LOGITS_FILE
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        logits, by_video = stored["clip_logits"], bool(stored["by_video"])
+    expected = len(data.videos) if by_video else len(data)
+    if len(logits) != expected:
+        raise DataError(
+            f"{path}: logits of {len(logits)} clips, the data has {expected}: it was prepared anew since",
+            fix="run dfkit distill again",
+        )
+
+    def of(index: int) -> list[float]:
+        row = data.clips[index].video_index if by_video else index
+        return [round(float(value), 6) for value in logits[row]]
+
+    return of
