@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from dfkit.clip import PRESETS, ClipSpec
 from dfkit.config import Config, read_config
 from dfkit.console import note
-from dfkit.errors import ConfigError, DataError
+from dfkit.errors import ConfigError, DataError, MissingExtraError
+from dfkit.original.configuration import data_folder, read_translation
 from dfkit.workspace import Workspace
 
 if TYPE_CHECKING:
+    from dfkit.config.flags import DistillFlags, TrainFlags
+    from dfkit.data.audit import AuditResult
+    from dfkit.data.baseline import BaselineResult
     from dfkit.data.prepare import PrepareSummary
     from dfkit.data.storage import PreparedData
-    from dfkit.distill.train import RunSummary
+    from dfkit.distill.variants import StudentSummary
     from dfkit.export.export import ExportSummary
+    from dfkit.runtime.detector import Detector
+    from dfkit.search.run import SearchSummary
 
 FORGED_SUFFIX = "-forged"
+CONFIG_FILE = "config.json"
 
 
 def experiment(config_path: Path | None, data_dir: Path | None = None) -> Config:
@@ -83,6 +90,34 @@ def data_name(first: Path, labels: Path | None) -> str:
     return name or "data"
 
 
+def audit(workspace: Workspace, *, data_dir: Path | None = None, folds: int = 5, seed: int = 0) -> AuditResult:
+    """`dfkit audit`.
+
+    Raises:
+        DataError: There is no usable data.
+    """
+    from dfkit.data.audit import audit as audit_data
+    from dfkit.data.storage import PreparedData
+
+    chosen = data_dir or workspace.newest_data()
+    note(f"auditing {chosen}")
+    return audit_data(PreparedData(chosen), folds=folds, seed=seed)
+
+
+def baseline(workspace: Workspace, *, data_dir: Path | None = None, folds: int = 5, seed: int = 0) -> BaselineResult:
+    """`dfkit baseline`.
+
+    Raises:
+        DataError: There is no usable data, or it holds no landmarks.
+    """
+    from dfkit.data.baseline import baseline as run_baseline
+    from dfkit.data.storage import PreparedData
+
+    chosen = data_dir or workspace.newest_data()
+    note(f"hand-made features of {chosen}")
+    return run_baseline(PreparedData(chosen), folds=folds, seed=seed)
+
+
 def forge(
     workspace: Workspace,
     *,
@@ -131,14 +166,105 @@ def train(
     config_path: Path | None = None,
     data_dir: Path | None = None,
     resume: Path | None = None,
-) -> RunSummary:
-    """`dfkit train`."""
+    flags: TrainFlags | None = None,
+    executor: Literal["local", "ray"] = "local",
+    num_processes: int = 1,
+) -> Any:
+    """`dfkit train`: one run, or one per fold where `train.split.folds` or `--kfold` asks for folds.
+
+    Args:
+        workspace: Where the run folder is made.
+        config_path: dfkit's YAML or the original's; that of the run where one is resumed and none is given.
+        data_dir: Prepared data or an NPZ folder; what the original's YAML names, else the newest, where left out.
+        resume: Run folder to go on with.
+        flags: Go before the configuration.
+        executor: Where folds run.
+        num_processes: Folds at once.
+    Returns:
+        A `RunSummary`, or of folds a `KfoldSummary`.
+    """
+    if config_path is None and resume is not None and (resume / CONFIG_FILE).is_file():
+        config_path = resume / CONFIG_FILE
+    named = read_config(config_path)  # a wrong key is refused before anything else is looked for
+    if config_path is not None:
+        note_translation(config_path)
+    chosen = prepared(data_dir or root_dir(named) or workspace.newest_data(), workspace)
+    note(f"training a teacher on {chosen}")
+    config = fit_lips(experiment(config_path, chosen), chosen)
+    config = config if flags is None else flags.lay_over(config)
+    split = config.train.split
+    if split.folds is not None and split.fold is None:
+        from dfkit.distill.kfold import train_folds
+
+        return train_folds(chosen, workspace, config, executor=executor, num_processes=num_processes, resume=resume)
     from dfkit.distill.train import train_teacher
 
-    read_config(config_path)  # a wrong key is refused before anything else is looked for
-    chosen = data_dir or workspace.newest_data()
-    note(f"training a teacher on {chosen}")
-    return train_teacher(chosen, workspace, experiment(config_path, chosen), resume=resume)
+    return train_teacher(chosen, workspace, config, resume=resume)
+
+
+def note_translation(config_path: Path) -> None:
+    """On stderr what each key of an original configuration became; nothing for dfkit's own."""
+    translation = read_translation(config_path)
+    for line in () if translation is None else translation.lines:
+        note(f"{config_path.name}: {line}")
+
+
+def root_dir(config: Config) -> Path | None:
+    """The data that an original configuration names; None for dfkit's own configurations.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    folder = data_folder(config)
+    if folder is not None and not folder.is_dir():
+        raise DataError(
+            f"dataset.root_dir {folder}: no such folder",
+            fix="correct it (relative to the current folder), or name the data with --data",
+        )
+    return folder
+
+
+def prepared(folder: Path, workspace: Workspace) -> Path:
+    """Prepared data as it is; of an NPZ folder the conversion in the workspace, made once.
+
+    Raises:
+        DataError: The NPZ folder cannot be used.
+    """
+    from dfkit.data.npz import is_npz_folder
+    from dfkit.data.prepare import convert_npz
+    from dfkit.data.storage import S3_PREFIX
+    from dfkit.workspace import DATA_FILE
+
+    if str(folder).startswith(S3_PREFIX) or (folder / DATA_FILE).is_file() or not is_npz_folder(folder):
+        return folder
+    source = folder.resolve()
+    target = workspace.data_of(str(source), data_name(folder, None))
+    for line in convert_npz(source, target).summary():
+        note(line)
+    return target
+
+
+def fit_lips(config: Config, data_dir: Path) -> Config:
+    """An original configuration that names no lip size takes the data's; one that names another is refused.
+
+    Raises:
+        ConfigError: The sizes differ.
+    """
+    original = config.train.save.config
+    if original is None:
+        return config
+    from dfkit.data.storage import PreparedData
+
+    spec = PreparedData(data_dir).spec
+    ours, theirs = config.clip.picture.lip_px, spec.picture.lip_px
+    if "size" not in original.get("dataset", {}).get("lip", {}) and spec.preset == config.clip.preset:
+        return config.model_copy(update={"clip": spec})
+    if ours != theirs:
+        raise ConfigError(
+            f"dataset.lip.size is {ours}, and the lip pictures of {data_dir} are {theirs} pixels wide",
+            fix=f"dataset: {{lip: {{size: [{theirs}, {theirs}]}}}}",
+        )
+    return config
 
 
 def distill(
@@ -147,15 +273,30 @@ def distill(
     config_path: Path | None = None,
     teacher_path: Path | None = None,
     data_dir: Path | None = None,
-) -> RunSummary:
-    """`dfkit distill`."""
-    from dfkit.distill.distill import distill_student
+    flags: DistillFlags | None = None,
+) -> StudentSummary | SearchSummary:
+    """`dfkit distill`: one student of the configured widths, or a search for widths where targets or points are given.
 
+    Args:
+        workspace: Where the run folder is made.
+        config_path: dfkit's YAML.
+        teacher_path: Checkpoint; the newest teacher's where left out.
+        data_dir: Prepared data; the newest where left out.
+        flags: Go before the configuration.
+    """
     read_config(config_path)
     chosen = data_dir or workspace.newest_data()
     teacher = teacher_path or workspace.newest_run("teacher") / "best.pth"
     note(f"distilling {teacher} on {chosen}")
-    return distill_student(teacher, chosen, workspace, experiment(config_path, chosen), make_view=prepare_view)
+    config = experiment(config_path, chosen)
+    config = config if flags is None else flags.lay_over(config)
+    if config.distill.search.wanted:
+        from dfkit.search.run import search_student
+
+        return search_student(teacher, chosen, workspace, config, make_view=prepare_view, announce=note)
+    from dfkit.distill.distill import distill_student
+
+    return distill_student(teacher, chosen, workspace, config, make_view=prepare_view)
 
 
 def prepare_view(data: PreparedData, spec: ClipSpec) -> Path:
@@ -166,7 +307,14 @@ def prepare_view(data: PreparedData, spec: ClipSpec) -> Path:
     target = Path(f"{data.path.rstrip('/')}-{spec.preset}")
     note(f"the teacher was trained on {spec.preset}: preparing that view of {data.path} in {target}")
     sources = tuple(
-        Source(path=Path(row.path), label=row.label, groups=row.groups, method=row.method, split=row.split)
+        Source(
+            path=Path(row.path),
+            label=row.label,
+            groups=row.groups,
+            method=row.method,
+            intervals=row.intervals,
+            split=row.split,
+        )
         for row in data.videos
         if row.status == "ok"
     )
@@ -180,14 +328,22 @@ def export(
     config_path: Path | None = None,
     checkpoint: Path | None = None,
     data_dir: Path | None = None,
-    formats: Literal["tflite", "onnx", "all"] = "tflite",
+    formats: Literal["tflite", "onnx", "all", "executorch"] = "tflite",
     recipe: str | None = None,
+    calibration_dir: Path | None = None,
+    straight: bool = False,
+    debug_parity: bool = False,
+    int8_faces: bool = False,
+    self_contained: bool = False,
 ) -> ExportSummary:
-    """`dfkit export`; prints the parity of every stage on stderr."""
+    """`dfkit export`; prints the parity of every stage, and of every layer if asked for, on stderr."""
     from dfkit.export.export import export_student
     from dfkit.export.recipes import recipe_named
 
     config = read_config(config_path)
+    wanted: dict[str, Any] = {"face_models": "int8"} if int8_faces else {}
+    wanted |= {"self_contained": True} if self_contained else {}
+    config = config.model_copy(update={"export": config.export.model_copy(update=wanted)})
     if recipe is not None:
         recipe_named(recipe)
     chosen = checkpoint or workspace.newest_run("student") / "best.pth"
@@ -199,7 +355,10 @@ def export(
         formats=formats,
         recipe=recipe,
         data_dir=data_dir,
+        calibration_dir=calibration_dir,
+        straight=straight,
         on_parity=note_parity,
+        on_layers=(lambda report: note("\n".join(report.summary()))) if debug_parity else None,
     )
 
 
@@ -264,3 +423,89 @@ def bench(
         num_threads=num_threads or section.num_threads,
         allow_unjudged=allow_unjudged,
     )
+
+
+def evaluate(
+    workspace: Workspace,
+    *,
+    checkpoints: Sequence[Path] = (),
+    bundle: Path | None = None,
+    backend: Literal["tflite", "onnx"] | None = None,
+    data_dir: Path | None = None,
+    split: Literal["test", "val", "train", "all"] = "test",
+    mc_dropout: int = 0,
+    tta: bool = False,
+    output: Path | None = None,
+) -> Any:
+    """`dfkit evaluate`; without a model the newest student, else the newest teacher."""
+    from dfkit.evaluation.evaluate import Question
+    from dfkit.evaluation.evaluate import evaluate as run_evaluation
+
+    chosen = tuple(checkpoints)
+    if not chosen and bundle is None:
+        try:
+            chosen = (workspace.newest_run("student") / "best.pth",)
+        except DataError:
+            chosen = (workspace.newest_run("teacher") / "best.pth",)
+    data = data_dir or workspace.newest_data()
+    note(f"evaluating {' + '.join(map(str, chosen or (bundle,)))} on {data}")
+    question = Question(
+        data_dir=data,
+        checkpoints=chosen,
+        bundle=bundle,
+        backend=backend,
+        split=split,
+        mc_dropout=mc_dropout,
+        tta=tta,
+    )
+    return run_evaluation(question, reports=workspace.reports, output=output, make_view=prepare_view)
+
+
+def detector(
+    workspace: Workspace,
+    *,
+    bundle: Path | None = None,
+    checkpoint: Path | None = None,
+    backend: Literal["tflite", "onnx"] | None = None,
+    num_threads: int = 1,
+) -> Detector:
+    """What `dfkit predict` and `dfkit visualize` score with: a bundle, the newest by default, or a checkpoint.
+
+    Raises:
+        ConfigError: Both were named, or a backend for a checkpoint.
+    """
+    if checkpoint is None:
+        from dfkit.runtime.detector import Detector
+
+        chosen = bundle or workspace.newest_export()
+        note(f"bundle: {chosen}")
+        return Detector(chosen, backend=backend, num_threads=num_threads)
+    if bundle is not None or backend is not None:
+        raise ConfigError(
+            "a checkpoint runs through torch: it takes neither --bundle nor --backend", fix="name one of the two"
+        )
+    try:
+        from dfkit.evaluation.torch_graphs import CheckpointDetector
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("dfkit"):
+            raise
+        raise MissingExtraError(error.name, "train") from error
+    note(f"checkpoint: {checkpoint}")
+    return CheckpointDetector(checkpoint, num_threads=num_threads)
+
+
+def visualize(
+    workspace: Workspace,
+    videos: Sequence[Path],
+    out_dir: Path,
+    *,
+    bundle: Path | None = None,
+    checkpoint: Path | None = None,
+    backend: Literal["tflite", "onnx"] | None = None,
+    num_threads: int = 1,
+) -> Any:
+    """`dfkit visualize`."""
+    from dfkit.evaluation.gallery import draw_gallery
+
+    chosen = detector(workspace, bundle=bundle, checkpoint=checkpoint, backend=backend, num_threads=num_threads)
+    return draw_gallery(videos, chosen, out_dir)

@@ -1,9 +1,15 @@
-"""The two face networks of MediaPipe, checked by hash and run through LiteRT on one thread."""
+"""The two face networks of MediaPipe, checked by hash and run through LiteRT on one thread.
+
+They are shipped twice: as MediaPipe has them (`float16`), and with int8 convolution weights (`int8`) at less than half
+the size; see face_models/README.md. Everything is prepared with `float16`; a bundle names what it is served with.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -16,17 +22,32 @@ MODEL_SHA256 = {
     "face_detection_short_range.tflite": "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
     "face_landmark.tflite": "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
 }
+INT8_SHA256 = {
+    "face_detection_short_range_int8.tflite": "7a0fcd4e5f5c4b78ca4f2635f41f0b75268bb78524a306b5417849304d28d04a",
+    "face_landmark_int8.tflite": "791bb082f7732a30adc7ca2b78ae1afb3112e1b5a8731d23759c8aab187b76f0",
+}
+FaceVariant = Literal["float16", "int8"]
+VARIANTS: dict[FaceVariant, dict[str, str]] = {"float16": MODEL_SHA256, "int8": INT8_SHA256}
+"""SHA-256 by file name, detector first."""
+VALUES_PER_LANDMARK: dict[FaceVariant, int] = {"float16": 3, "int8": 2}
+"""x, y and z; dfkit reads x and y."""
 DETECTOR_PX = 128
 LANDMARK_PX = 192
 NUM_LANDMARKS = 468
 NUM_ANCHORS = 896
 
 
+def variant_of(names: Iterable[str]) -> FaceVariant | None:
+    """Which variant a set of file names is; None where it is neither."""
+    wanted = set(names)
+    return next((variant for variant, models in VARIANTS.items() if set(models) == wanted), None)
+
+
 def load_model(name: str, *, folder: Path = MODEL_FOLDER) -> Interpreter:
     """Opens one face model after checking that its bytes are the expected ones.
 
     Args:
-        name: A key of `MODEL_SHA256`.
+        name: A file of `VARIANTS`.
         folder: Where the file lies.
     Returns:
         An interpreter on one thread, with its tensors allocated.
@@ -38,9 +59,10 @@ def load_model(name: str, *, folder: Path = MODEL_FOLDER) -> Interpreter:
         raise DfkitError(f"face model {path} is missing", fix="reinstall dfkit: pip install --force-reinstall dfkit")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    if digest != MODEL_SHA256[name]:
+    expected = (MODEL_SHA256 | INT8_SHA256)[name]
+    if digest != expected:
         raise DfkitError(
-            f"face model {path} has SHA-256 {digest}, expected {MODEL_SHA256[name]}",
+            f"face model {path} has SHA-256 {digest}, expected {expected}",
             fix="reinstall dfkit: pip install --force-reinstall dfkit",
         )
     with native_log():
@@ -52,13 +74,13 @@ def load_model(name: str, *, folder: Path = MODEL_FOLDER) -> Interpreter:
 class FaceModels:
     """Runs both networks. Holds their tensors, so one object serves one thread at a time."""
 
-    def __init__(self, *, folder: Path = MODEL_FOLDER) -> None:
-        self._detector = load_model("face_detection_short_range.tflite", folder=folder)
-        self._landmark = load_model("face_landmark.tflite", folder=folder)
+    def __init__(self, variant: FaceVariant = "float16", *, folder: Path = MODEL_FOLDER) -> None:
+        self._detector, self._landmark = (load_model(name, folder=folder) for name in VARIANTS[variant])
+        self._values = VALUES_PER_LANDMARK[variant]
         self._detector_input = self._detector.get_input_details()[0]["index"]
         self._landmark_input = self._landmark.get_input_details()[0]["index"]
         self._box_output, self._score_output = _outputs_by_size(self._detector, NUM_ANCHORS * 16, NUM_ANCHORS)
-        self._point_output, self._presence_output = _outputs_by_size(self._landmark, NUM_LANDMARKS * 3, 1)
+        self._point_output, self._presence_output = _outputs_by_size(self._landmark, NUM_LANDMARKS * self._values, 1)
 
     def detect(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Runs the detector.
@@ -83,7 +105,7 @@ class FaceModels:
         """
         self._landmark.set_tensor(self._landmark_input, picture[None])
         self._landmark.invoke()
-        points = self._landmark.get_tensor(self._point_output).reshape(NUM_LANDMARKS, 3)[:, :2]
+        points = self._landmark.get_tensor(self._point_output).reshape(NUM_LANDMARKS, self._values)[:, :2]
         return points, float(self._landmark.get_tensor(self._presence_output).reshape(-1)[0])
 
 
