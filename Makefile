@@ -22,8 +22,9 @@ check: $(STAMP) ## lint and type-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two processes of one thread each; a file's tests stay together, for they share what was converted or trained once.
 test: check ## lint, type-check and test; what CI runs
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(STAMP) ## measure the newest bundle, decoding and tracking, and training, on this machine
 	$(BIN)/dfkit bench --allow-unjudged

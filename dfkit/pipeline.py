@@ -333,7 +333,7 @@ def export(
     calibration_dir: Path | None = None,
     straight: bool = False,
     debug_parity: bool = False,
-    int8_faces: bool = False,
+    int8_faces: bool | None = None,
     self_contained: bool = False,
 ) -> ExportSummary:
     """`dfkit export`; prints the parity of every stage, and of every layer if asked for, on stderr."""
@@ -341,8 +341,9 @@ def export(
     from dfkit.export.recipes import recipe_named
 
     config = read_config(config_path)
-    wanted: dict[str, Any] = {"face_models": "int8"} if int8_faces else {}
-    wanted |= {"self_contained": True} if self_contained else {}
+    wanted: dict[str, Any] = {"self_contained": True} if self_contained else {}
+    if int8_faces is not None:
+        wanted["face_models"] = "int8" if int8_faces else "float16"
     config = config.model_copy(update={"export": config.export.model_copy(update=wanted)})
     if recipe is not None:
         recipe_named(recipe)

@@ -15,7 +15,7 @@ COMMANDS = ("prepare", "forge", "train", "distill", "export", "verify", "bench",
 
 def run(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "dfkit", *args], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", "dfkit", *args], cwd=cwd, capture_output=True, text=True, timeout=600, check=False
     )
 
 

@@ -24,8 +24,9 @@ class ExportConfig(Section):
     """Training clips that fix the static ranges."""
     parity_clips: PositiveInt = 12
     """Real clips that parity is shown on, beside the worst cases."""
-    face_models: Literal["float16", "int8"] = "float16"
-    """Face models that the bundle is served with: those that the data was prepared with, or their INT8 form."""
+    face_models: Literal["float16", "int8"] | None = None
+    """Face models that the bundle is served with: those that the data was prepared with, or their INT8 form; where left
+    out float16 for a student that takes `motion`, else int8."""
     self_contained: bool = False
     """Whether the bundle holds the face models themselves."""
 

@@ -6,6 +6,7 @@ and benchmarks run (ExecuTorch's Python bindings need torch). Parity with torch 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,16 @@ PROGRAM_FILE = "model.pte"
 EXTRA = "executorch"
 
 
+def require_extra() -> None:
+    """Asks for the package before minutes go into something else.
+
+    Raises:
+        MissingExtraError: executorch is not installed.
+    """
+    if importlib.util.find_spec("executorch") is None:
+        raise MissingExtraError("executorch", EXTRA)
+
+
 def convert(network: MMMSBA, spec: ClipSpec) -> bytes:
     """Lowers both graphs; takes about a minute, because the recurrence is unrolled.
 
@@ -36,12 +47,10 @@ def convert(network: MMMSBA, spec: ClipSpec) -> bytes:
         MissingExtraError: executorch is not installed.
         ConversionError: The exporter failed.
     """
-    try:
-        with quiet_converter():
-            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-            from executorch.exir import to_edge_transform_and_lower
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("executorch", EXTRA) from error
+    require_extra()
+    with quiet_converter():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
     with conversion("conversion to ExecuTorch"), torch.no_grad():
         programs = {"score": torch.export.export(ScoreGraph(network, spec).eval(), score_example(network, spec))}
         if network.spec.pictures:
@@ -92,10 +101,9 @@ class ProgramGraphs:
         Raises:
             MissingExtraError: executorch is not installed.
         """
-        try:
-            from executorch.runtime import Runtime
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("executorch", EXTRA) from error
+        require_extra()
+        from executorch.runtime import Runtime
+
         self.recipe, self.num_threads = backend.recipe, 1
         self._backend = backend
         self._program = Runtime.get().load_program(content)

@@ -47,6 +47,8 @@ def convert_all(
     """
     network, spec = checkpoint.network, checkpoint.clip_spec
     recipe = recipe_named(recipe_name)
+    if "executorch" in formats:
+        executorch.require_extra()
     stages: dict[str, Graph] = {}
     if "tflite" in formats:
         start = time.perf_counter()

@@ -12,6 +12,9 @@ from dfkit.errors import ConfigError
 from dfkit.search.family import Candidate
 from dfkit.search.measure import Figures
 
+SCATTER_LIMIT = 1.25
+"""p90 over p50 above which a machine was not at rest: mostly 1.02 to 1.11 in quiet, 1.2 to 2.6 beside other work."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -115,6 +118,11 @@ def ranked(points: Sequence[Point]) -> list[Point]:
         return -auc, point.figures.clip_p50_ms
 
     return sorted((point for point in points if point.meets), key=place)
+
+
+def scattered(figures: Sequence[Figures]) -> list[str]:
+    """Labels of candidates whose slow clips say that the machine had other work."""
+    return [row.label for row in figures if row.clip_p90_ms > SCATTER_LIMIT * row.clip_p50_ms]
 
 
 def within_noise(points: Sequence[Point], best: Point) -> list[str]:

@@ -27,7 +27,16 @@ from dfkit.export.calibration import calibration_set
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.search.family import Candidate, make_family
 from dfkit.search.measure import Figures, Workbench, promising
-from dfkit.search.points import Point, most_important, ranked, spread_out, unreachable, within_noise
+from dfkit.search.points import (
+    SCATTER_LIMIT,
+    Point,
+    most_important,
+    ranked,
+    scattered,
+    spread_out,
+    unreachable,
+    within_noise,
+)
 from dfkit.search.report import write_report
 from dfkit.workspace import RUN_FILE, Workspace
 
@@ -139,7 +148,7 @@ def search_student(
         whole=whole,
         points=tuple(points),
         measured=tuple(measured),
-        notes=(*lesson.notes, *honest_notes(points, best, section)),
+        notes=(*lesson.notes, *honest_notes(points, measured, best, section)),
     )
     write_report(run_dir, points, measured, best.figures.label, section.search)
     write_atomically(run_dir / "search.json", json.dumps(summary.to_json(), indent=2, allow_nan=False))
@@ -257,9 +266,17 @@ def distil_point(
     )
 
 
-def honest_notes(points: Sequence[Point], best: Point, section: DistillConfig) -> list[str]:
+def honest_notes(
+    points: Sequence[Point], measured: Sequence[Figures], best: Point, section: DistillConfig
+) -> list[str]:
     """What a reader has to know before trusting the choice."""
     notes = [f"importance {section.importance}; taken by video AUC on validation, the test part had no say"]
+    restless = scattered(measured)
+    if restless:
+        notes.append(
+            f"times scatter: p90 is more than {SCATTER_LIMIT:g} times p50 for {len(restless)} of {len(measured)} "
+            "candidates; something else was running, so near times are no order"
+        )
     if len(points) == 1:
         return notes
     near = within_noise(points, best)

@@ -13,7 +13,7 @@ from dfkit.errors import ConfigError
 from dfkit.models import NetworkSpec
 from dfkit.search.family import Candidate, narrower
 from dfkit.search.measure import Figures, promising
-from dfkit.search.points import Point, most_important, ranked, spread_out, within_noise
+from dfkit.search.points import Point, most_important, ranked, scattered, spread_out, within_noise
 from dfkit.search.report import plot_png, table_csv
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -84,6 +84,11 @@ def test_noise_is_the_larger_standard_deviation() -> None:
     best, near, far = point(2, (0.8, 0.9), (0, 0)), point(3, (0.79, 0.79), (0, 0)), point(1, (0.7, 0.7), (0, 0))
     assert within_noise([best, near, far], best) == ["cnn-0.25-gru-64"]
     assert within_noise([point(3, (0.5,), (0.5,))], point(2, (0.5,), (0.5,))) == []
+
+
+def test_scatter_is_named() -> None:
+    calm, restless = figures("calm", 1.0, 10.0), Figures("restless", 1.0, 10.0, 12.6, 9.0, 1.0)
+    assert scattered([calm, restless]) == ["restless"]
 
 
 def test_wider_than_too_heavy_is_never_exported() -> None:

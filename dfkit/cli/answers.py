@@ -1,0 +1,175 @@
+"""Commands that answer: evaluate, predict, visualize, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, app
+from dfkit.console import guarded, print_json, print_lines, show
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="Checkpoint of dfkit or an original .pth; several vote. The newest where left out."),
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .zip instead of a checkpoint.")] = None,
+    backend: Annotated[Literal["tflite", "onnx"] | None, typer.Option(help="Of the bundle; tflite first.")] = None,
+    data: DataOption = None,
+    split: Annotated[
+        Literal["test", "val", "train", "all"], typer.Option(help="Part to judge; all takes every video.")
+    ] = "test",
+    mc_dropout: Annotated[int, typer.Option(help="Passes of Monte-Carlo dropout; 0 for none.", min=0)] = 0,
+    tta: Annotated[bool, typer.Option("--tta", help="Also score mirrored, louder and softer copies.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the report; reports/<name>-evaluation where left out.")
+    ] = None,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Says what a detector is worth on labelled data, by frame, clip and video, with intervals and warnings.
+
+    Examples:
+
+        dfkit evaluate
+
+        dfkit evaluate --checkpoint fold4.pth --data data/videos --split all
+
+        dfkit evaluate --checkpoint runs/a/best.pth --checkpoint runs/b/best.pth --mc-dropout 20 --tta
+    """
+    from dfkit import pipeline
+
+    def run() -> None:
+        report = pipeline.evaluate(
+            pipeline.Workspace(workspace),
+            checkpoints=checkpoint or [],
+            bundle=bundle,
+            backend=backend,
+            data_dir=data,
+            split=split,
+            mc_dropout=mc_dropout,
+            tta=tta,
+            output=output,
+        )
+        show(report, as_json=json)
+
+    raise typer.Exit(guarded(run))
+
+
+@app.command()
+def predict(
+    videos: Annotated[list[Path], typer.Argument(help="Video files or folders.")],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .zip; the newest where left out.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint of dfkit or an original .pth instead of a bundle (extra train).")
+    ] = None,
+    backend: Annotated[Literal["tflite", "onnx"] | None, typer.Option(help="Runtime; tflite where there.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one row per video.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw frames, P(fake) over time and a heat strip; one picture per video."),
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads per interpreter.", min=1)] = 1,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Says of each video whether it is real, fake or to be reviewed, or why it cannot tell.
+
+    Examples:
+
+        dfkit predict video.mp4
+
+        dfkit predict videos/ --csv out.csv
+
+        dfkit predict video.mp4 --json --plot out.png
+
+        dfkit predict video.mp4 --checkpoint fold4.pth
+    """
+
+    def run() -> int:
+        from dfkit import pipeline
+        from dfkit.runtime import predict as runtime_predict
+
+        detector = pipeline.detector(
+            pipeline.Workspace(workspace), bundle=bundle, checkpoint=checkpoint, backend=backend, num_threads=threads
+        )
+        results = runtime_predict.predict_videos(
+            videos, detector, backend=backend, num_threads=threads, csv_path=csv, plot_path=plot
+        )
+        if json:
+            print_json([result.to_json() for result in results])
+        else:
+            print_lines([line for result in results for line in result.summary()])
+        return 2 if all(result.status == "unreadable" for result in results) else 0
+
+    raise typer.Exit(guarded(run))
+
+
+@app.command()
+def visualize(
+    videos: Annotated[list[Path], typer.Argument(help="Folder of videos, or files.")],
+    out: Annotated[Path, typer.Option(help="Folder of the pictures and of index.html.")],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .zip; the newest where left out.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint instead (extra train): attention maps are drawn, too.")
+    ] = None,
+    backend: Annotated[Literal["tflite", "onnx"] | None, typer.Option(help="Runtime; tflite where there.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of the model.", min=1)] = 1,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Draws every video: faces, P(fake) over time, heat strip, and an index page of all.
+
+    Examples:
+
+        dfkit visualize videos/ --out pictures
+
+        dfkit visualize videos/ --checkpoint runs/default/best.pth --out pictures
+    """
+    from dfkit import pipeline
+
+    def run() -> None:
+        gallery = pipeline.visualize(
+            pipeline.Workspace(workspace),
+            videos,
+            out,
+            bundle=bundle,
+            checkpoint=checkpoint,
+            backend=backend,
+            num_threads=threads,
+        )
+        show(gallery, as_json=json)
+
+    raise typer.Exit(guarded(run))
+
+
+@app.command()
+def demo(
+    videos: Annotated[
+        Literal["auto", "real", "synthetic"],
+        typer.Option(help="Eight GRID speakers, synthetic heads, or real where they can be had."),
+    ] = "auto",
+    config: ConfigOption = None,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Runs the whole pipeline on talking faces and ends with a verdict and a report.
+
+    Examples:
+
+        dfkit demo
+
+        dfkit demo --videos synthetic --workspace trial
+    """
+    from dfkit.demo.run import run_demo
+
+    def run() -> int:
+        report = run_demo(videos, workspace, config_path=config)
+        show(report, as_json=json)
+        return report.exit_code
+
+    raise typer.Exit(guarded(run))

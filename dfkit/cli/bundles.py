@@ -1,0 +1,180 @@
+"""Commands on bundles: export, verify, inspect, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, app
+from dfkit.console import guarded, show
+
+
+@app.command()
+def export(
+    int8: Annotated[bool, typer.Option("--int8", help="Quantize with the default recipe, mixed_int8.")] = False,
+    format: Annotated[
+        Literal["tflite", "onnx", "all", "executorch"],
+        typer.Option(help="Runtime to export for; executorch adds a .pte to the .tflite."),
+    ] = "tflite",
+    recipe: Annotated[str | None, typer.Option(help="fp32, fp16, dynamic_int8, static_int8 or mixed_int8.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Student; the newest where left out.")] = None,
+    data: DataOption = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Other prepared data for the static ranges; training clips where left out.")
+    ] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Convert the straight way, too, for dfkit bench to compare with.")
+    ] = False,
+    debug_parity: Annotated[
+        bool, typer.Option("--debug-parity", help="Compare layer by layer and name the first that departs.")
+    ] = False,
+    int8_faces: Annotated[
+        bool | None,
+        typer.Option(
+            "--int8-faces/--float16-faces",
+            help="Face models to serve with, 0.71 or 1.47 MB; int8 unless the student takes motion.",
+        ),
+    ] = None,
+    self_contained: Annotated[
+        bool, typer.Option("--self-contained", help="Put the face models into the bundle.")
+    ] = False,
+    config: ConfigOption = None,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Converts a student, proves parity stage by stage, and writes a bundle; on failure nothing is written.
+
+    Examples:
+
+        dfkit export --int8 --format tflite
+
+        dfkit export --int8 --format all
+
+        dfkit export --recipe dynamic_int8
+
+        dfkit export --int8 --debug-parity
+
+        dfkit export --int8 --self-contained
+    """
+    from dfkit import pipeline
+
+    def run() -> None:
+        result = pipeline.export(
+            pipeline.Workspace(workspace),
+            config_path=config,
+            checkpoint=checkpoint,
+            data_dir=data,
+            formats=format,
+            recipe=recipe or ("mixed_int8" if int8 else "fp32"),
+            calibration_dir=calibration,
+            straight=reference,
+            debug_parity=debug_parity,
+            int8_faces=int8_faces,
+            self_contained=self_contained,
+        )
+        show(result, as_json=json)
+
+    raise typer.Exit(guarded(run))
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder or .zip; the newest where left out.")] = None,
+    tensorflow: Annotated[
+        bool, typer.Option("--tensorflow", help="Replay through TensorFlow's interpreter instead, a second opinion.")
+    ] = False,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Checks a bundle's schema and hashes and replays its golden vectors.
+
+    Examples:
+
+        dfkit verify
+
+        dfkit verify exports/default.zip --tensorflow
+    """
+
+    def run() -> int:
+        from dfkit.runtime.replay import replay_bundle
+        from dfkit.runtime.second_opinion import ask_tensorflow
+        from dfkit.workspace import Workspace
+
+        chosen = bundle or Workspace(workspace).newest_export()
+        report = ask_tensorflow(chosen) if tensorflow else replay_bundle(chosen)
+        show(report, as_json=json)
+        return 0 if report.passed else 1
+
+    raise typer.Exit(guarded(run))
+
+
+@app.command()
+def inspect(
+    path: Annotated[
+        Path | None, typer.Argument(help="Bundle folder or .zip, .tflite or .onnx; the newest bundle where left out.")
+    ] = None,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Shows signatures, operators and bytes by part of a bundle or a lone model file.
+
+    Examples:
+
+        dfkit inspect
+
+        dfkit inspect exports/default/model.tflite --json
+    """
+
+    def run() -> None:
+        from dfkit.runtime.inspection import inspect_path
+        from dfkit.workspace import Workspace
+
+        show(inspect_path(path or Workspace(workspace).newest_export()), as_json=json)
+
+    raise typer.Exit(guarded(run))
+
+
+@app.command()
+def bench(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; the newest where left out.")] = None,
+    video: Annotated[
+        list[Path] | None,
+        typer.Option(help="Video for the whole way; one of the bundle's test videos where left out."),
+    ] = None,
+    repeats: Annotated[int | None, typer.Option(help="Timed clips per variant.", min=3)] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads per interpreter.", min=1)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; reports/<name> where left out.")] = None,
+    allow_unjudged: Annotated[
+        bool, typer.Option("--allow-unjudged", help="Exit 0 though a gate had too little data.")
+    ] = False,
+    config: ConfigOption = None,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Measures size, latency, parity and the teacher's accuracy, and judges them by gates.
+
+    Examples:
+
+        dfkit bench
+
+        dfkit bench exports/default --video talk.mp4 --allow-unjudged
+    """
+    from dfkit import pipeline
+
+    def run() -> int:
+        report = pipeline.bench(
+            pipeline.Workspace(workspace),
+            bundle=bundle,
+            videos=video or [],
+            repeats=repeats,
+            num_threads=threads,
+            out_dir=out,
+            allow_unjudged=allow_unjudged,
+            config_path=config,
+        )
+        show(report, as_json=json)
+        return report.exit_code
+
+    raise typer.Exit(guarded(run))

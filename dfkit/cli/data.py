@@ -1,0 +1,141 @@
+"""Commands on data: prepare, audit, baseline, forge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, app
+from dfkit.console import guarded, show
+
+
+@app.command()
+def prepare(
+    videos: Annotated[list[Path], typer.Argument(help="Folder with real/ and fake/, a data set, or video files.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="CSV path,label[,group,method,fake_start_s,fake_end_s,split]; paths relative to it."),
+    ] = None,
+    layout: Annotated[str, typer.Option(help="Layout of a known data set, or auto.")] = "auto",
+    preset: Annotated[
+        str | None, typer.Option(help="clip2s, or uniform50 for original checkpoints (leaks duration).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the prepared data; data/<name> where left out.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    executor: Annotated[str, typer.Option(help="local, or ray for an existing Ray cluster.")] = "local",
+    verify: Annotated[bool, typer.Option("--verify", help="Check the hashes of prepared data instead.")] = False,
+    config: ConfigOption = None,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Decodes videos, follows faces, and stores clips in shards.
+
+    Examples:
+
+        dfkit prepare videos/
+
+        dfkit prepare videos/ --labels labels.csv --workers 2
+
+        dfkit prepare data/videos --verify
+    """
+    from dfkit import pipeline
+
+    def run() -> None:
+        if verify:
+            from dfkit.data.storage import verify as verify_data
+
+            for folder in videos:
+                show(verify_data(folder), as_json=json)
+            return
+        result = pipeline.prepare(
+            videos,
+            pipeline.Workspace(workspace),
+            config_path=config,
+            labels=labels,
+            layout=layout,
+            preset=preset,
+            out_dir=out,
+            num_workers=workers,
+            executor=executor,
+        )
+        show(result, as_json=json)
+
+    raise typer.Exit(guarded(run))
+
+
+@app.command()
+def audit(
+    data: Annotated[Path | None, typer.Argument(help="Prepared data; the newest where left out.")] = None,
+    folds: Annotated[int, typer.Option(help="Grouped folds.", min=2)] = 5,
+    seed: Annotated[int, typer.Option(help="Of folds, models and intervals.", min=0)] = 0,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Says how well duration, codec, loudness and other facts of the files tell fake from real.
+
+    Examples:
+
+        dfkit audit
+
+        dfkit audit data/videos --json
+    """
+    from dfkit import pipeline
+
+    def run() -> None:
+        show(pipeline.audit(pipeline.Workspace(workspace), data_dir=data, folds=folds, seed=seed), as_json=json)
+
+    raise typer.Exit(guarded(run))
+
+
+@app.command()
+def baseline(
+    data: Annotated[Path | None, typer.Argument(help="Prepared data; the newest where left out.")] = None,
+    folds: Annotated[int, typer.Option(help="Grouped folds.", min=2)] = 5,
+    seed: Annotated[int, typer.Option(help="Of folds, forest and intervals.", min=0)] = 0,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Measures what hand-made features and a random forest reach: what a network has to beat.
+
+    Examples:
+
+        dfkit baseline
+
+        dfkit baseline data/videos --folds 10
+    """
+    from dfkit import pipeline
+
+    def run() -> None:
+        show(pipeline.baseline(pipeline.Workspace(workspace), data_dir=data, folds=folds, seed=seed), as_json=json)
+
+    raise typer.Exit(guarded(run))
+
+
+@app.command()
+def forge(
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the new data; <data>-forged where left out.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    config: ConfigOption = None,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Makes fakes and their real twins from the real videos of prepared data, and prepares them.
+
+    Examples:
+
+        dfkit forge
+
+        dfkit forge --data data/videos --workers 2
+    """
+    from dfkit import pipeline
+
+    def run() -> None:
+        result = pipeline.forge(
+            pipeline.Workspace(workspace), config_path=config, data_dir=data, out_dir=out, num_workers=workers
+        )
+        show(result, as_json=json)
+
+    raise typer.Exit(guarded(run))

@@ -1,0 +1,156 @@
+"""Commands that train: train, distill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, app
+from dfkit.console import guarded, show
+
+DEFAULT_FOLDS = 5
+
+
+class KfoldCommand(TyperCommand):
+    """Takes `--kfold` without a number, as the original does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts the usual number behind a bare `--kfold`."""
+        for place, argument in enumerate(args):
+            following = args[place + 1] if place + 1 < len(args) else "-"
+            if argument == "--kfold" and following.startswith("-"):
+                args = [*args[: place + 1], str(DEFAULT_FOLDS), *args[place + 1 :]]
+                break
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=KfoldCommand)
+def train(
+    data: DataOption = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder to go on with, under the configuration it was started with.")
+    ] = None,
+    kfold: Annotated[
+        int | None, typer.Option(help=f"Nested k-fold with so many folds; {DEFAULT_FOLDS} without a number.", min=2)
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Folds at once, each a process with one CPU thread.", min=1)] = 1,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where folds run: here, or on a Ray cluster.")
+    ] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes that read clips.", min=0)] = None,
+    use_weighted_sampler: Annotated[
+        bool, typer.Option("--use-weighted-sampler", help="Draw both classes equally often.")
+    ] = False,
+    use_weighted_loss: Annotated[
+        bool, typer.Option("--use-weighted-loss", help="Weigh both classes equally in the loss.")
+    ] = False,
+    class_weights: Annotated[
+        tuple[float, float] | None, typer.Option(help="Weights in the loss instead.", metavar="REAL FAKE")
+    ] = None,
+    own_split: Annotated[
+        bool, typer.Option("--own-split", help="Split by group, whatever split labels or index name.")
+    ] = False,
+    modalities: Annotated[str | None, typer.Option(help="Such as audio,face,lip or audio,motion.")] = None,
+    save_format: Annotated[
+        Literal["dfkit", "original"] | None,
+        typer.Option(help="original writes checkpoints in the original MMMS-BA format as well."),
+    ] = None,
+    config: ConfigOption = None,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Trains the tri-modal MMMS-BA teacher, split by group; takes the original's YAML and NPZ folders, too.
+
+    Examples:
+
+        dfkit train
+
+        dfkit train --config configs/demo.yaml --save-format original
+
+        dfkit train --kfold 5 --jobs 2
+
+        dfkit train --resume runs/default
+    """
+    from dfkit import pipeline
+    from dfkit.config.flags import TrainFlags
+
+    def run() -> None:
+        flags = TrainFlags(
+            kfold=kfold,
+            workers=workers,
+            use_weighted_sampler=use_weighted_sampler,
+            use_weighted_loss=use_weighted_loss,
+            class_weights=class_weights,
+            modalities=modalities,
+            save_format=save_format,
+            own_split=own_split,
+        )
+        result = pipeline.train(
+            pipeline.Workspace(workspace),
+            config_path=config,
+            data_dir=data,
+            resume=resume,
+            flags=flags,
+            executor=executor,
+            num_processes=jobs,
+        )
+        show(result, as_json=json)
+
+    raise typer.Exit(guarded(run))
+
+
+@app.command()
+def distill(
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint of dfkit train or an original .pth; the newest where left out."),
+    ] = None,
+    data: DataOption = None,
+    target_mb: Annotated[
+        float | None, typer.Option(help="Choose widths whose INT8 graph is at most so large, in MB of 10^6 bytes.")
+    ] = None,
+    target_ms: Annotated[
+        float | None,
+        typer.Option(help="Choose widths whose INT8 graph takes at most so long for a clip, p50, one thread."),
+    ] = None,
+    points: Annotated[
+        int | None, typer.Option(help="Distil so many widths and take the best by validation AUC.", min=1)
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Students of each kind; figures become mean and standard deviation.", min=1)
+    ] = None,
+    config: ConfigOption = None,
+    workspace: WorkspaceOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    """Prunes a teacher to a GRU-128 student and distils the teacher's answers into it.
+
+    With a target or --points the widths are chosen by what the exported INT8 graph weighs and takes.
+
+    Examples:
+
+        dfkit distill
+
+        dfkit distill --teacher fold4.pth
+
+        dfkit distill --target-mb 1.0 --target-ms 15
+
+        dfkit distill --points 6 --seeds 3
+    """
+    from dfkit import pipeline
+    from dfkit.config.flags import DistillFlags
+
+    def run() -> None:
+        result = pipeline.distill(
+            pipeline.Workspace(workspace),
+            config_path=config,
+            teacher_path=teacher,
+            data_dir=data,
+            flags=DistillFlags(target_mb=target_mb, target_ms=target_ms, points=points, seeds=seeds),
+        )
+        show(result, as_json=json)
+
+    raise typer.Exit(guarded(run))
