@@ -152,6 +152,27 @@ def write_finding(data: PreparedData, name: str, content: dict[str, Any]) -> str
     return str(path)
 
 
+def baseline_sentence(network_auc: float | None, baseline_auc: float) -> str:
+    """How a network stands to its baseline, in words.
+
+    Args:
+        network_auc: By video; None or NaN where undefined.
+        baseline_auc: Of `dfkit baseline`, on the same data.
+    """
+    if network_auc is None or not np.isfinite(network_auc):
+        return f"baseline AUC {baseline_auc:.3f}; the network's has no value here, so neither is better"
+    both = f"AUC {network_auc:.3f} against {baseline_auc:.3f} of hand-made features"
+    return f"below its baseline: {both}" if network_auc < baseline_auc else f"not below its baseline: {both}"
+
+
+def said_beside(data: PreparedData, network_auc: float | None) -> tuple[str, ...]:
+    """What belongs beside a network's metrics on this data: its baseline, and what the audit warned of."""
+    baseline, audited = read_finding(data, "baseline.json"), read_finding(data, "audit.json")
+    auc_of_baseline = None if baseline is None else baseline.get("auc")
+    compared = () if auc_of_baseline is None else (baseline_sentence(network_auc, float(auc_of_baseline)),)
+    return (*compared, *(() if audited is None else map(str, audited.get("warnings", []))))
+
+
 def read_finding(data: PreparedData, name: str) -> dict[str, Any] | None:
     """A finding about exactly these videos; None where there is none, or it was made before they changed."""
     if data.remote:

@@ -27,6 +27,7 @@ from dfkit.config import Config
 from dfkit.console import note
 from dfkit.data.catalog import write_atomically
 from dfkit.data.executors import start_worker
+from dfkit.data.findings import said_beside
 from dfkit.data.storage import PreparedData
 from dfkit.distill.evaluate import split_facts
 from dfkit.distill.fit import different_keys, refuse_other_config
@@ -74,6 +75,8 @@ class KfoldSummary:
     """Per metric of the test parts, by video: `mean` and `std` over folds, the sample's (ddof 1)."""
     pooled: dict[str, Any]
     """AUC of all test answers together, each by the one model that had not seen the video, with its interval."""
+    notes: tuple[str, ...] = ()
+    """The baseline beside it, and what the audit of the data warned of."""
 
     def summary(self) -> list[str]:
         """Lines for people."""
@@ -92,11 +95,11 @@ class KfoldSummary:
         lines.append(f"test, mean ± standard deviation over folds (ddof 1): {spread}")
         lines.append(f"pooled over folds: {self.pooled['text']}")
         warnings = [fold["metrics"]["test"].get("warning") for fold in self.folds]
-        return lines + sorted({text for text in warnings if text})
+        return [*lines, *sorted({text for text in warnings if text}), *self.notes]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
-        return {**vars(self), "folds": list(self.folds), "ddof": 1}
+        return {**vars(self), "folds": list(self.folds), "notes": list(self.notes), "ddof": 1}
 
 
 def _shown(value: float | None) -> str:
@@ -303,12 +306,14 @@ def summarize_folds(run_dir: Path, data_dir: str, count: int) -> KfoldSummary:
     folders = [run_dir / f"fold_{number}" for number in range(1, count + 1)]
     folds = tuple(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")) for folder in folders)
     tests = [fold["metrics"]["test"]["video"] for fold in folds]
+    pooled = pool_folds(folders)
     summary = KfoldSummary(
         data_dir=data_dir,
         run_dir=str(run_dir),
         folds=folds,
         test={name: spread([test[name] for test in tests]) for name in MEASURES},
-        pooled=pool_folds(folders),
+        pooled=pooled,
+        notes=said_beside(PreparedData(data_dir), pooled["auc"]),
     )
     write_kfold_results(
         run_dir / KFOLD_FILE,

@@ -13,6 +13,7 @@ import torch
 
 from dfkit.clip import ClipSpec
 from dfkit.config import Config, TrainConfig
+from dfkit.data.findings import said_beside
 from dfkit.data.storage import PreparedData
 from dfkit.distill.balance import announce_balance, class_weights
 from dfkit.distill.evaluate import clip_logits, decide, split_facts, summarize
@@ -238,6 +239,7 @@ def score_best(
         best_epoch=result.best_epoch,
         seconds=result.seconds,
         metrics=metrics,
+        notes=said_beside(data, metrics["test"].get("video", {}).get("auc")),
     )
     (result.run_dir / "results.json").write_text(json.dumps(summary.to_json(), indent=2), encoding="utf-8")
     return summary

@@ -131,7 +131,7 @@ def join_runs(run_dir: Path, runs: Mapping[Variant, Sequence[RunSummary]], *, no
     Args:
         run_dir: Folder of the whole.
         runs: Per kind one run per seed; `student` first.
-        notes: Lines for people.
+        notes: Lines for people, behind those of the best run.
     """
     best = best_run(runs["student"])
     target = run_dir / BEST_FILE
@@ -147,5 +147,5 @@ def join_runs(run_dir: Path, runs: Mapping[Variant, Sequence[RunSummary]], *, no
         for variant, found in runs.items()
     )
     whole = {field.name: getattr(best, field.name) for field in fields(RunSummary)}
-    changed = {"run_dir": str(run_dir), "checkpoint": str(target), "notes": notes}
+    changed = {"run_dir": str(run_dir), "checkpoint": str(target), "notes": (*best.notes, *notes)}
     return StudentSummary(**{**whole, **changed}, variants=rows)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
+from dfkit.data.findings import baseline_sentence
 from dfkit.errors import DataError
 from dfkit.evaluation.report import Beside
 
@@ -41,13 +41,7 @@ def against_baseline(beside: Beside, auc: float) -> Beside:
     """
     if beside.baseline_auc is None:
         return beside
-    if not math.isfinite(auc):
-        said = f"baseline AUC {beside.baseline_auc:.3f}; the network's has no value here, so neither is better"
-    elif auc < beside.baseline_auc:
-        said = f"below its baseline: the network's AUC is {auc:.3f}, hand-made features reach {beside.baseline_auc:.3f}"
-    else:
-        said = f"not below its baseline: AUC {auc:.3f} against {beside.baseline_auc:.3f} of hand-made features"
-    return Beside(beside.baseline_auc, said, beside.audit_warnings)
+    return Beside(beside.baseline_auc, baseline_sentence(auc, beside.baseline_auc), beside.audit_warnings)
 
 
 def _read(path: Path, command: str) -> dict[str, Any] | None:
