@@ -9,11 +9,10 @@ import numpy as np
 
 from dfkit.benchmarks.bootstrap import REPEATS
 from dfkit.data.audit_facts import Fact, collect_facts
-from dfkit.data.findings import WARN_AUC, FoldedVideos, Score, score_lines, write_finding
+from dfkit.data.findings import AUDIT_FILE, WARN_AUC, FoldedVideos, Score, score_lines, write_finding
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError, MissingExtraError
 
-AUDIT_FILE = "audit.json"
 KIND = "dfkit audit"
 TOGETHER = "all facts together"
 TREE_DEPTH = 3

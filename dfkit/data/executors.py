@@ -130,12 +130,17 @@ class _Pool:
         if not self._in_hand:
             self._pool.shutdown()
             return
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
+        abandon(self._pool)
+
+
+def abandon(pool: ProcessPoolExecutor) -> None:
+    """Ends a pool's processes at once, whatever they are doing."""
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()
 
 
 def run_ray(

@@ -24,6 +24,7 @@ from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 
 SCHEMA_VERSION = 1
+AUDIT_FILE, BASELINE_FILE = "audit.json", "baseline.json"
 WARN_AUC = 0.7
 """From here on a finding is named beside every metric; DESIGN section 9."""
 
@@ -167,7 +168,7 @@ def baseline_sentence(network_auc: float | None, baseline_auc: float) -> str:
 
 def said_beside(data: PreparedData, network_auc: float | None) -> tuple[str, ...]:
     """What belongs beside a network's metrics on this data: its baseline, and what the audit warned of."""
-    baseline, audited = read_finding(data, "baseline.json"), read_finding(data, "audit.json")
+    baseline, audited = read_finding(data, BASELINE_FILE), read_finding(data, AUDIT_FILE)
     auc_of_baseline = None if baseline is None else baseline.get("auc")
     compared = () if auc_of_baseline is None else (baseline_sentence(network_auc, float(auc_of_baseline)),)
     return (*compared, *(() if audited is None else map(str, audited.get("warnings", []))))

@@ -26,7 +26,7 @@ from dfkit.benchmarks.bootstrap import group_bootstrap
 from dfkit.config import Config
 from dfkit.console import note
 from dfkit.data.catalog import write_atomically
-from dfkit.data.executors import start_worker
+from dfkit.data.executors import abandon, start_worker
 from dfkit.data.findings import said_beside
 from dfkit.data.storage import PreparedData
 from dfkit.distill.evaluate import split_facts
@@ -254,12 +254,7 @@ def _run_processes(
         ) from error
     finally:
         # After Ctrl-C or an error nobody waits for the other folds; their finished epochs are on disk.
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
+        abandon(pool)
 
 
 def _run_on_ray(jobs: Sequence[FoldJob], num_processes: int) -> Iterator[int]:

@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dfkit.data.findings import baseline_sentence
+from dfkit.data.findings import AUDIT_FILE, BASELINE_FILE, baseline_sentence
 from dfkit.errors import DataError
 from dfkit.evaluation.report import Beside
-
-AUDIT_FILE, BASELINE_FILE = "audit.json", "baseline.json"
 
 
 def read_beside(data_dir: str | Path) -> Beside:

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from dfkit.cli import app
 from dfkit.clip import UNIFORM50
-from dfkit.data.audit import AUDIT_FILE, audit
+from dfkit.data.audit import audit
 from dfkit.data.catalog import VideoRow, group_names
-from dfkit.data.findings import FoldedVideos, read_finding
+from dfkit.data.findings import AUDIT_FILE, FoldedVideos, read_finding
 from dfkit.data.prepare import prepare
 from dfkit.data.splits import make_folds
 from dfkit.data.storage import PreparedData

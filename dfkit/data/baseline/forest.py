@@ -15,12 +15,11 @@ from dfkit.clip import ClipSpec
 from dfkit.data.baseline.motion import motion_features
 from dfkit.data.baseline.sound_lip import sound_lip_features
 from dfkit.data.baseline.spectrum import spectrum_features
-from dfkit.data.findings import FoldedVideos, Score, score_lines, write_finding
+from dfkit.data.findings import BASELINE_FILE, FoldedVideos, Score, score_lines, write_finding
 from dfkit.data.samples import ClipRecord
 from dfkit.data.storage import PreparedData
 from dfkit.errors import MissingExtraError
 
-BASELINE_FILE = "baseline.json"
 KIND = "dfkit baseline"
 ALL = "all features"
 MAX_CLIPS = 8
