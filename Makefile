@@ -9,7 +9,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-.PHONY: setup demo test check bench face-reference clean help
+.PHONY: setup demo test test-long check bench face-reference clean help
 .DEFAULT_GOAL := help
 
 setup: $(STAMP) ## install into .venv
@@ -23,13 +23,17 @@ check: $(STAMP) ## lint and type-check
 	$(BIN)/mypy
 
 # Two processes of one thread each; a file's tests stay together, for they share what was converted or trained once.
-test: check ## lint, type-check and test; what CI runs
+test: check ## lint, type-check and test, without what takes long; what CI runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-bench: $(STAMP) ## measure the newest bundle, decoding and tracking, and training, on this machine
+test-long: $(STAMP) ## only the tests that are left out of test because they take long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m long
+
+bench: $(STAMP) ## measure the newest bundle, decoding and tracking, training, and single parts, on this machine
 	$(BIN)/dfkit bench --allow-unjudged
-	$(BIN)/python -m dfkit.benchmarks.media_speed --out reports/media_speed.json
-	$(BIN)/python -m dfkit.distill.throughput --out reports/training_speed.json
+	$(BIN)/python -m tools.speed.media_speed --out reports/media_speed.json
+	$(BIN)/python -m tools.speed.training_speed --out reports/training_speed.json
+	$(BIN)/python -m tools.speed.component_speed --out reports/component_speed.json
 
 face-reference: $(STAMP) ## make the face tests' golden landmarks anew, with MediaPipe in an environment of its own
 	$(BIN)/python tools/face_reference.py

@@ -13,7 +13,8 @@ from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt
 SCHEMA_VERSION = 1
 Modality = Literal["audio", "face", "lip", "motion"]
 MODALITIES: tuple[Modality, ...] = ("audio", "face", "lip")
-STATUSES = ("ok", "no_face", "no_audio", "too_short", "unreadable")
+NUM_LANDMARKS = 468
+"""Points of the face mesh that the tracker follows (MediaPipe's, without the irises)."""
 
 
 class AudioSpec(BaseModel, frozen=True, extra="forbid"):

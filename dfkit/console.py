@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from dfkit.errors import DISK_FULL_ERRNOS, DfkitError
+from dfkit.extras import missing_extra
 
 EXIT_INTERRUPTED = 130
 
@@ -57,6 +58,13 @@ def guarded(action: Callable[[], int | None]) -> int:
     except DfkitError as error:
         print(f"dfkit: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        # Commands ask for their extra first; options such as --plot or --checkpoint need one of their own.
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        print(f"dfkit: {missing}", file=sys.stderr)
+        return missing.exit_code
     except KeyboardInterrupt:
         print("dfkit: interrupted; finished parts are kept, nothing is half-written", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -82,9 +82,3 @@ class ParityError(DfkitError):
     """Two backends disagree by more than the tolerance; nothing is written."""
 
     exit_code = 1
-
-
-class GateError(DfkitError):
-    """A gate failed."""
-
-    exit_code = 1

@@ -7,25 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dfkit.clip import PRESETS, ClipSpec
-from dfkit.config import Config, read_config
+from dfkit.config import Config
 from dfkit.console import note
-from dfkit.errors import ConfigError, DataError, MissingExtraError
+from dfkit.errors import ConfigError, DataError
+from dfkit.experiment import read_config
+from dfkit.extras import require_extra
 from dfkit.original.configuration import data_folder, read_translation
 from dfkit.workspace import Workspace
 
 if TYPE_CHECKING:
+    from dfkit.audit import BaselineResult
+    from dfkit.audit.audit import AuditResult
+    from dfkit.benchmarks.report import BenchReport
     from dfkit.config.flags import DistillFlags, TrainFlags
-    from dfkit.data.audit import AuditResult
-    from dfkit.data.baseline import BaselineResult
     from dfkit.data.prepare import PrepareSummary
     from dfkit.data.storage import PreparedData
+    from dfkit.distill.search.run import SearchSummary
     from dfkit.distill.variants import StudentSummary
+    from dfkit.evaluation.gallery import Gallery
+    from dfkit.evaluation.report import EvaluationReport
     from dfkit.export.export import ExportSummary
+    from dfkit.export.parity import ParityReport
     from dfkit.runtime.detector import Detector
-    from dfkit.search.run import SearchSummary
+    from dfkit.training.kfold import KfoldSummary
+    from dfkit.training.train import RunSummary
 
 FORGED_SUFFIX = "-forged"
 CONFIG_FILE = "config.json"
@@ -96,7 +104,7 @@ def audit(workspace: Workspace, *, data_dir: Path | None = None, folds: int = 5,
     Raises:
         DataError: There is no usable data.
     """
-    from dfkit.data.audit import audit as audit_data
+    from dfkit.audit.audit import audit as audit_data
     from dfkit.data.storage import PreparedData
 
     chosen = data_dir or workspace.newest_data()
@@ -110,7 +118,7 @@ def baseline(workspace: Workspace, *, data_dir: Path | None = None, folds: int =
     Raises:
         DataError: There is no usable data, or it holds no landmarks.
     """
-    from dfkit.data.baseline import baseline as run_baseline
+    from dfkit.audit import baseline as run_baseline
     from dfkit.data.storage import PreparedData
 
     chosen = data_dir or workspace.newest_data()
@@ -131,11 +139,10 @@ def forge(
     Raises:
         DataError: There are no usable real videos, or too few groups for cells.
     """
-    from dfkit.data.forge import ForgeSource
-    from dfkit.data.forge import forge as forge_videos
-    from dfkit.data.forge.config import ForgeConfig
     from dfkit.data.prepare import prepare as prepare_data
     from dfkit.data.storage import PreparedData
+    from dfkit.forge import ForgeSource
+    from dfkit.forge import forge as forge_videos
 
     source_dir = data_dir or workspace.newest_data()
     data = PreparedData(source_dir)
@@ -150,9 +157,7 @@ def forge(
         raise DataError(f"{source_dir}: no usable real video to forge from", fix="dfkit prepare real videos first")
     target = out_dir or Path(f"{source_dir}{FORGED_SUFFIX}")
     videos_dir = target.with_name(f"{target.name}-videos")
-    forged = forge_videos(
-        reals, videos_dir, ForgeConfig.model_validate(read_config(config_path).forge), num_workers=num_workers
-    )
+    forged = forge_videos(reals, videos_dir, read_config(config_path).forge, num_workers=num_workers)
     for line in forged.summary():
         note(line)
     return prepare_data(
@@ -169,8 +174,8 @@ def train(
     flags: TrainFlags | None = None,
     executor: Literal["local", "ray"] = "local",
     num_processes: int = 1,
-) -> Any:
-    """`dfkit train`: one run, or one per fold where `train.split.folds` or `--kfold` asks for folds.
+) -> RunSummary | KfoldSummary:
+    """`dfkit train`: one run, or one per fold where `split.folds` or `--kfold` asks for folds.
 
     Args:
         workspace: Where the run folder is made.
@@ -191,13 +196,13 @@ def train(
     chosen = prepared(data_dir or root_dir(named) or workspace.newest_data(), workspace)
     note(f"training a teacher on {chosen}")
     config = fit_lips(experiment(config_path, chosen), chosen)
-    config = config if flags is None else flags.lay_over(config)
-    split = config.train.split
+    config = config if flags is None else flags.apply_to(config)
+    split = config.split
     if split.folds is not None and split.fold is None:
-        from dfkit.distill.kfold import train_folds
+        from dfkit.training.kfold import train_folds
 
         return train_folds(chosen, workspace, config, executor=executor, num_processes=num_processes, resume=resume)
-    from dfkit.distill.train import train_teacher
+    from dfkit.training.train import train_teacher
 
     return train_teacher(chosen, workspace, config, resume=resume)
 
@@ -289,11 +294,11 @@ def distill(
     teacher = teacher_path or workspace.newest_run("teacher") / "best.pth"
     note(f"distilling {teacher} on {chosen}")
     config = experiment(config_path, chosen)
-    config = config if flags is None else flags.lay_over(config)
+    config = config if flags is None else flags.apply_to(config)
     if config.distill.search.wanted:
-        from dfkit.search.run import search_student
+        from dfkit.distill.search.run import search_student
 
-        return search_student(teacher, chosen, workspace, config, make_view=prepare_view, announce=note)
+        return search_student(teacher, chosen, workspace, config, make_view=prepare_view, report_progress=note)
     from dfkit.distill.distill import distill_student
 
     return distill_student(teacher, chosen, workspace, config, make_view=prepare_view)
@@ -332,6 +337,7 @@ def export(
     recipe: str | None = None,
     calibration_dir: Path | None = None,
     straight: bool = False,
+    simplify: bool = False,
     debug_parity: bool = False,
     int8_faces: bool | None = None,
     self_contained: bool = False,
@@ -341,10 +347,12 @@ def export(
     from dfkit.export.recipes import recipe_named
 
     config = read_config(config_path)
-    wanted: dict[str, Any] = {"self_contained": True} if self_contained else {}
+    section = config.export
+    if self_contained:
+        section = section.model_copy(update={"self_contained": True})
     if int8_faces is not None:
-        wanted["face_models"] = "int8" if int8_faces else "float16"
-    config = config.model_copy(update={"export": config.export.model_copy(update=wanted)})
+        section = section.model_copy(update={"face_models": "int8" if int8_faces else "float16"})
+    config = config.model_copy(update={"export": section})
     if recipe is not None:
         recipe_named(recipe)
     chosen = checkpoint or workspace.newest_run("student") / "best.pth"
@@ -358,12 +366,13 @@ def export(
         data_dir=data_dir,
         calibration_dir=calibration_dir,
         straight=straight,
+        simplify_onnx=simplify,
         on_parity=note_parity,
         on_layers=(lambda report: note("\n".join(report.summary()))) if debug_parity else None,
     )
 
 
-def note_parity(report: Any) -> None:
+def note_parity(report: ParityReport) -> None:
     """The parity table on stderr, and what deliberate mistakes would have changed."""
     from rich.console import Console
     from rich.table import Table
@@ -409,7 +418,7 @@ def bench(
     out_dir: Path | None = None,
     allow_unjudged: bool = False,
     config_path: Path | None = None,
-) -> Any:
+) -> BenchReport:
     """`dfkit bench`."""
     from dfkit.benchmarks.bench import bench as run_bench
 
@@ -437,9 +446,9 @@ def evaluate(
     mc_dropout: int = 0,
     tta: bool = False,
     output: Path | None = None,
-) -> Any:
+) -> EvaluationReport:
     """`dfkit evaluate`; without a model the newest student, else the newest teacher."""
-    from dfkit.evaluation.evaluate import Question
+    from dfkit.evaluation.evaluate import EvaluationRequest
     from dfkit.evaluation.evaluate import evaluate as run_evaluation
 
     chosen = tuple(checkpoints)
@@ -450,7 +459,7 @@ def evaluate(
             chosen = (workspace.newest_run("teacher") / "best.pth",)
     data = data_dir or workspace.newest_data()
     note(f"evaluating {' + '.join(map(str, chosen or (bundle,)))} on {data}")
-    question = Question(
+    question = EvaluationRequest(
         data_dir=data,
         checkpoints=chosen,
         bundle=bundle,
@@ -485,12 +494,9 @@ def detector(
         raise ConfigError(
             "a checkpoint runs through torch: it takes neither --bundle nor --backend", fix="name one of the two"
         )
-    try:
-        from dfkit.evaluation.torch_graphs import CheckpointDetector
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("dfkit"):
-            raise
-        raise MissingExtraError(error.name, "train") from error
+    require_extra("train")
+    from dfkit.evaluation.torch_graphs import CheckpointDetector
+
     note(f"checkpoint: {checkpoint}")
     return CheckpointDetector(checkpoint, num_threads=num_threads)
 
@@ -504,7 +510,7 @@ def visualize(
     checkpoint: Path | None = None,
     backend: Literal["tflite", "onnx"] | None = None,
     num_threads: int = 1,
-) -> Any:
+) -> Gallery:
     """`dfkit visualize`."""
     from dfkit.evaluation.gallery import draw_gallery
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from dfkit.errors import DataError
+from dfkit.files import write_atomically
 
 DATA, RUNS, EXPORTS, REPORTS = "data", "runs", "exports", "reports"
 DATA_FILE = "data.json"
 RUN_FILE = "run.json"
 MANIFEST_FILE = "manifest.json"
 REPORT_FILE = "report.json"
+TEACHER_LOGITS_FILE = "teacher_logits.npz"
 MAKERS = {"teacher": "dfkit train", "student": "dfkit distill --teacher CHECKPOINT"}
 NAME_PATTERN = re.compile(r"[^\w.-]+")
 
@@ -24,7 +26,7 @@ class Workspace:
     """A folder with `data/`, `runs/`, `exports/` and `reports/`."""
 
     def __init__(self, root: str | Path = ".") -> None:
-        """Takes a folder; it need not exist yet."""
+        """Names the folder; it need not exist yet."""
         self.root = Path(root)
 
     @property
@@ -99,14 +101,6 @@ class Workspace:
             command="dfkit export --int8 --format tflite",
         )
 
-    def newest_report(self) -> Path:
-        """The newest report.
-
-        Raises:
-            DataError: There is none.
-        """
-        return self._newest(self.reports, REPORT_FILE, lambda content: True, what="report", command="dfkit bench")
-
     def new_run_dir(self, name: str, kind: str) -> Path:
         """Makes the folder of a new run, with a `run.json` that says it is unfinished.
 
@@ -128,9 +122,7 @@ class Workspace:
 
     @staticmethod
     def _write_run(folder: Path, content: dict[str, Any]) -> None:
-        temporary = folder / f".tmp-{RUN_FILE}"
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(folder / RUN_FILE)
+        write_atomically(folder / RUN_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     @staticmethod
     def _make_free(parent: Path, name: str) -> Path:

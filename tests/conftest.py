@@ -11,6 +11,14 @@ SHARED = Path(os.environ.get("DFKIT_SHARED", Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
+def original_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the original implementation with its random weights; not to be changed."""
+    from tests.models.original_weights import write_original
+
+    return write_original(tmp_path_factory.mktemp("original") / "fold4.pth")
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of the real clips and the original teacher, which are no part of the project."""
     if SHARED.is_dir():

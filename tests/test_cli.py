@@ -102,10 +102,11 @@ def test_the_whole_way_on_six_speakers(tmp_path: Path, shared: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(
         "name: tiny\n"
         "clip: {picture: {face_px: 64, lip_px: 48}}\n"
+        "split: {val_share: 0.3, test_share: 0.3}\n"
         "forge: {methods: [audio_swap]}\n"
-        "train: {epochs: 1, batch_size: 4, num_threads: 1, split: {val_share: 0.3, test_share: 0.3},\n"
+        "train: {epochs: 1, batch_size: 4, num_threads: 1,\n"
         "  widths: {face_channels: [8, 8, 16], lip_channels: [8, 8, 16], gru_hidden: 24}}\n"
-        "distill: {epochs: 1, batch_size: 4, num_threads: 1, split: {val_share: 0.3, test_share: 0.3},\n"
+        "distill: {epochs: 1, batch_size: 4, num_threads: 1,\n"
         "  widths: {face_channels: [8, 8, 8], lip_channels: [8, 8, 8], gru_hidden: 16}}\n",
         encoding="utf-8",
     )

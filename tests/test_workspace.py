@@ -51,7 +51,7 @@ def test_run_names_become_file_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("method", "command"),
-    [("newest_data", "dfkit prepare"), ("newest_export", "dfkit export"), ("newest_report", "dfkit bench")],
+    [("newest_data", "dfkit prepare"), ("newest_export", "dfkit export")],
 )
 def test_nothing_there_names_the_command(tmp_path: Path, method: str, command: str) -> None:
     with pytest.raises(DataError, match=f"Fix: {command}"):

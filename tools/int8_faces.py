@@ -119,7 +119,7 @@ def make_int8(name: str, original: bytes, offset_px: np.ndarray | None = None) -
     Returns:
         Content of the new file.
     """
-    from dfkit.media.faces import NUM_LANDMARKS
+    from dfkit.clip import NUM_LANDMARKS
 
     model = Graph(original)
     for place, operator in model.convolutions():
@@ -159,7 +159,7 @@ def measure_offset(original: bytes, changed: bytes) -> np.ndarray:
 def _points(content: bytes, pictures: list[np.ndarray]) -> np.ndarray:
     from ai_edge_litert.interpreter import Interpreter
 
-    from dfkit.media.faces import NUM_LANDMARKS
+    from dfkit.clip import NUM_LANDMARKS
 
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()

@@ -23,20 +23,21 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from dfkit.benchmarks.bootstrap import group_bootstrap
-from dfkit.benchmarks.metrics import auc
+from dfkit.audit.audit import audit
+from dfkit.audit.findings import FoldedVideos
 from dfkit.clip import UNIFORM50
 from dfkit.data import catalog
-from dfkit.data.audit import audit
 from dfkit.data.catalog import ClipRow, DataInfo, VideoRow
-from dfkit.data.findings import FoldedVideos
 from dfkit.data.samples import PictureCache, VideoLabels, encode_uniform
 from dfkit.data.shards import ChunkWriter, write_index
 from dfkit.data.storage import PreparedData
-from dfkit.data.uniform50 import centre_square, haar_lip, read_sound
+from dfkit.files import write_atomically
+from dfkit.measures.bootstrap import group_bootstrap
+from dfkit.measures.metrics import auc
 from dfkit.media.color import RgbConverter
 from dfkit.media.container import find_video, open_media
 from dfkit.media.mfcc import mfcc
+from dfkit.media.uniform50 import centre_square, haar_lip, read_sound
 from dfkit.media.video import decode_pictures
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 
@@ -125,7 +126,7 @@ def store(folder: Path, sources: list[dict[str, Any]], samples: list[Sample]) ->
     write_index(folder, [chunk for row in rows for chunk in row.chunks])
     catalog.write_videos(folder, rows)
     info = DataInfo(UNIFORM50, catalog.now(), True, True, "tools/leak_experiment.py")
-    catalog.write_atomically(folder / catalog.DATA_FILE, catalog.dump_info(info))
+    write_atomically(folder / catalog.DATA_FILE, catalog.dump_info(info))
     return PreparedData(folder)
 
 
@@ -234,7 +235,7 @@ def main() -> None:
     kept, views, leaky = read_views(arguments.clips)
     data = store(arguments.out / "leaky", kept, leaky)
     print("\n".join(audit(data, folds=arguments.folds, seed=arguments.seed).summary()), flush=True)
-    folds = FoldedVideos.of(data, folds=arguments.folds, seed=arguments.seed)
+    folds = FoldedVideos.from_data(data, folds=arguments.folds, seed=arguments.seed)
     results = {}
     for trained_on in ("leaky", "both 20 s"):
         print(f"trained on {trained_on}:", flush=True)

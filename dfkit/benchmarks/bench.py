@@ -9,12 +9,12 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkit.benchmarks import gates
-from dfkit.benchmarks.environment import Environment, read_environment
+from dfkit.benchmarks.cold_start import ColdStart, measure_cold_start
+from dfkit.benchmarks.end_to_end import VideoTiming, measure_end_to_end
 from dfkit.benchmarks.evidence import (
     LOGITS_FILE,
     Comparison,
@@ -23,92 +23,22 @@ from dfkit.benchmarks.evidence import (
     compare_with_teacher,
     read_logits,
 )
-from dfkit.benchmarks.fresh import FreshStart, measure_fresh
-from dfkit.benchmarks.gates import Gate, GateResult
 from dfkit.benchmarks.latency import Percentiles, Variant, measure_latency
+from dfkit.benchmarks.report import BenchReport
 from dfkit.benchmarks.sizes import Sizes, measure_sizes
-from dfkit.benchmarks.targets import STRAIGHT, TargetResult, compare_targets, conversion_seconds
-from dfkit.benchmarks.whole_way import VideoTime, measure_whole_way
+from dfkit.benchmarks.targets import STRAIGHT, compare_targets, conversion_seconds
 from dfkit.errors import BundleError
-from dfkit.runtime.backends import Graphs, open_backend
+from dfkit.files import write_atomically
+from dfkit.measures import gates
+from dfkit.measures.environment import read_environment
+from dfkit.measures.gates import Gate, GateResult
+from dfkit.runtime.backends import BACKEND_ORDER, Graphs, open_backend
 from dfkit.runtime.bundle import Bundle, open_bundle
-from dfkit.runtime.files import write_atomically
 from dfkit.runtime.predict import find_videos
 
 logger = logging.getLogger(__name__)
-REPORT_VERSION = 1
 JSON_FILE, PAGE_FILE = "bench.json", "index.html"
 REFERENCE_FOLDER, STRAIGHT_FOLDER = "fp32", "straight"
-
-
-@dataclass(frozen=True)
-class BenchReport:
-    """Everything that was measured."""
-
-    name: str
-    bundle: Path
-    sizes: Sizes
-    primary: str
-    """The variant that the gates judge."""
-    latency: dict[str, dict[str, Percentiles]]
-    """By variant, then by stage."""
-    fresh: dict[str, FreshStart]
-    """By variant."""
-    fresh_video: FreshStart | None
-    """The first video in a fresh process."""
-    whole_way: list[VideoTime]
-    parity: Parity | None
-    comparison: Comparison | None
-    gates: list[GateResult]
-    targets: list[TargetResult]
-    """Beside other ways of exporting; no gates."""
-    environment: Environment
-    command: str
-    num_threads: int
-    repeats: int
-    warnings: tuple[str, ...]
-    data: dict[str, Any]
-    """What the manifest says about data and metrics."""
-    exit_code: int
-    json_path: Path
-    page_path: Path
-
-    def summary(self) -> list[str]:
-        """Lines for the terminal: what was taken, the gates, where the report lies."""
-        from dfkit.benchmarks.table import gate_lines, latency_lines, target_lines
-
-        return [
-            f"{self.bundle}: {self.primary}, threads: {self.num_threads}, {self.environment.cpu}",
-            *latency_lines(self.latency),
-            *target_lines(self.targets),
-            *gate_lines(self.gates),
-            *(f"warning: {line}" for line in self.warnings),
-            f"report: {self.page_path}",
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        """One document; numbers that are not finite are None."""
-        return {
-            "schema_version": REPORT_VERSION,
-            "name": self.name,
-            "exit_code": self.exit_code,
-            "gates": [result.to_json() for result in self.gates],
-            "targets": [result.to_json() for result in self.targets],
-            "sizes": asdict(self.sizes),
-            "primary": self.primary,
-            "latency_ms": _plain({v: {s: asdict(p) for s, p in m.items()} for v, m in self.latency.items()}),
-            "fresh": {name: _plain(asdict(start)) for name, start in self.fresh.items()},
-            "fresh_video": _plain(asdict(self.fresh_video)) if self.fresh_video else None,
-            "whole_way": [_plain(asdict(t) | {"real_time": t.real_time}) for t in self.whole_way],
-            "parity": _parity_json(self.parity),
-            "student_against_teacher": _comparison_json(self.comparison),
-            "environment": asdict(self.environment),
-            "command": self.command,
-            "num_threads": self.num_threads,
-            "repeats": self.repeats,
-            "warnings": list(self.warnings),
-            "data": _plain(self.data),
-        }
 
 
 def bench(
@@ -127,7 +57,7 @@ def bench(
 
     Args:
         bundle_path: Bundle folder or .zip.
-        videos: Files and folders for the whole way from file to verdict.
+        videos: Files and folders whose time from file to verdict is measured.
         out_dir: Where `bench.json` and `index.html` go.
         repeats: Timed clips per variant.
         num_threads: Threads of the model.
@@ -147,28 +77,36 @@ def bench(
     rows = read_logits(reference / LOGITS_FILE)
     variants = open_variants(bundle, reference, num_threads=num_threads)
     primary = next(iter(variants))
-    times = _measure_times(bundle, variants, files, repeats=repeats, num_threads=num_threads)
+    timings = _measure_timings(bundle, variants, files, repeats=repeats, num_threads=num_threads)
     with _step("evidence"):
         parity = compare_precisions(rows, bundle.manifest)
         comparison = compare_with_teacher(rows, bundle.manifest)
     sizes = measure_sizes(bundle)
     backend = variants[primary][1].name
     results = judge(
-        sizes, times.latency[primary], times.whole_way, parity, comparison, backend=backend, num_threads=num_threads
+        sizes,
+        timings.latency[primary],
+        timings.end_to_end,
+        parity,
+        comparison,
+        backend=backend,
+        num_threads=num_threads,
     )
     report = BenchReport(
         name=bundle.manifest.name,
         bundle=bundle.path,
         sizes=sizes,
         primary=primary,
-        latency=times.latency,
-        fresh=times.fresh,
-        fresh_video=times.fresh_video,
-        whole_way=times.whole_way,
+        latency=timings.latency,
+        cold_starts=timings.cold_starts,
+        cold_start_video=timings.cold_start_video,
+        end_to_end=timings.end_to_end,
         parity=parity,
         comparison=comparison,
         gates=results,
-        targets=compare_targets(primary, sizes, times.latency, times.fresh, parity, conversion_seconds(reference)),
+        targets=compare_targets(
+            primary, sizes, timings.latency, timings.cold_starts, parity, conversion_seconds(reference)
+        ),
         environment=environment,
         command=command_line(),
         num_threads=num_threads,
@@ -185,41 +123,44 @@ def bench(
 
 
 @dataclass(frozen=True)
-class _Times:
-    """What the clock says."""
+class _Timings:
+    """All that is measured with a clock."""
 
     latency: dict[str, dict[str, Percentiles]]
-    fresh: dict[str, FreshStart]
-    fresh_video: FreshStart | None
-    whole_way: list[VideoTime]
+    """By variant, then by stage."""
+    cold_starts: dict[str, ColdStart]
+    """By variant."""
+    cold_start_video: ColdStart | None
+    """Of the first video; None where no video was given."""
+    end_to_end: list[VideoTiming]
 
 
-def _measure_times(
+def _measure_timings(
     bundle: Bundle,
     variants: dict[str, tuple[Bundle, Graphs]],
     files: Sequence[Path],
     *,
     repeats: int,
     num_threads: int,
-) -> _Times:
-    """Latency, cold start and the whole way, one after the other: nothing else of ours runs meanwhile."""
-    graphs = next(graphs for _, graphs in variants.values())
+) -> _Timings:
+    """Latency, cold start and time from file to verdict, one after the other: nothing else of ours runs meanwhile."""
+    _, primary_graphs = next(iter(variants.values()))
     with _step("latency"):
-        timed = [Variant(name, opened) for name, (_, opened) in variants.items()]
-        latency = measure_latency(timed, bundle.manifest.clip_spec, repeats=repeats)
-    fresh_video = None
+        timed_variants = [Variant(name, graphs) for name, (_, graphs) in variants.items()]
+        latency = measure_latency(timed_variants, bundle.manifest.clip_spec, repeats=repeats)
+    cold_start_video = None
     with _step("cold start"):
-        fresh = {
-            name: measure_fresh(own.path, backend=opened.name, num_threads=num_threads)
-            for name, (own, opened) in variants.items()
+        cold_starts = {
+            name: measure_cold_start(variant_bundle.path, backend=graphs.name, num_threads=num_threads)
+            for name, (variant_bundle, graphs) in variants.items()
         }
         if files:
-            fresh_video = measure_fresh(
-                bundle.path, backend=graphs.name, num_threads=num_threads, repeats=1, video=files[0]
+            cold_start_video = measure_cold_start(
+                bundle.path, backend=primary_graphs.name, num_threads=num_threads, repeats=1, video=files[0]
             )
     with _step("whole way"):
-        whole_way = measure_whole_way(bundle, graphs, files)
-    return _Times(latency, fresh, fresh_video, whole_way)
+        end_to_end = measure_end_to_end(bundle, primary_graphs, files)
+    return _Timings(latency, cold_starts, cold_start_video, end_to_end)
 
 
 def reference_of(bundle_path: Path) -> Path:
@@ -246,14 +187,14 @@ def open_variants(bundle: Bundle, reference: Path, *, num_threads: int) -> dict[
             bundles.append(_open_twin(twin, bundle))
             break
     variants: dict[str, tuple[Bundle, Graphs]] = {}
-    for own in bundles:
-        for backend in sorted(own.manifest.backends, key=("tflite", "onnx").index):
-            opened = open_backend(own, backend, num_threads=num_threads)
-            variants.setdefault(f"{backend} {opened.recipe}", (own, opened))
-    straight = reference / STRAIGHT_FOLDER
-    if straight.exists():
-        rival = _open_straight(straight, bundle)
-        variants[STRAIGHT] = (rival, open_backend(rival, "tflite", num_threads=num_threads))
+    for each in bundles:
+        for backend in sorted(each.manifest.backends, key=BACKEND_ORDER.index):
+            graphs = open_backend(each, backend, num_threads=num_threads)
+            variants.setdefault(f"{backend} {graphs.recipe}", (each, graphs))
+    straight_folder = reference / STRAIGHT_FOLDER
+    if straight_folder.exists():
+        straight = _open_straight(straight_folder, bundle)
+        variants[STRAIGHT] = (straight, open_backend(straight, "tflite", num_threads=num_threads))
     return variants
 
 
@@ -269,20 +210,21 @@ def _open_twin(path: Path, bundle: Bundle) -> Bundle:
 
 def _open_straight(path: Path, bundle: Bundle) -> Bundle:
     """The straight conversion, which differs from the bundle's network in its CNN widths alone."""
-    rival = open_bundle(path)
-    mine, other = ({**b.manifest.network, "face_channels": 0, "lip_channels": 0} for b in (bundle, rival))
-    if (mine, bundle.manifest.clip_spec) != (other, rival.manifest.clip_spec):
+    straight = open_bundle(path)
+    any_width = {"face_channels": 0, "lip_channels": 0}
+    network, straight_network = ({**b.manifest.network, **any_width} for b in (bundle, straight))
+    if (straight_network, straight.manifest.clip_spec) != (network, bundle.manifest.clip_spec):
         raise BundleError(
             f"{path} holds another network than bundle {bundle.path}",
             fix="export again with --reference, or remove the folder to measure without it",
         )
-    return rival
+    return straight
 
 
 def judge(
     sizes: Sizes,
     latency: dict[str, Percentiles],
-    whole_way: Sequence[VideoTime],
+    end_to_end: Sequence[VideoTiming],
     parity: Parity | None,
     comparison: Comparison | None,
     *,
@@ -294,7 +236,7 @@ def judge(
     Args:
         sizes: All sizes.
         latency: By stage, of the variant that ships.
-        whole_way: Timed files; without one that got a verdict the gate is not judged.
+        end_to_end: Timed files; without one that got a verdict the gate is not judged.
         parity: None without logits of both precisions.
         comparison: None without held-out videos of both models.
         backend: The variant's backend.
@@ -308,7 +250,7 @@ def judge(
             sizes.phone_mb[backend], note="all that a phone needs to decide"
         ),
         _judge_clip(latency["clip"], num_threads=num_threads),
-        _judge_way(whole_way),
+        _judge_end_to_end(end_to_end),
         *_judge_parity(parity),
         *_judge_comparison(comparison),
     ]
@@ -321,11 +263,11 @@ def _judge_clip(clip: Percentiles, *, num_threads: int) -> GateResult:
     return gate.judge(clip.p90_ms, note=f"{clip.num} clips on one thread of this machine, which is no phone")
 
 
-def _judge_way(whole_way: Sequence[VideoTime]) -> GateResult:
+def _judge_end_to_end(timings: Sequence[VideoTiming]) -> GateResult:
     gate = Gate("file to verdict, slowest file", ">=", gates.MIN_REAL_TIME, "x real time")
-    scored = [timed for timed in whole_way if timed.status == "ok"]
+    scored = [timed for timed in timings if timed.status == "ok"]
     if not scored:
-        reason = f"none of {len(whole_way)} videos got a verdict" if whole_way else "no video was given"
+        reason = f"none of {len(timings)} videos got a verdict" if timings else "no video was given"
         return gate.judge(None, note=reason)
     slowest = min(scored, key=lambda timed: timed.real_time)
     return gate.judge(slowest.real_time, note=f"{slowest.video}, {slowest.width} x {slowest.height}")
@@ -363,13 +305,13 @@ def _judge_comparison(comparison: Comparison | None) -> list[GateResult]:
 
 
 def command_line() -> str:
-    """The command of this process, with the path of the program left out."""
+    """The shell command that started this process, with the program's folder left out."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 @contextmanager
 def _step(name: str) -> Iterator[None]:
-    """Shows what is being measured, on a terminal."""
+    """Shows on a terminal, while the block runs, what is being measured."""
     if not sys.stderr.isatty():
         yield
         return
@@ -379,44 +321,8 @@ def _step(name: str) -> Iterator[None]:
         yield
 
 
-def _plain(value: Any) -> Any:
-    """Numbers that are not finite as None: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _parity_json(parity: Parity | None) -> dict[str, Any] | None:
-    if parity is None:
-        return None
-    return {key: value for key, value in _plain(asdict(parity)).items() if key != "points"}
-
-
-def _comparison_json(comparison: Comparison | None) -> dict[str, Any] | None:
-    if comparison is None:
-        return None
-    scores = comparison.scores
-    return {
-        "split": comparison.split,
-        "num_videos": len(scores.videos),
-        "num_groups": len(set(scores.groups)),
-        "num_left_out": scores.num_left_out,
-        "not_judged": comparison.not_judged,
-        "teacher": comparison.teacher.to_json(),
-        "student": comparison.student.to_json(),
-        "student_shipped": comparison.student_shipped.to_json(),
-        "accuracy_drop_points": _plain(asdict(comparison.accuracy_drop_points)),
-        "auc_ratio": _plain(asdict(comparison.auc_ratio)),
-        "videos": [
-            {"video": video, "label": int(label), "teacher": float(t), "student": float(s)}
-            for video, label, t, s in zip(scores.videos, scores.labels, scores.teacher, scores.student, strict=True)
-        ],
-    }
-
-
 def _data_of(bundle: Bundle) -> dict[str, Any]:
+    """What the manifest says about operating point, calibration and metrics, as JSON values."""
     manifest = bundle.manifest
     return {
         "threshold": manifest.operating_point.threshold,

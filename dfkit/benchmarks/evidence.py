@@ -16,20 +16,22 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from dfkit.benchmarks.bootstrap import Interval, group_bootstrap
-from dfkit.benchmarks.gates import MARGIN, MAX_FLIP_SHARE, MIN_GROUPS, MIN_VIDEOS
-from dfkit.benchmarks.metrics import BinaryMetrics, accuracy, auc, measure
 from dfkit.errors import DataError
+from dfkit.measures.bootstrap import Interval, group_bootstrap
+from dfkit.measures.decision import p_fake_of
+from dfkit.measures.gates import MARGIN, MAX_FLIP_SHARE, MIN_GROUPS, MIN_VIDEOS
+from dfkit.measures.metrics import BinaryMetrics, accuracy, auc, measure
 from dfkit.runtime.manifest import Manifest
-from dfkit.runtime.results import p_fake_of
 
 LOGITS_FILE = "logits.jsonl"
 EVEN_THRESHOLD = 0.5
-Pair = tuple[float, float]
+"""Of the comparison of student and teacher: fake where fake is the likelier class."""
+Logits = tuple[float, float]
+"""Of one clip: real, fake."""
 
 
 class LogitsRow(BaseModel, frozen=True, extra="ignore"):
-    """One clip: whose it is, and what each model said of it."""
+    """One clip of a video, with the logits that each model gave it."""
 
     video: str
     group: str
@@ -40,15 +42,15 @@ class LogitsRow(BaseModel, frozen=True, extra="ignore"):
     """Which of the video's faces."""
     split: str
     method: str = ""
-    teacher: Pair | None = None
-    """Logits, as are the next; a teacher that sees whole videos repeats its answer."""
-    student_fp32: Pair | None = None
-    student_int8: Pair | None = None
+    teacher: Logits | None = None
+    """(real, fake) logits, as are the next two; a teacher that sees whole videos repeats its answer."""
+    student_fp32: Logits | None = None
+    student_int8: Logits | None = None
 
 
 @dataclass(frozen=True)
 class Parity:
-    """INT8 against FP32, per clip."""
+    """Differences between the INT8 and the FP32 student, clip by clip."""
 
     num_clips: int
     num_flips: int
@@ -59,7 +61,7 @@ class Parity:
     """Largest change of p_fake; NaN where an answer is not finite."""
     mean_p_change: float
     max_logit_change: float
-    points: tuple[Pair, ...]
+    points: tuple[tuple[float, float], ...]
     """p_fake of FP32 and of INT8 of each clip."""
 
 
@@ -117,8 +119,10 @@ def read_logits(path: Path) -> list[LogitsRow]:
         try:
             row = LogitsRow.model_validate(json.loads(line))
         except (json.JSONDecodeError, ValidationError) as error:
-            first = str(error).splitlines()
-            raise DataError(f"{path}, line {number}: {' '.join(first[1:3]) or first[0]}", fix="export again") from error
+            # Pydantic names the field in the second line and the fault in the third; json has one line.
+            headline, *details = str(error).splitlines()
+            reason = " ".join(details[:2]) or headline
+            raise DataError(f"{path}, line {number}: {reason}", fix="export again") from error
         if row.label not in {0, 1}:
             raise DataError(f"{path}, line {number}: label {row.label}, expected 0 or 1", fix="export again")
         rows.append(row)
@@ -134,24 +138,30 @@ def compare_precisions(rows: Sequence[LogitsRow], manifest: Manifest) -> Parity 
     Returns:
         The differences, or None without such a clip.
     """
-    pairs = [(r.student_fp32, r.student_int8) for r in rows if r.student_fp32 and r.student_int8]
-    if not pairs:
+    answered = [row for row in rows if row.student_fp32 and row.student_int8]
+    if not answered:
         return None
-    fp32, int8 = (np.array([pair[side] for pair in pairs], np.float64) for side in (0, 1))
+    # (N, 2) each.
+    fp32_logits = np.array([row.student_fp32 for row in answered], np.float64)
+    int8_logits = np.array([row.student_int8 for row in answered], np.float64)
     temperature = manifest.calibration.calibration_temperature
-    p_fp32, p_int8 = (p_fake_of(v, calibration_temperature=temperature) for v in (fp32, int8))
+    fp32_p_fake = p_fake_of(fp32_logits, calibration_temperature=temperature)
+    int8_p_fake = p_fake_of(int8_logits, calibration_temperature=temperature)
+    p_change = np.abs(fp32_p_fake - int8_p_fake)
     threshold = manifest.operating_point.threshold
-    flipped = (p_fp32 >= threshold) != (p_int8 >= threshold)
-    margin = np.abs(fp32[:, 1] - fp32[:, 0] - temperature * logit_of(threshold))
+    flipped = (fp32_p_fake >= threshold) != (int8_p_fake >= threshold)
+    # How far FP32's difference of logits lies from the one at which the decision changes.
+    fp32_gap = fp32_logits[:, 1] - fp32_logits[:, 0]
+    margin = np.abs(fp32_gap - temperature * logit_of(threshold))
     return Parity(
-        num_clips=len(pairs),
+        num_clips=len(answered),
         num_flips=int(flipped.sum()),
         num_flips_above_margin=int((flipped & (margin > MARGIN)).sum()),
-        max_flips=max(1, int(MAX_FLIP_SHARE * len(pairs))),
-        max_p_change=float(np.abs(p_fp32 - p_int8).max()),
-        mean_p_change=float(np.abs(p_fp32 - p_int8).mean()),
-        max_logit_change=float(np.abs(fp32 - int8).max()),
-        points=tuple((float(a), float(b)) for a, b in zip(p_fp32, p_int8, strict=True)),
+        max_flips=max(1, int(MAX_FLIP_SHARE * len(answered))),
+        max_p_change=float(p_change.max()),
+        mean_p_change=float(p_change.mean()),
+        max_logit_change=float(np.abs(fp32_logits - int8_logits).max()),
+        points=tuple(zip(fp32_p_fake.tolist(), int8_p_fake.tolist(), strict=True)),
     )
 
 
@@ -159,7 +169,9 @@ def logit_of(probability: float) -> float:
     """Difference of logits at which softmax gives a probability; infinite at 0 and 1."""
     if probability <= 0:
         return -math.inf
-    return math.inf if probability >= 1 else math.log(probability / (1 - probability))
+    if probability >= 1:
+        return math.inf
+    return math.log(probability / (1 - probability))
 
 
 def join_videos(rows: Sequence[LogitsRow], *, calibration_temperature: float) -> VideoScores:
@@ -174,38 +186,43 @@ def join_videos(rows: Sequence[LogitsRow], *, calibration_temperature: float) ->
     by_video: dict[str, list[LogitsRow]] = {}
     for row in rows:
         by_video.setdefault(row.video, []).append(row)
-    kept, teacher, student = [], [], []
-    for video in sorted(by_video):
-        own = by_video[video]
-        said = [
-            [(r.track_id, r.teacher) for r in own if r.teacher],
-            [(r.track_id, r.student_int8) for r in own if r.student_int8],
-        ]
-        if all(said):
-            kept.append(own[0])
-            teacher.append(most_suspicious(said[0]))
-            student.append(most_suspicious(said[1]))
+    first_rows: list[LogitsRow] = []
+    teacher_logits: list[np.ndarray] = []
+    student_logits: list[np.ndarray] = []
+    for _, video_rows in sorted(by_video.items()):
+        teacher_clips = [(row.track_id, row.teacher) for row in video_rows if row.teacher]
+        student_clips = [(row.track_id, row.student_int8) for row in video_rows if row.student_int8]
+        if teacher_clips and student_clips:
+            first_rows.append(video_rows[0])
+            teacher_logits.append(most_suspicious(teacher_clips))
+            student_logits.append(most_suspicious(student_clips))
     return VideoScores(
-        videos=tuple(row.video for row in kept),
-        groups=tuple(row.group for row in kept),
-        labels=np.array([row.label for row in kept], int),
-        methods=tuple(row.method for row in kept),
-        teacher=p_fake_of(np.array(teacher).reshape(-1, 2), calibration_temperature=1.0),
-        student=p_fake_of(np.array(student).reshape(-1, 2), calibration_temperature=calibration_temperature),
-        num_left_out=len(by_video) - len(kept),
+        videos=tuple(row.video for row in first_rows),
+        groups=tuple(row.group for row in first_rows),
+        labels=np.array([row.label for row in first_rows], int),
+        methods=tuple(row.method for row in first_rows),
+        teacher=_p_fake_of_videos(teacher_logits, calibration_temperature=1.0),
+        student=_p_fake_of_videos(student_logits, calibration_temperature=calibration_temperature),
+        num_left_out=len(by_video) - len(first_rows),
     )
 
 
-def most_suspicious(clips: Sequence[tuple[int, Pair]]) -> np.ndarray:
+def _p_fake_of_videos(logits: Sequence[np.ndarray], *, calibration_temperature: float) -> np.ndarray:
+    """(N,) p_fake of N times (2,) logits; N may be 0."""
+    stacked = np.array(logits).reshape(-1, 2)
+    return p_fake_of(stacked, calibration_temperature=calibration_temperature)
+
+
+def most_suspicious(clips: Sequence[tuple[int, Logits]]) -> np.ndarray:
     """Logits (2,) of the track that looks most like a fake, each the mean over its clips.
 
     Args:
         clips: Track and logits of each clip of one video; at least one.
     """
-    tracks: dict[int, list[Pair]] = {}
+    by_track: dict[int, list[Logits]] = {}
     for track_id, logits in clips:
-        tracks.setdefault(track_id, []).append(logits)
-    means = [np.mean(logits, axis=0) for logits in tracks.values()]
+        by_track.setdefault(track_id, []).append(logits)
+    means = [np.mean(track_logits, axis=0) for track_logits in by_track.values()]
     return max(means, key=lambda logits: float(logits[1] - logits[0]))
 
 
@@ -219,19 +236,22 @@ def compare_with_teacher(rows: Sequence[LogitsRow], manifest: Manifest, *, split
     Returns:
         Metrics and intervals, or None without a video that both have answered.
     """
-    own = [row for row in rows if row.split == split]
-    scores = join_videos(own, calibration_temperature=manifest.calibration.calibration_temperature)
+    held_out = [row for row in rows if row.split == split]
+    scores = join_videos(held_out, calibration_temperature=manifest.calibration.calibration_temperature)
     if not scores.videos:
         return None
     labels, teacher, student = scores.labels, scores.teacher, scores.student
 
-    def drop(at: np.ndarray) -> float:
-        right = [accuracy(labels[at], p[at], threshold=EVEN_THRESHOLD) for p in (teacher, student)]
-        return 100 * (right[0] - right[1])
+    def accuracy_drop_points(drawn: np.ndarray) -> float:
+        teacher_accuracy = accuracy(labels[drawn], teacher[drawn], threshold=EVEN_THRESHOLD)
+        student_accuracy = accuracy(labels[drawn], student[drawn], threshold=EVEN_THRESHOLD)
+        return 100 * (teacher_accuracy - student_accuracy)
 
-    def ratio(at: np.ndarray) -> float:
-        reference = auc(labels[at], teacher[at])
-        return auc(labels[at], student[at]) / reference if reference else math.nan
+    def auc_ratio(drawn: np.ndarray) -> float:
+        teacher_auc = auc(labels[drawn], teacher[drawn])
+        if teacher_auc == 0:
+            return math.nan
+        return auc(labels[drawn], student[drawn]) / teacher_auc
 
     return Comparison(
         scores=scores,
@@ -239,13 +259,14 @@ def compare_with_teacher(rows: Sequence[LogitsRow], manifest: Manifest, *, split
         teacher=measure(labels, teacher, threshold=EVEN_THRESHOLD),
         student=measure(labels, student, threshold=EVEN_THRESHOLD),
         student_shipped=measure(labels, student, threshold=manifest.operating_point.threshold),
-        accuracy_drop_points=group_bootstrap(scores.groups, drop),
-        auc_ratio=group_bootstrap(scores.groups, ratio),
-        not_judged=_too_little(scores),
+        accuracy_drop_points=group_bootstrap(scores.groups, accuracy_drop_points),
+        auc_ratio=group_bootstrap(scores.groups, auc_ratio),
+        not_judged=_why_not_judged(scores),
     )
 
 
-def _too_little(scores: VideoScores) -> str | None:
+def _why_not_judged(scores: VideoScores) -> str | None:
+    """What the gates lack in videos or groups; None where the data suffice."""
     num_videos, num_groups = len(scores.videos), len(set(scores.groups))
     if num_videos < MIN_VIDEOS or num_groups < MIN_GROUPS:
         return f"{num_videos} videos of {num_groups} groups; {MIN_VIDEOS} videos and {MIN_GROUPS} groups are needed"

@@ -28,7 +28,7 @@ WARM_UP_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Times in milliseconds."""
+    """Percentiles of a stage's times, milliseconds."""
 
     p50_ms: float
     p90_ms: float
@@ -39,7 +39,7 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Variant:
-    """One set of graphs to time."""
+    """Loaded graphs to time, under the name that the report shows."""
 
     name: str
     """Such as `tflite mixed_int8`."""

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dfkit.benchmarks.bootstrap import Interval
+from dfkit.benchmarks.end_to_end import VIDEO_STAGE_NAMES, VIDEO_STAGES, VideoTiming
 from dfkit.benchmarks.evidence import EVEN_THRESHOLD, Comparison, Parity
-from dfkit.benchmarks.gates import MAX_CLIP_MS, MAX_PHONE_MB, MIN_REAL_TIME, GateResult
-from dfkit.benchmarks.html import card, document, facts_list, figure, note, table, tiles, warnings_box
 from dfkit.benchmarks.latency import STAGE_NAMES, STAGES, Percentiles
-from dfkit.benchmarks.metrics import BinaryMetrics, roc_curve
-from dfkit.benchmarks.svg import Bar, Dots, Line, bar_chart, curves, legend, scatter
-from dfkit.benchmarks.table import format_limit, format_number
+from dfkit.benchmarks.report import BenchReport
+from dfkit.benchmarks.rows import format_limit, format_target_limits, format_value
 from dfkit.benchmarks.targets import TargetResult
-from dfkit.benchmarks.whole_way import WAY_NAMES, WAY_STAGES, VideoTime
-
-if TYPE_CHECKING:
-    from dfkit.benchmarks.bench import BenchReport
+from dfkit.measures.bootstrap import Interval
+from dfkit.measures.gates import MAX_CLIP_MS, MAX_PHONE_MB, MIN_REAL_TIME, GateResult
+from dfkit.measures.metrics import BinaryMetrics, roc_curve
+from dfkit.report.html import card, document, facts_list, figure, note, table, tiles, warnings_box
+from dfkit.report.svg import Bar, Dots, Line, bar_chart, curves, legend, scatter
+from dfkit.report.table import format_number
 
 VERDICT_CSS = {"pass": "pass", "fail": "fail", "not judged": "open"}
 MAX_TIMED_ROWS = 24
@@ -54,9 +52,9 @@ def render_page(report: BenchReport) -> str:
         _tiles(report),
         _gates(report.gates),
         _targets(report.targets),
-        f'<div class="two">{_sizes(report)}{_fresh(report)}</div>',
+        f'<div class="two">{_sizes(report)}{_cold_starts(report)}</div>',
         _latency(report),
-        _whole_way(report),
+        _end_to_end(report),
         _parity(report.parity, report),
         _comparison(report.comparison),
         _rests_on(report),
@@ -65,10 +63,15 @@ def render_page(report: BenchReport) -> str:
 
 
 def _header(report: BenchReport) -> str:
-    worst = next((v for v in ("fail", "not judged") if any(g.verdict == v for g in report.gates)), "pass")
-    said = {"fail": "a gate failed", "not judged": "no gate failed, some not judged", "pass": "all gates passed"}[worst]
+    verdicts = {gate.verdict for gate in report.gates}
+    if "fail" in verdicts:
+        worst, headline = "fail", "a gate failed"
+    elif "not judged" in verdicts:
+        worst, headline = "not judged", "no gate failed, some not judged"
+    else:
+        worst, headline = "pass", "all gates passed"
     machine = f"{report.environment.cpu}, {_threads(report)}"
-    pill = f'<span class="pill {VERDICT_CSS[worst]}">{said}</span>'
+    pill = f'<span class="pill {VERDICT_CSS[worst]}">{headline}</span>'
     facts = " · ".join((report.primary, machine, report.environment.date[:10]))
     return (
         f'<p class="sub">dfkit bench</p><header><h1>{escape(report.name)}</h1>{pill}</header>'
@@ -92,7 +95,7 @@ def _warnings(report: BenchReport) -> str:
 
 def _tiles(report: BenchReport) -> str:
     clip = report.latency[report.primary]["clip"]
-    scored = [timed.real_time for timed in report.whole_way if timed.status == "ok"]
+    scored = [timed.real_time for timed in report.end_to_end if timed.status == "ok"]
     backend = report.primary.split()[0]
     values = [
         (f"{format_number(report.sizes.model_mb[backend])} MB", "model file"),
@@ -113,7 +116,7 @@ def _gates(results: Sequence[GateResult]) -> str:
     rows = [
         (
             escape(result.gate.metric),
-            escape("-" if result.value is None else f"{format_number(result.value)} {result.gate.unit}".rstrip()),
+            escape(format_value(result.value, result.gate.unit)),
             escape(format_limit(result)),
             _pill(result.verdict),
             f'<span class="note">{escape(result.note)}</span>',
@@ -126,13 +129,10 @@ def _gates(results: Sequence[GateResult]) -> str:
 def _targets(results: Sequence[TargetResult]) -> str:
     rows = []
     for result in results:
-        value = "-" if result.value is None else f"{format_number(result.value)} {result.unit}".rstrip()
-        limits = (
-            "-" if limit is None else escape(f"{result.direction} {format_number(limit)}")
-            for limit in (result.at_least, result.aim)
-        )
+        value = escape(format_value(result.value, result.unit))
+        limits = [escape(limit) for limit in format_target_limits(result)]
         about = f'<span class="note">{escape(result.note)}</span>'
-        rows.append((escape(result.figure), escape(value), *limits, escape(result.verdict), about))
+        rows.append((escape(result.figure), value, *limits, escape(result.verdict), about))
     return card("Beside other ways", table(("figure", "value", "at least", "aim", "", "rests on"), rows, css="gates"))
 
 
@@ -156,22 +156,22 @@ def _sizes(report: BenchReport) -> str:
     return card("Size", figure(chart), legend(entries), listed, note("1 MB is 10^6 bytes; dashed: the limit."))
 
 
-def _fresh(report: BenchReport) -> str:
+def _cold_starts(report: BenchReport) -> str:
     def cell(value: float | None, unit: str) -> str:
         return "-" if value is None else f"{value:.0f} {unit}"
 
-    named = [(name, start) for name, start in report.fresh.items()]
-    if report.fresh_video is not None:
-        named.append((f"{report.primary}, whole way", report.fresh_video))
+    named = list(report.cold_starts.items())
+    if report.cold_start_video is not None:
+        named.append((f"{report.primary}, whole way", report.cold_start_video))
     rows = [
         (
             escape(name),
-            cell(s.load_ms, "ms"),
-            cell(s.first_ms, "ms"),
-            cell(s.baseline_mb, "MB"),
-            cell(s.peak_mb, "MB"),
+            cell(start.load_ms, "ms"),
+            cell(start.first_ms, "ms"),
+            cell(start.baseline_mb, "MB"),
+            cell(start.peak_mb, "MB"),
         )
-        for name, s in named
+        for name, start in named
     ]
     head = ("", "load", "first clip", "before", "peak")
     text = (
@@ -203,20 +203,21 @@ def _latency(report: BenchReport) -> str:
 
 def _stage_table(variant: str, stages: Mapping[str, Percentiles]) -> str:
     rows = []
-    for stage in (stage for stage in STAGES if stage in stages):
-        p = stages[stage]
-        rows.append((STAGE_NAMES[stage], f"{p.p50_ms:.2f}", f"{p.p90_ms:.2f}", f"{p.p99_ms:.2f}"))
+    for stage in STAGES:
+        if stage in stages:
+            times = stages[stage]
+            rows.append((STAGE_NAMES[stage], f"{times.p50_ms:.2f}", f"{times.p90_ms:.2f}", f"{times.p99_ms:.2f}"))
     return table((f"{escape(variant)}, ms", "p50", "p90", "p99"), rows, numbers=3)
 
 
-def _whole_way(report: BenchReport) -> str:
-    timed = report.whole_way
+def _end_to_end(report: BenchReport) -> str:
+    timed = report.end_to_end
     if not timed:
         return card("From file to verdict", note("No video was given: dfkit bench --video FILE measures it."))
     shown = sorted(timed, key=lambda t: t.real_time)[:MAX_TIMED_ROWS]
-    bars = [_way_bar(t) for t in shown]
+    bars = [_stage_share_bar(t) for t in shown]
     chart = bar_chart(bars, title="Share of each stage by file", unit="%", end=100)
-    entries = [(f"c{number}", WAY_NAMES[stage]) for number, stage in enumerate(WAY_STAGES)]
+    entries = [(f"c{number}", VIDEO_STAGE_NAMES[stage]) for number, stage in enumerate(VIDEO_STAGES)]
     rows = [
         (
             escape(t.video),
@@ -238,9 +239,9 @@ def _whole_way(report: BenchReport) -> str:
     return card("From file to verdict", f'<div class="two">{left}{listed}</div>', note(text + more))
 
 
-def _way_bar(timed: VideoTime) -> Bar:
+def _stage_share_bar(timed: VideoTiming) -> Bar:
     parts = tuple(
-        (100 * timed.stages_s[stage] / timed.total_s, f"c{number}") for number, stage in enumerate(WAY_STAGES)
+        (100 * timed.stages_s[stage] / timed.total_s, f"c{number}") for number, stage in enumerate(VIDEO_STAGES)
     )
     return Bar(timed.video, parts, f"{timed.real_time:.1f}x real time")
 
@@ -311,9 +312,10 @@ def _agreement(comparison: Comparison) -> str:
     scores = comparison.scores
     series = []
     for label, (name, css) in enumerate((("real", "c0"), ("fake", "c1"))):
-        own = np.flatnonzero(scores.labels == label)
-        points = tuple((float(scores.teacher[i]), float(scores.student[i])) for i in own)
-        series.append(Dots(name, css, points, tuple(f"{scores.videos[i]} ({name})" for i in own)))
+        of_label = np.flatnonzero(scores.labels == label)
+        points = tuple((float(scores.teacher[i]), float(scores.student[i])) for i in of_label)
+        titles = tuple(f"{scores.videos[i]} ({name})" for i in of_label)
+        series.append(Dots(name, css, points, titles))
     plot = scatter(
         series,
         title="p_fake of student over that of teacher",
@@ -352,20 +354,14 @@ def _metrics_table(comparison: Comparison) -> str:
 def _rests_on(report: BenchReport) -> str:
     machine = report.environment
     memory = f", {machine.memory_gb:.0f} GB" if machine.memory_gb else ""
+    versions = {"dfkit": machine.dfkit, "Python": machine.python, **machine.versions}
+    software = ", ".join(f"{name} {version}" for name, version in versions.items())
     facts = [
         ("command", f"<code>{escape(report.command)}</code>"),
         ("date", escape(machine.date)),
         ("commit", escape(machine.git_commit or "not a git checkout")),
         ("machine", escape(f"{machine.cpu}, {machine.num_cores} cores{memory}, {machine.system}")),
-        (
-            "software",
-            escape(
-                ", ".join(
-                    f"{k} {v}"
-                    for k, v in {"dfkit": machine.dfkit, "Python": machine.python, **machine.versions}.items()
-                )
-            ),
-        ),
+        ("software", escape(software)),
         ("bundle", f"<code>{escape(report.bundle.name)}</code>"),
         ("timing", f"{report.repeats} clips per variant, {_threads(report)}"),
     ]

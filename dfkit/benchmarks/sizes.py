@@ -12,7 +12,7 @@ BYTES_PER_MB = 1e6
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes in MB."""
+    """Sizes of a bundle and of its parts, in MB of 10^6 bytes."""
 
     model_mb: dict[str, float]
     """By backend: its graphs."""
@@ -25,23 +25,23 @@ class Sizes:
 
 
 def graph_files(backend: Backend) -> set[str]:
-    """Files of a backend."""
+    """Names of the files that hold a backend's graphs."""
     return {signature.file for signature in (backend.encode, backend.score) if signature is not None}
 
 
 def measure_sizes(bundle: Bundle) -> Sizes:
-    """Adds up the sizes of a verified bundle."""
+    """Adds up the sizes of a verified bundle, from the manifest's entries."""
     manifest = bundle.manifest
-    model = {
+    model_mb = {
         name: sum(manifest.files[file].bytes for file in graph_files(backend)) / BYTES_PER_MB
         for name, backend in manifest.backends.items()
     }
     manifest_mb = len(bundle.source.read(MANIFEST_FILE)) / BYTES_PER_MB
-    faces = {name: entry.bytes / BYTES_PER_MB for name, entry in manifest.face_models.items()}
+    face_models_mb = {name: entry.bytes / BYTES_PER_MB for name, entry in manifest.face_models.items()}
     return Sizes(
-        model_mb={str(name): size for name, size in model.items()},
+        model_mb={str(name): size for name, size in model_mb.items()},
         manifest_mb=manifest_mb,
-        face_models_mb=faces,
-        phone_mb={str(name): size + manifest_mb + sum(faces.values()) for name, size in model.items()},
+        face_models_mb=face_models_mb,
+        phone_mb={str(name): size + manifest_mb + sum(face_models_mb.values()) for name, size in model_mb.items()},
         bundle_mb=bundle.bundle_bytes / BYTES_PER_MB,
     )

@@ -1,6 +1,6 @@
 """What an export is measured against: size and time beside the straight conversion and ONNX Runtime, in one run.
 
-Unlike gates these compare with other ways of doing the same: what has no rival at hand is not measured, and says
+Unlike gates these compare with other ways of doing the same: what has no counterpart at hand is not measured, and says
 which command makes it. Ratios are of medians over the same interleaved rounds.
 """
 
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dfkit.benchmarks import gates
+from dfkit.benchmarks.cold_start import ColdStart
 from dfkit.benchmarks.evidence import Parity
-from dfkit.benchmarks.fresh import FreshStart
-from dfkit.benchmarks.gates import Direction, Gate
 from dfkit.benchmarks.latency import Percentiles
 from dfkit.benchmarks.sizes import Sizes
 from dfkit.errors import DataError
+from dfkit.measures import gates
+from dfkit.measures.finite import finite_or_none
+from dfkit.measures.gates import Direction, Gate
 
 STRAIGHT = "straight tflite fp32"
 """Variant: the student at the teacher's CNN widths, converted without any rewriting."""
@@ -39,7 +40,7 @@ TargetVerdict = Literal["aim met", "met", "missed", "measured", "not measured"]
 
 @dataclass(frozen=True)
 class TargetResult:
-    """One line of the table."""
+    """One figure of the export, with what is asked of it and what is aimed at."""
 
     figure: str
     unit: str
@@ -62,9 +63,8 @@ class TargetResult:
         return "met" if Gate(self.figure, self.direction, self.at_least).holds(self.value) else "missed"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, NaN as None."""
-        finite = self.value is not None and math.isfinite(self.value)
-        return {**vars(self), "value": self.value if finite else None, "verdict": self.verdict}
+        """The fields and the verdict as a JSON object; a value that is not finite is None."""
+        return {**vars(self), "value": finite_or_none(self.value), "verdict": self.verdict}
 
 
 def conversion_seconds(reference: Path) -> dict[str, float]:
@@ -87,31 +87,33 @@ def compare_targets(
     primary: str,
     sizes: Sizes,
     latency: Mapping[str, Mapping[str, Percentiles]],
-    fresh: Mapping[str, FreshStart],
+    cold_starts: Mapping[str, ColdStart],
     parity: Parity | None,
     seconds: Mapping[str, float],
 ) -> list[TargetResult]:
-    """The table.
+    """Judges every figure of the export against what is asked of it.
 
     Args:
-        primary: Variant that ships.
+        primary: Name of the variant that ships.
         sizes: All sizes.
         latency: By variant and stage.
-        fresh: By variant.
+        cold_starts: By variant.
         parity: None without logits of both precisions.
         seconds: From `conversion_seconds`.
+    Returns:
+        One result per figure, always all of them.
     """
     backend = primary.split(maxsplit=1)[0]
-    own = latency[primary]
+    shipped = latency[primary]
     size = TargetResult("model file", "MB", sizes.model_mb[backend], "<=", MAX_MODEL_MB, AIM_MODEL_MB, primary)
     return [
         size,
-        _ratio("one clip, straight FP32 over INT8", own, latency.get(STRAIGHT), _STRAIGHT_LIMITS, NO_STRAIGHT),
-        _ratio("one clip, ONNX Runtime FP32 over INT8", own, latency.get(ONNX_FLOAT), _ONNX_LIMITS, NO_ONNX),
-        _next_clip(own),
+        _ratio("one clip, straight FP32 over INT8", shipped, latency.get(STRAIGHT), _STRAIGHT_LIMITS, NO_STRAIGHT),
+        _ratio("one clip, ONNX Runtime FP32 over INT8", shipped, latency.get(ONNX_FLOAT), _ONNX_LIMITS, NO_ONNX),
+        _next_clip(shipped),
         _conversion(seconds),
         *_precision(parity),
-        *_start(primary, fresh),
+        *_cold_start(primary, cold_starts),
     ]
 
 
@@ -121,23 +123,25 @@ _ONNX_LIMITS = (MIN_AGAINST_ONNX, AIM_AGAINST_ONNX)
 
 def _ratio(
     figure: str,
-    own: Mapping[str, Percentiles],
-    rival: Mapping[str, Percentiles] | None,
+    shipped: Mapping[str, Percentiles],
+    baseline: Mapping[str, Percentiles] | None,
     limits: tuple[float, float],
     missing: str,
 ) -> TargetResult:
-    if rival is None:
+    """Median time of one clip of a baseline over that of the shipped variant."""
+    if baseline is None:
         return TargetResult(figure, "x", None, ">=", *limits, missing)
-    mine, other = own["clip"].p50_ms, rival["clip"].p50_ms
-    return TargetResult(figure, "x", other / mine, ">=", *limits, f"{other:.2f} ms over {mine:.2f} ms")
+    shipped_ms, baseline_ms = shipped["clip"].p50_ms, baseline["clip"].p50_ms
+    note = f"{baseline_ms:.2f} ms over {shipped_ms:.2f} ms"
+    return TargetResult(figure, "x", baseline_ms / shipped_ms, ">=", *limits, note)
 
 
-def _next_clip(own: Mapping[str, Percentiles]) -> TargetResult:
-    limit = own["encode_clip"].p50_ms / 2 + NEXT_CLIP_EXTRA_MS
+def _next_clip(shipped: Mapping[str, Percentiles]) -> TargetResult:
+    limit = shipped["encode_clip"].p50_ms / 2 + NEXT_CLIP_EXTRA_MS
     figure = "next clip of a stream, half the encode time + 1.5 ms"
-    if "next_clip" not in own:
+    if "next_clip" not in shipped:
         return TargetResult(figure, "ms", None, "<=", limit, None, "this preset knows no stream")
-    return TargetResult(figure, "ms", own["next_clip"].p50_ms, "<=", limit, None)
+    return TargetResult(figure, "ms", shipped["next_clip"].p50_ms, "<=", limit, None)
 
 
 def _conversion(seconds: Mapping[str, float]) -> TargetResult:
@@ -165,11 +169,13 @@ def _precision(parity: Parity | None) -> list[TargetResult]:
     ]
 
 
-def _start(primary: str, fresh: Mapping[str, FreshStart]) -> list[TargetResult]:
-    own = fresh[primary]
-    peaks = ", ".join(f"{name} {start.peak_mb:.0f}" for name, start in fresh.items() if start.peak_mb is not None)
-    starts = ", ".join(f"{name} {start.load_ms + start.first_ms:.0f}" for name, start in fresh.items())
+def _cold_start(primary: str, cold_starts: Mapping[str, ColdStart]) -> list[TargetResult]:
+    shipped = cold_starts[primary]
+    peaks_mb = {name: start.peak_mb for name, start in cold_starts.items() if start.peak_mb is not None}
+    peaks = ", ".join(f"{name} {peak_mb:.0f}" for name, peak_mb in peaks_mb.items())
+    starts = ", ".join(f"{name} {start.load_ms + start.first_ms:.0f}" for name, start in cold_starts.items())
+    start_ms = shipped.load_ms + shipped.first_ms
     return [
-        TargetResult("peak memory of a fresh process", "MB", own.peak_mb, "<=", None, None, peaks),
-        TargetResult("cold start: load and first clip", "ms", own.load_ms + own.first_ms, "<=", None, None, starts),
+        TargetResult("peak memory of a fresh process", "MB", shipped.peak_mb, "<=", None, None, peaks),
+        TargetResult("cold start: load and first clip", "ms", start_ms, "<=", None, None, starts),
     ]

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, app
-from dfkit.console import guarded, print_json, print_lines, show
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, command
+from dfkit.console import print_json, print_lines, show
 
 
-@app.command()
+@command(extra="train")
 def evaluate(
     checkpoint: Annotated[
         list[Path] | None,
@@ -29,7 +29,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the report; reports/<name>-evaluation where left out.")
     ] = None,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Says what a detector is worth on labelled data, by frame, clip and video, with intervals and warnings.
 
@@ -43,24 +43,21 @@ def evaluate(
     """
     from dfkit import pipeline
 
-    def run() -> None:
-        report = pipeline.evaluate(
-            pipeline.Workspace(workspace),
-            checkpoints=checkpoint or [],
-            bundle=bundle,
-            backend=backend,
-            data_dir=data,
-            split=split,
-            mc_dropout=mc_dropout,
-            tta=tta,
-            output=output,
-        )
-        show(report, as_json=json)
-
-    raise typer.Exit(guarded(run))
+    report = pipeline.evaluate(
+        pipeline.Workspace(workspace),
+        checkpoints=checkpoint or [],
+        bundle=bundle,
+        backend=backend,
+        data_dir=data,
+        split=split,
+        mc_dropout=mc_dropout,
+        tta=tta,
+        output=output,
+    )
+    show(report, as_json=as_json)
 
 
-@app.command()
+@command()
 def predict(
     videos: Annotated[list[Path], typer.Argument(help="Video files or folders.")],
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .zip; the newest where left out.")] = None,
@@ -68,15 +65,15 @@ def predict(
         Path | None, typer.Option(help="Checkpoint of dfkit or an original .pth instead of a bundle (extra train).")
     ] = None,
     backend: Annotated[Literal["tflite", "onnx"] | None, typer.Option(help="Runtime; tflite where there.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write one row per video.")] = None,
+    csv_path: Annotated[Path | None, typer.Option("--csv", help="Write one row per video.")] = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw frames, P(fake) over time and a heat strip; one picture per video."),
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads per interpreter.", min=1)] = 1,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
-) -> None:
+    as_json: JsonOption = False,
+) -> int:
     """Says of each video whether it is real, fake or to be reviewed, or why it cannot tell.
 
     Examples:
@@ -90,26 +87,23 @@ def predict(
         dfkit predict video.mp4 --checkpoint fold4.pth
     """
 
-    def run() -> int:
-        from dfkit import pipeline
-        from dfkit.runtime import predict as runtime_predict
+    from dfkit import pipeline
+    from dfkit.runtime import predict as runtime_predict
 
-        detector = pipeline.detector(
-            pipeline.Workspace(workspace), bundle=bundle, checkpoint=checkpoint, backend=backend, num_threads=threads
-        )
-        results = runtime_predict.predict_videos(
-            videos, detector, backend=backend, num_threads=threads, csv_path=csv, plot_path=plot
-        )
-        if json:
-            print_json([result.to_json() for result in results])
-        else:
-            print_lines([line for result in results for line in result.summary()])
-        return 2 if all(result.status == "unreadable" for result in results) else 0
-
-    raise typer.Exit(guarded(run))
+    detector = pipeline.detector(
+        pipeline.Workspace(workspace), bundle=bundle, checkpoint=checkpoint, backend=backend, num_threads=threads
+    )
+    results = runtime_predict.predict_videos(
+        videos, detector, backend=backend, num_threads=threads, csv_path=csv_path, plot_path=plot
+    )
+    if as_json:
+        print_json([result.to_json() for result in results])
+    else:
+        print_lines([line for result in results for line in result.summary()])
+    return 2 if all(result.status == "unreadable" for result in results) else 0
 
 
-@app.command()
+@command(extra="plot")
 def visualize(
     videos: Annotated[list[Path], typer.Argument(help="Folder of videos, or files.")],
     out: Annotated[Path, typer.Option(help="Folder of the pictures and of index.html.")],
@@ -120,7 +114,7 @@ def visualize(
     backend: Annotated[Literal["tflite", "onnx"] | None, typer.Option(help="Runtime; tflite where there.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of the model.", min=1)] = 1,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Draws every video: faces, P(fake) over time, heat strip, and an index page of all.
 
@@ -132,22 +126,19 @@ def visualize(
     """
     from dfkit import pipeline
 
-    def run() -> None:
-        gallery = pipeline.visualize(
-            pipeline.Workspace(workspace),
-            videos,
-            out,
-            bundle=bundle,
-            checkpoint=checkpoint,
-            backend=backend,
-            num_threads=threads,
-        )
-        show(gallery, as_json=json)
-
-    raise typer.Exit(guarded(run))
+    gallery = pipeline.visualize(
+        pipeline.Workspace(workspace),
+        videos,
+        out,
+        bundle=bundle,
+        checkpoint=checkpoint,
+        backend=backend,
+        num_threads=threads,
+    )
+    show(gallery, as_json=as_json)
 
 
-@app.command()
+@command(extra="export")
 def demo(
     videos: Annotated[
         Literal["auto", "real", "synthetic"],
@@ -155,8 +146,8 @@ def demo(
     ] = "auto",
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
-) -> None:
+    as_json: JsonOption = False,
+) -> int:
     """Runs the whole pipeline on talking faces and ends with a verdict and a report.
 
     Examples:
@@ -167,9 +158,6 @@ def demo(
     """
     from dfkit.demo.run import run_demo
 
-    def run() -> int:
-        report = run_demo(videos, workspace, config_path=config)
-        show(report, as_json=json)
-        return report.exit_code
-
-    raise typer.Exit(guarded(run))
+    report = run_demo(videos, workspace, config_path=config)
+    show(report, as_json=as_json)
+    return report.exit_code

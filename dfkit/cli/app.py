@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 import dfkit
+from dfkit.console import guarded
+from dfkit.extras import Extra, require_extra
 
 app = typer.Typer(
     name="dfkit",
@@ -26,6 +30,32 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Exper
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Prepared data; the newest where left out.")]
 HERE = Path()
+
+
+Command = Callable[..., int | None]
+
+
+def command(*, extra: Extra | None = None, **options: Any) -> Callable[[Command], Callable[..., None]]:
+    """Registers a command that returns an exit code, None for 0.
+
+    Args:
+        extra: Asked for before anything else is done, so that no work is lost for a package that is not there.
+        options: Of `typer.Typer.command`.
+    """
+
+    def register(function: Command) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(**values: Any) -> None:
+            def action() -> int | None:
+                if extra is not None:
+                    require_extra(extra)
+                return function(**values)
+
+            raise typer.Exit(guarded(action))
+
+        return cast(Callable[..., None], app.command(**options)(run))
+
+    return register
 
 
 def _version(wanted: bool) -> None:

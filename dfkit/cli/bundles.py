@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, app
-from dfkit.console import guarded, show
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, command
+from dfkit.console import show
 
 
-@app.command()
+@command(extra="export")
 def export(
     int8: Annotated[bool, typer.Option("--int8", help="Quantize with the default recipe, mixed_int8.")] = False,
-    format: Annotated[
+    formats: Annotated[
         Literal["tflite", "onnx", "all", "executorch"],
-        typer.Option(help="Runtime to export for; executorch adds a .pte to the .tflite."),
+        typer.Option("--format", help="Runtime to export for; executorch adds a .pte to the .tflite."),
     ] = "tflite",
     recipe: Annotated[str | None, typer.Option(help="fp32, fp16, dynamic_int8, static_int8 or mixed_int8.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Student; the newest where left out.")] = None,
@@ -26,6 +26,10 @@ def export(
     ] = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="Convert the straight way, too, for dfkit bench to compare with.")
+    ] = False,
+    simplify: Annotated[
+        bool,
+        typer.Option("--simplify", help="Put ONNX graphs through onnxsim; taken where it helps and changes nothing."),
     ] = False,
     debug_parity: Annotated[
         bool, typer.Option("--debug-parity", help="Compare layer by layer and name the first that departs.")
@@ -42,7 +46,7 @@ def export(
     ] = False,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Converts a student, proves parity stage by stage, and writes a bundle; on failure nothing is written.
 
@@ -54,40 +58,40 @@ def export(
 
         dfkit export --recipe dynamic_int8
 
+        dfkit export --format onnx --simplify
+
         dfkit export --int8 --debug-parity
 
         dfkit export --int8 --self-contained
     """
     from dfkit import pipeline
 
-    def run() -> None:
-        result = pipeline.export(
-            pipeline.Workspace(workspace),
-            config_path=config,
-            checkpoint=checkpoint,
-            data_dir=data,
-            formats=format,
-            recipe=recipe or ("mixed_int8" if int8 else "fp32"),
-            calibration_dir=calibration,
-            straight=reference,
-            debug_parity=debug_parity,
-            int8_faces=int8_faces,
-            self_contained=self_contained,
-        )
-        show(result, as_json=json)
-
-    raise typer.Exit(guarded(run))
+    result = pipeline.export(
+        pipeline.Workspace(workspace),
+        config_path=config,
+        checkpoint=checkpoint,
+        data_dir=data,
+        formats=formats,
+        recipe=recipe or ("mixed_int8" if int8 else "fp32"),
+        calibration_dir=calibration,
+        straight=reference,
+        simplify=simplify,
+        debug_parity=debug_parity,
+        int8_faces=int8_faces,
+        self_contained=self_contained,
+    )
+    show(result, as_json=as_json)
 
 
-@app.command()
+@command()
 def verify(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle folder or .zip; the newest where left out.")] = None,
     tensorflow: Annotated[
         bool, typer.Option("--tensorflow", help="Replay through TensorFlow's interpreter instead, a second opinion.")
     ] = False,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
-) -> None:
+    as_json: JsonOption = False,
+) -> int:
     """Checks a bundle's schema and hashes and replays its golden vectors.
 
     Examples:
@@ -97,26 +101,23 @@ def verify(
         dfkit verify exports/default.zip --tensorflow
     """
 
-    def run() -> int:
-        from dfkit.runtime.replay import replay_bundle
-        from dfkit.runtime.second_opinion import ask_tensorflow
-        from dfkit.workspace import Workspace
+    from dfkit.runtime.replay import replay_bundle
+    from dfkit.runtime.tensorflow_replay import replay_with_tensorflow
+    from dfkit.workspace import Workspace
 
-        chosen = bundle or Workspace(workspace).newest_export()
-        report = ask_tensorflow(chosen) if tensorflow else replay_bundle(chosen)
-        show(report, as_json=json)
-        return 0 if report.passed else 1
-
-    raise typer.Exit(guarded(run))
+    chosen = bundle or Workspace(workspace).newest_export()
+    report = replay_with_tensorflow(chosen) if tensorflow else replay_bundle(chosen)
+    show(report, as_json=as_json)
+    return 0 if report.passed else 1
 
 
-@app.command()
+@command()
 def inspect(
     path: Annotated[
         Path | None, typer.Argument(help="Bundle folder or .zip, .tflite or .onnx; the newest bundle where left out.")
     ] = None,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Shows signatures, operators and bytes by part of a bundle or a lone model file.
 
@@ -127,16 +128,13 @@ def inspect(
         dfkit inspect exports/default/model.tflite --json
     """
 
-    def run() -> None:
-        from dfkit.runtime.inspection import inspect_path
-        from dfkit.workspace import Workspace
+    from dfkit.runtime.inspection import inspect_path
+    from dfkit.workspace import Workspace
 
-        show(inspect_path(path or Workspace(workspace).newest_export()), as_json=json)
-
-    raise typer.Exit(guarded(run))
+    show(inspect_path(path or Workspace(workspace).newest_export()), as_json=as_json)
 
 
-@app.command()
+@command()
 def bench(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; the newest where left out.")] = None,
     video: Annotated[
@@ -151,8 +149,8 @@ def bench(
     ] = False,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
-) -> None:
+    as_json: JsonOption = False,
+) -> int:
     """Measures size, latency, parity and the teacher's accuracy, and judges them by gates.
 
     Examples:
@@ -163,18 +161,15 @@ def bench(
     """
     from dfkit import pipeline
 
-    def run() -> int:
-        report = pipeline.bench(
-            pipeline.Workspace(workspace),
-            bundle=bundle,
-            videos=video or [],
-            repeats=repeats,
-            num_threads=threads,
-            out_dir=out,
-            allow_unjudged=allow_unjudged,
-            config_path=config,
-        )
-        show(report, as_json=json)
-        return report.exit_code
-
-    raise typer.Exit(guarded(run))
+    report = pipeline.bench(
+        pipeline.Workspace(workspace),
+        bundle=bundle,
+        videos=video or [],
+        repeats=repeats,
+        num_threads=threads,
+        out_dir=out,
+        allow_unjudged=allow_unjudged,
+        config_path=config,
+    )
+    show(report, as_json=as_json)
+    return report.exit_code

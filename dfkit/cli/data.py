@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, app
-from dfkit.console import guarded, show
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, command
+from dfkit.console import show
 
 
-@app.command()
+@command(extra="train")
 def prepare(
     videos: Annotated[list[Path], typer.Argument(help="Folder with real/ and fake/, a data set, or video files.")],
     labels: Annotated[
@@ -28,7 +28,7 @@ def prepare(
     verify: Annotated[bool, typer.Option("--verify", help="Check the hashes of prepared data instead.")] = False,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Decodes videos, follows faces, and stores clips in shards.
 
@@ -42,36 +42,33 @@ def prepare(
     """
     from dfkit import pipeline
 
-    def run() -> None:
-        if verify:
-            from dfkit.data.storage import verify as verify_data
+    if verify:
+        from dfkit.data.storage import verify as verify_data
 
-            for folder in videos:
-                show(verify_data(folder), as_json=json)
-            return
-        result = pipeline.prepare(
-            videos,
-            pipeline.Workspace(workspace),
-            config_path=config,
-            labels=labels,
-            layout=layout,
-            preset=preset,
-            out_dir=out,
-            num_workers=workers,
-            executor=executor,
-        )
-        show(result, as_json=json)
-
-    raise typer.Exit(guarded(run))
+        for folder in videos:
+            show(verify_data(folder), as_json=as_json)
+        return
+    result = pipeline.prepare(
+        videos,
+        pipeline.Workspace(workspace),
+        config_path=config,
+        labels=labels,
+        layout=layout,
+        preset=preset,
+        out_dir=out,
+        num_workers=workers,
+        executor=executor,
+    )
+    show(result, as_json=as_json)
 
 
-@app.command()
+@command(extra="train")
 def audit(
     data: Annotated[Path | None, typer.Argument(help="Prepared data; the newest where left out.")] = None,
     folds: Annotated[int, typer.Option(help="Grouped folds.", min=2)] = 5,
     seed: Annotated[int, typer.Option(help="Of folds, models and intervals.", min=0)] = 0,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Says how well duration, codec, loudness and other facts of the files tell fake from real.
 
@@ -83,19 +80,16 @@ def audit(
     """
     from dfkit import pipeline
 
-    def run() -> None:
-        show(pipeline.audit(pipeline.Workspace(workspace), data_dir=data, folds=folds, seed=seed), as_json=json)
-
-    raise typer.Exit(guarded(run))
+    show(pipeline.audit(pipeline.Workspace(workspace), data_dir=data, folds=folds, seed=seed), as_json=as_json)
 
 
-@app.command()
+@command(extra="train")
 def baseline(
     data: Annotated[Path | None, typer.Argument(help="Prepared data; the newest where left out.")] = None,
     folds: Annotated[int, typer.Option(help="Grouped folds.", min=2)] = 5,
     seed: Annotated[int, typer.Option(help="Of folds, forest and intervals.", min=0)] = 0,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measures what hand-made features and a random forest reach: what a network has to beat.
 
@@ -107,20 +101,17 @@ def baseline(
     """
     from dfkit import pipeline
 
-    def run() -> None:
-        show(pipeline.baseline(pipeline.Workspace(workspace), data_dir=data, folds=folds, seed=seed), as_json=json)
-
-    raise typer.Exit(guarded(run))
+    show(pipeline.baseline(pipeline.Workspace(workspace), data_dir=data, folds=folds, seed=seed), as_json=as_json)
 
 
-@app.command()
+@command(extra="train")
 def forge(
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new data; <data>-forged where left out.")] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Makes fakes and their real twins from the real videos of prepared data, and prepares them.
 
@@ -132,10 +123,7 @@ def forge(
     """
     from dfkit import pipeline
 
-    def run() -> None:
-        result = pipeline.forge(
-            pipeline.Workspace(workspace), config_path=config, data_dir=data, out_dir=out, num_workers=workers
-        )
-        show(result, as_json=json)
-
-    raise typer.Exit(guarded(run))
+    result = pipeline.forge(
+        pipeline.Workspace(workspace), config_path=config, data_dir=data, out_dir=out, num_workers=workers
+    )
+    show(result, as_json=as_json)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, app
-from dfkit.console import guarded, show
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, command
+from dfkit.console import show
 
 DEFAULT_FOLDS = 5
 
@@ -27,7 +27,7 @@ class KfoldCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-@app.command(cls=KfoldCommand)
+@command(extra="train", cls=KfoldCommand)
 def train(
     data: DataOption = None,
     resume: Annotated[
@@ -60,7 +60,7 @@ def train(
     ] = None,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Trains the tri-modal MMMS-BA teacher, split by group; takes the original's YAML and NPZ folders, too.
 
@@ -77,32 +77,29 @@ def train(
     from dfkit import pipeline
     from dfkit.config.flags import TrainFlags
 
-    def run() -> None:
-        flags = TrainFlags(
-            kfold=kfold,
-            workers=workers,
-            use_weighted_sampler=use_weighted_sampler,
-            use_weighted_loss=use_weighted_loss,
-            class_weights=class_weights,
-            modalities=modalities,
-            save_format=save_format,
-            own_split=own_split,
-        )
-        result = pipeline.train(
-            pipeline.Workspace(workspace),
-            config_path=config,
-            data_dir=data,
-            resume=resume,
-            flags=flags,
-            executor=executor,
-            num_processes=jobs,
-        )
-        show(result, as_json=json)
-
-    raise typer.Exit(guarded(run))
+    flags = TrainFlags(
+        kfold=kfold,
+        workers=workers,
+        use_weighted_sampler=use_weighted_sampler,
+        use_weighted_loss=use_weighted_loss,
+        class_weights=class_weights,
+        modalities=modalities,
+        save_format=save_format,
+        own_split=own_split,
+    )
+    result = pipeline.train(
+        pipeline.Workspace(workspace),
+        config_path=config,
+        data_dir=data,
+        resume=resume,
+        flags=flags,
+        executor=executor,
+        num_processes=jobs,
+    )
+    show(result, as_json=as_json)
 
 
-@app.command()
+@command(extra="train")
 def distill(
     teacher: Annotated[
         Path | None,
@@ -124,7 +121,7 @@ def distill(
     ] = None,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Prunes a teacher to a GRU-128 student and distils the teacher's answers into it.
 
@@ -143,14 +140,11 @@ def distill(
     from dfkit import pipeline
     from dfkit.config.flags import DistillFlags
 
-    def run() -> None:
-        result = pipeline.distill(
-            pipeline.Workspace(workspace),
-            config_path=config,
-            teacher_path=teacher,
-            data_dir=data,
-            flags=DistillFlags(target_mb=target_mb, target_ms=target_ms, points=points, seeds=seeds),
-        )
-        show(result, as_json=json)
-
-    raise typer.Exit(guarded(run))
+    result = pipeline.distill(
+        pipeline.Workspace(workspace),
+        config_path=config,
+        teacher_path=teacher,
+        data_dir=data,
+        flags=DistillFlags(target_mb=target_mb, target_ms=target_ms, points=points, seeds=seeds),
+    )
+    show(result, as_json=as_json)

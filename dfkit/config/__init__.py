@@ -1,7 +1,9 @@
 """The YAML of an experiment: one model per stage; see `experiment.Config`."""
 
 from dfkit.config.augment import AugmentConfig
-from dfkit.config.experiment import BenchConfig, Config, DemoConfig, ExportConfig, explain, read_config
+from dfkit.config.experiment import BenchConfig, Config, DemoConfig, ExportConfig, upgrade
+from dfkit.config.explain import explain
+from dfkit.config.forge import ForgeConfig
 from dfkit.config.section import Section
 from dfkit.config.training import (
     LOGGED_METRICS,
@@ -27,6 +29,7 @@ __all__ = [
     "DistillConfig",
     "ExportConfig",
     "FitConfig",
+    "ForgeConfig",
     "LossConfig",
     "OptimizerConfig",
     "SamplingConfig",
@@ -38,5 +41,5 @@ __all__ = [
     "TrainConfig",
     "WidthConfig",
     "explain",
-    "read_config",
+    "upgrade",
 ]

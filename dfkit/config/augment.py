@@ -1,4 +1,4 @@
-"""Section `augment`: what is done to training clips, drawn anew for each (seed, epoch, clip)."""
+"""Section `augment`: augmentation of training clips, drawn anew for each (seed, epoch, clip)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Crf = Annotated[int, Field(ge=0, le=51)]
 
 
 class Step(Section):
-    """What every kind of augmentation has."""
+    """Settings that every augmentation has."""
 
     prob: Share = 0.0
-    """Share of the clips that it is done to; 0 switches it off."""
+    """Probability per clip; 0 switches it off."""
     only: Literal["all", "real", "fake"] = "all"
     """Clips of which label; anything but `all` puts its traces beside the label, where a network may find them."""
 

@@ -1,22 +1,25 @@
-"""The YAML of an experiment: one model per stage. A wrong key is refused by name before any work starts."""
+"""The content of an experiment's YAML: one model per stage."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dfkit.clip import ClipSpec
+from dfkit.config.forge import ForgeConfig
 from dfkit.config.section import Section
-from dfkit.config.training import DistillConfig, TrainConfig
-from dfkit.errors import ConfigError
+from dfkit.config.training import DistillConfig, SplitConfig, TrainConfig
+
+STAGES_WITH_SPLIT = ("train", "distill")
+"""Sections that had a `split` of their own before the experiment had one."""
+OLD_FRAME_WEIGHT, FRAME_WEIGHT = "frame_weight", "frame_distillation_weight"
+"""Key of `distill` before and since it has another name than the label loss's `distill.loss.frame_weight`."""
 
 
 class ExportConfig(Section):
-    """`dfkit export`."""
+    """`dfkit export`: quantization, parity and contents of the bundle."""
 
     recipe: str = "mixed_int8"
     """Quantization recipe of the .tflite."""
@@ -32,7 +35,7 @@ class ExportConfig(Section):
 
 
 class BenchConfig(Section):
-    """`dfkit bench`."""
+    """`dfkit bench`: how latency is measured."""
 
     repeats: PositiveInt = 30
     """Timed clips per variant."""
@@ -41,75 +44,80 @@ class BenchConfig(Section):
 
 
 class DemoConfig(Section):
-    """`dfkit demo`."""
+    """`dfkit demo`: its synthetic videos."""
 
     synthetic_seconds: PositiveFloat = 5.0
     """Length of each synthetic video."""
 
 
 class Config(Section):
-    """One experiment."""
+    """One experiment, from preparing data to the benchmark; a section per stage."""
 
     name: str = Field(default="default", pattern=r"^[\w.-]+$")
     """Names the run, data and export folders."""
     clip: ClipSpec = ClipSpec()
     """The clip contract; stored in data, checkpoints and bundles."""
-    forge: dict[str, Any] = Field(default_factory=dict)
-    """Section of `dfkit.data.forge.config.ForgeConfig`."""
+    split: SplitConfig = SplitConfig()
+    """Which groups train, validate and test; teacher and student share it."""
+    forge: ForgeConfig = ForgeConfig()
     train: TrainConfig = TrainConfig()
     distill: DistillConfig = DistillConfig()
     export: ExportConfig = ExportConfig()
     bench: BenchConfig = BenchConfig()
     demo: DemoConfig = DemoConfig()
     flags: tuple[str, ...] = ()
-    """Flags of the command line that were laid over this file, written by dfkit."""
+    """Flags of the command line that changed this configuration, written by dfkit."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, content: Any) -> Any:
+        return upgrade(content)[0] if isinstance(content, Mapping) else content
 
 
-def read_config(path: str | Path | None) -> Config:
-    """Reads an experiment file, dfkit's or the original's; every error at once.
+def upgrade(content: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Moves keys of an older file to where they are now.
+
+    - A `split` of `train` or `distill` is the experiment's `split`.
+    - `distill.frame_weight` is `distill.frame_distillation_weight`.
 
     Args:
-        path: YAML file; None gives the defaults.
+        content: As it was read.
+    Returns:
+        The content under today's keys, and a line of text for each key that moved.
     Raises:
-        ConfigError: The file is missing, is no YAML, or holds wrong keys or values, each named.
+        ValueError: Two sections name different splits, so one would train on what the other tests, or a key stands
+            there under its old and its new name.
     """
-    if path is None:
-        return Config()
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        # JSON is YAML but for numbers such as 1e-05, which YAML 1.1 takes for text.
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such configuration file", fix="check the path given with --config") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from error
-    from dfkit.original.configuration import is_original, translate
-
-    if is_original(content):
-        return translate(content, str(path)).config
-    try:
-        return Config.model_validate(content or {})
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {len(error.errors())} wrong entries:\n{explain(error, Config)}") from error
+    upgraded, split_notes = _upgrade_split(dict(content))
+    upgraded, weight_notes = _upgrade_frame_weight(upgraded)
+    return upgraded, (*split_notes, *weight_notes)
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line per error: the key's path, what was wrong and, for an unknown key, the valid names."""
-    lines = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
-        line = f"  {where}: {item['msg']}"
-        if item["type"] == "extra_forbidden":
-            line = f"  {where}: unknown key; valid here: {', '.join(_valid_keys(model, item['loc'][:-1]))}"
-        lines.append(line)
-    return "\n".join(lines)
+def _upgrade_split(content: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    stage_splits: dict[str, Any] = {}
+    for stage in STAGES_WITH_SPLIT:
+        section = content.get(stage)
+        if isinstance(section, Mapping) and "split" in section:
+            content[stage] = {key: value for key, value in section.items() if key != "split"}
+            stage_splits[f"{stage}.split"] = section["split"]
+    if not stage_splits:
+        return content, ()
+    named = {"split": content["split"], **stage_splits} if "split" in content else stage_splits
+    first, *others = named.values()
+    if any(other != first for other in others):
+        raise ValueError(f"{' and '.join(named)} differ; an experiment has one split: keep one of them, as split")
+    content["split"] = first
+    return content, tuple(f"{key} is now split, for teacher and student alike" for key in stage_splits)
 
 
-def _valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    current: type[BaseModel] = model
-    for part in path:
-        annotation = current.model_fields[str(part)].annotation if str(part) in current.model_fields else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            current = annotation
-    return sorted(current.model_fields)
+def _upgrade_frame_weight(content: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    section = content.get("distill")
+    if not isinstance(section, Mapping) or OLD_FRAME_WEIGHT not in section:
+        return content, ()
+    if FRAME_WEIGHT in section:
+        raise ValueError(
+            f"distill.{OLD_FRAME_WEIGHT} and distill.{FRAME_WEIGHT} are the same: keep distill.{FRAME_WEIGHT}"
+        )
+    renamed = {FRAME_WEIGHT if key == OLD_FRAME_WEIGHT else key: value for key, value in section.items()}
+    note = f"distill.{OLD_FRAME_WEIGHT} is now distill.{FRAME_WEIGHT}; distill.loss.frame_weight keeps its name"
+    return {**content, "distill": renamed}, (note,)

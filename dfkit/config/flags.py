@@ -1,4 +1,4 @@
-"""Flags of `dfkit train` and `dfkit distill`: they go before the configuration and stand in the run's `config.json`."""
+"""Flags of `dfkit train` and `dfkit distill`: they override the configuration; a run's `config.json` names them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dfkit.config.experiment import Config, explain
+from dfkit.config.experiment import Config
+from dfkit.config.explain import explain
 from dfkit.errors import ConfigError
 
 VISUAL = "visual"
-"""What the original calls the face."""
+"""The original's name of the modality `face`."""
+FlagValue = tuple[str, Any, str]
+"""Key of the configuration, its value, and the flag as it was typed."""
 
 
 @dataclass(frozen=True)
 class TrainFlags:
-    """What the command line asked for; None or False leaves the configuration as it is."""
+    """Flags of `dfkit train`; None or False leaves the configuration as it is."""
 
     kfold: int | None = None
     """Number of folds."""
@@ -33,42 +36,42 @@ class TrainFlags:
     own_split: bool = False
     """Split by group though the labels or the index name a split."""
 
-    def lay_over(self, config: Config) -> Config:
-        """The configuration with these flags over it.
+    def apply_to(self, config: Config) -> Config:
+        """The configuration with these flags applied.
 
         Raises:
             ConfigError: A flag's value cannot be used.
         """
-        return lay_over(config, self._given(config))
+        return apply_flags(config, self._given(config))
 
-    def _given(self, config: Config) -> list[tuple[str, Any, str]]:
-        """(configuration keys, value, the flag as it was typed) of each flag that was given."""
-        found: list[tuple[str, Any, str]] = []
+    def _given(self, config: Config) -> list[FlagValue]:
+        """Every flag that was given."""
+        given: list[FlagValue] = []
         if self.kfold is not None:
-            found.append(("train.split.folds", self.kfold, f"--kfold {self.kfold}"))
+            given.append(("split.folds", self.kfold, f"--kfold {self.kfold}"))
         if self.workers is not None:
-            found.append(("train.num_workers", self.workers, f"--workers {self.workers}"))
+            given.append(("train.num_workers", self.workers, f"--workers {self.workers}"))
         if self.use_weighted_sampler:
-            found.append(("train.sampling.type", "weighted", "--use-weighted-sampler"))
+            given.append(("train.sampling.type", "weighted", "--use-weighted-sampler"))
         if self.use_weighted_loss:
-            found.append(("train.loss.class_weights", weights_of(config), "--use-weighted-loss"))
+            given.append(("train.loss.class_weights", weights_for_weighted_loss(config), "--use-weighted-loss"))
         if self.class_weights is not None:
             real, fake = self.class_weights
-            found.append(("train.loss.class_weights", [real, fake], f"--class-weights {real:g} {fake:g}"))
+            given.append(("train.loss.class_weights", [real, fake], f"--class-weights {real:g} {fake:g}"))
         if self.modalities is not None:
             names = [name.strip() for name in self.modalities.split(",")]
             chosen = ["face" if name == VISUAL else name for name in names]
-            found.append(("train.modalities", chosen, f"--modalities {self.modalities}"))
+            given.append(("train.modalities", chosen, f"--modalities {self.modalities}"))
         if self.save_format is not None:
-            found.append(("train.save.format", self.save_format, f"--save-format {self.save_format}"))
+            given.append(("train.save.format", self.save_format, f"--save-format {self.save_format}"))
         if self.own_split:
-            found.append(("train.split.use_given distill.split.use_given", False, "--own-split"))
-        return found
+            given.append(("split.use_given", False, "--own-split"))
+        return given
 
 
 @dataclass(frozen=True)
 class DistillFlags:
-    """What the command line asked for; None leaves the configuration as it is."""
+    """Flags of `dfkit distill`; None leaves the configuration as it is."""
 
     target_mb: float | None = None
     """Largest INT8 graph, decimal MB."""
@@ -79,8 +82,8 @@ class DistillFlags:
     seeds: int | None = None
     """Students of each kind."""
 
-    def lay_over(self, config: Config) -> Config:
-        """The configuration with these flags over it.
+    def apply_to(self, config: Config) -> Config:
+        """The configuration with these flags applied.
 
         Raises:
             ConfigError: A flag's value cannot be used.
@@ -96,29 +99,31 @@ class DistillFlags:
             for key, value in values.items()
             if value is not None
         ]
-        return lay_over(config, given)
+        return apply_flags(config, given)
 
 
-def lay_over(config: Config, given: Sequence[tuple[str, Any, str]]) -> Config:
-    """A configuration with flags over it, which it names.
+def apply_flags(config: Config, given: Sequence[FlagValue]) -> Config:
+    """A configuration with flags applied; they are named in its `flags`.
 
     Args:
         config: The configuration.
-        given: Keys (separated by blanks), value, and the flag as it was typed.
+        given: Flags in the order in which they are applied.
+    Returns:
+        The configuration itself where no flag was given.
     Raises:
         ConfigError: A flag's value cannot be used.
     """
     if not given:
         return config
     content = config.model_dump(mode="json")
-    for paths, value, _ in given:
-        for path in paths.split():
-            *sections, last = path.split(".")
-            current = content
-            for name in sections:
-                current = current[name]
-            current[last] = value
-    content["flags"] = [*content["flags"], *(flag for _, _, flag in given if flag not in content["flags"])]
+    for key, value, flag in given:
+        *sections, last = key.split(".")
+        current = content
+        for name in sections:
+            current = current[name]
+        current[last] = value
+        if flag not in content["flags"]:
+            content["flags"].append(flag)
     try:
         return Config.model_validate(content)
     except ValidationError as error:
@@ -126,7 +131,7 @@ def lay_over(config: Config, given: Sequence[tuple[str, Any, str]]) -> Config:
         raise ConfigError(f"{named}: {len(error.errors())} wrong values:\n{explain(error, Config)}") from error
 
 
-def weights_of(config: Config) -> Sequence[float] | str:
+def weights_for_weighted_loss(config: Config) -> Sequence[float] | str:
     """Class weights for a weighted loss: the configuration's, else those of the original's YAML, else `balanced`."""
     if config.train.loss.class_weights is not None:
         return config.train.loss.class_weights

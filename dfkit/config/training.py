@@ -30,7 +30,7 @@ LOGGED_METRICS: dict[str, Literal["min", "max"]] = {
     "val_eer": "min",
     "val_ece": "min",
 }
-"""What every epoch logs and a run can be steered by, and whether less or more of it is better. `val_loss` is the mean
+"""What every epoch logs, and whether a lower or a higher value is better. `val_loss` is the mean
 cross-entropy of the validation clips, the others are by video (mean of its clips' logits, threshold 0.5)."""
 
 
@@ -46,7 +46,7 @@ class WidthConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """Adam, its warm-up and its limits; what the rate does after warm-up says `schedule`."""
+    """Adam, its warm-up and gradient clipping; `schedule` decides the rate after the warm-up."""
 
     type: Literal["adam", "adamw"] = "adamw"
     """`adamw` decays the weights themselves, `adam` adds the decay to the gradient (L2)."""
@@ -70,10 +70,10 @@ class OptimizerConfig(Section):
 
 
 def refuse_unlogged(name: str) -> str:
-    """A metric's name, if it is one that is logged.
+    """Returns a metric's name if it is logged.
 
     Raises:
-        ValueError: It is not; the message lists those that are.
+        ValueError: It is not; the message lists the metrics that are.
     """
     if name not in LOGGED_METRICS:
         raise ValueError(f"'{name}' is not logged; logged are {', '.join(LOGGED_METRICS)}")
@@ -84,7 +84,7 @@ class ScheduleConfig(Section):
     """The learning rate after warm-up."""
 
     type: Literal["cosine", "warm_restarts", "plateau", "constant"] = "cosine"
-    """`cosine` to the floor; `warm_restarts` cosine in cycles; `plateau` down when a metric stands; `constant`."""
+    """`cosine` to the floor; `warm_restarts` in cycles; `plateau` falls when a metric stops improving; `constant`."""
     min_learning_rate: NonNegativeFloat = 0.0
     """Floor that no schedule goes below."""
     cosine_epochs: PositiveInt | None = None
@@ -115,7 +115,7 @@ class SplitConfig(Section):
     seed: NonNegativeInt = 0
     """Which groups go where."""
     use_given: bool = True
-    """Whether a split that stands in the labels or the NPZ index is taken over; refused where it leaks."""
+    """Whether a split given in the labels or the NPZ index is used; refused where groups leak."""
     duration_bins: NonNegativeInt = 0
     """Above 1, parts are alike in this many ranges of duration, too."""
     folds: int | None = Field(default=None, ge=2)
@@ -144,7 +144,7 @@ class LossConfig(Section):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Mass moved from the label to the other class."""
     frame_weight: NonNegativeFloat = 0.5
-    """Weight of the frame-level loss beside the clip-level one."""
+    """Weight of the frame-level loss against the labels beside the clip-level one."""
     class_weights: tuple[PositiveFloat, PositiveFloat] | Literal["balanced", "effective_number"] | None = "balanced"
     """Weight of real and fake; `balanced` gives both classes the same total, `effective_number` less than that."""
     effective_beta: float = Field(default=0.999, ge=0, lt=1)
@@ -170,12 +170,12 @@ class SamplingConfig(Section):
     type: Literal["shuffled", "weighted"] = "shuffled"
     """`shuffled`: each clip once. `weighted`: drawn with replacement, both classes equally often."""
     hard_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each class's draws that goes to the clips taken most for the other class when last seen, in place of
-    those that were easiest; from the second epoch on."""
+    """Hard mining: share of each class's draws that goes to the clips with the highest probability of the wrong class
+    when last trained on, in place of the easiest ones; from the second epoch on."""
 
 
 class FitConfig(Section):
-    """What every training run has."""
+    """Settings that the training of teacher and of student have in common."""
 
     epochs: PositiveInt = 15
     """Passes over the training clips."""
@@ -193,12 +193,11 @@ class FitConfig(Section):
     loss: LossConfig = LossConfig()
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
-    """What is done to training clips; a teacher's answers stay those on the clips as they are stored."""
-    split: SplitConfig = SplitConfig()
+    """Augmentation of training clips; a teacher's logits are always those of the clips without augmentation."""
     monitor: str = "val_loss"
     """Logged metric that decides which epoch is the best and when to stop."""
     mode: Literal["min", "max"] | None = None
-    """Whether less or more of it is better; the metric's own direction where left out."""
+    """Whether a lower or a higher value is better; the metric's own direction where left out."""
     min_delta: NonNegativeFloat = 0.0
     """Smaller gains do not count as an improvement when `patience` runs, in the metric's unit."""
     patience: PositiveInt | None = None
@@ -249,7 +248,7 @@ class TrainConfig(FitConfig):
     modalities: tuple[Literal["audio", "face", "lip", "motion"], ...] = ("audio", "face", "lip")
     """Streams the network takes; `motion` is made of the 468 landmarks, `[audio, motion]` is the `lite` model."""
     attention: Literal["bi_modal", "self", "none"] = "bi_modal"
-    """Fusion."""
+    """How the streams are fused: attention between pairs, within each, or concatenation alone."""
     dense_dim: PositiveInt = 100
     """Width of each modality after its dense layer."""
     dense_dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -277,7 +276,7 @@ class SearchConfig(Section):
 
     @property
     def wanted(self) -> bool:
-        """Whether widths are to be searched for at all."""
+        """Whether targets or a number of points ask for a search of widths."""
         return self.target_mb is not None or self.target_ms is not None or self.points is not None
 
     @field_validator("cnn_shares")
@@ -301,12 +300,12 @@ class DistillConfig(FitConfig):
     widths: WidthConfig = WidthConfig(face_channels=(32, 64, 128), lip_channels=(16, 32, 64), gru_hidden=128)
     """Student widths; multiples of 8."""
     importance: Literal["l2", "taylor"] = "l2"
-    """What decides which units stay."""
+    """Importance of a unit, which decides whether it is kept: L2 norm of its weights, or first-order Taylor."""
     temperature: PositiveFloat = 2.0
     """Softens teacher and student logits."""
     alpha: float = Field(default=0.7, ge=0, le=1)
-    """Weight of the teacher's answer; 1 - alpha goes to the labels."""
-    frame_weight: NonNegativeFloat = 0.5
+    """Weight of the divergence from the teacher; 1 - alpha goes to the labels."""
+    frame_distillation_weight: NonNegativeFloat = 0.5
     """Weight of the frame-level divergence from the teacher beside the clip-level one."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """After each GRU and before each dense layer."""

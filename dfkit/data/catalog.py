@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from dfkit.clip import ClipSpec
 from dfkit.data.groups import components
 from dfkit.data.hashing import sha256_json
 from dfkit.errors import DataError
+from dfkit.files import write_atomically
 
 SCHEMA_VERSION = 1
 DATA_FILE = "data.json"
@@ -28,7 +28,7 @@ HASH_LENGTH = 16
 
 @dataclass(frozen=True)
 class ClipRow:
-    """One clip of a video, as far as it can be told without its pictures."""
+    """Place and labels of a clip, which are known without decoding its pictures."""
 
     track_id: int
     start_s: float
@@ -40,7 +40,7 @@ class ClipRow:
 
 @dataclass(frozen=True)
 class ChunkRow:
-    """One chunk file."""
+    """Name, hash and size of a chunk file."""
 
     file: str
     sha256: str
@@ -87,7 +87,7 @@ class VideoRow:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> VideoRow:
-        """Undoes `to_json`. Raises TypeError or KeyError for a foreign object."""
+        """Reads what `to_json` wrote; TypeError or KeyError for another object."""
         return cls(
             **{
                 **value,
@@ -101,7 +101,7 @@ class VideoRow:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """Content of `data.json`."""
+    """Facts of a whole data set: the content of `data.json`."""
 
     spec: ClipSpec
     created: str
@@ -119,7 +119,7 @@ class DataInfo:
 
 
 def spec_hash(spec: ClipSpec) -> str:
-    """SHA-256 of a spec's values."""
+    """SHA-256 of a clip contract's values, as hexadecimal text."""
     return sha256_json(spec.model_dump(mode="json"))
 
 
@@ -128,31 +128,18 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file such that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def dump_line(row: VideoRow) -> str:
     """One line of `videos.jsonl`, with its line end."""
     return json.dumps(row.to_json(), ensure_ascii=False) + "\n"
 
 
 def dump_info(info: DataInfo) -> str:
-    """Text of a `data.json`."""
+    """A data set's facts as the text of its `data.json`."""
     return json.dumps(info.to_json(), indent=2, ensure_ascii=False) + "\n"
 
 
 def write_videos(folder: Path, rows: Iterable[VideoRow]) -> None:
-    """Writes `videos.jsonl` anew."""
+    """Writes `videos.jsonl` into a folder, in place of the one that is there."""
     write_atomically(folder / VIDEOS_FILE, "".join(map(dump_line, rows)))
 
 
@@ -227,8 +214,8 @@ def group_names(rows: Sequence[VideoRow], *, groups_known: bool) -> list[str]:
     """
     ids = []
     for row in rows:
-        own = [f"id:{value}" for value in row.groups] if groups_known else []
-        ids.append([*own, f"sha256:{row.sha256}"])
+        group_ids = [f"id:{value}" for value in row.groups] if groups_known else []
+        ids.append([*group_ids, f"sha256:{row.sha256}"])
     return [_short_name(name) for name in components(ids)]
 
 

@@ -25,13 +25,6 @@ LANDMARK_CODES = ((1 / 64, "<i2"), (1 / 32, "<i2"), (1 / 64, "<i4"))
 LANDMARK_HEADER = "<diii"
 
 
-def psnr_db(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of two uint8 pictures in dB; 100 for equal ones."""
-    error = np.subtract(first, second, dtype=np.int16).ravel().astype(np.float32)
-    mean_square = float(np.dot(error, error)) / error.size
-    return 100.0 if mean_square == 0 else min(100.0, 10 * np.log10(255.0**2 / mean_square))
-
-
 def encode_picture(rgb: NDArray[np.uint8]) -> tuple[bytes, float]:
     """Encodes one crop as JPEG 4:4:4.
 
@@ -82,7 +75,7 @@ def pack_blobs(blobs: Sequence[bytes]) -> bytes:
 
 
 def unpack_blobs(packed: bytes | memoryview) -> list[memoryview]:
-    """Undoes `pack_blobs`.
+    """Splits what `pack_blobs` joined; views into `packed`, no copies.
 
     Raises:
         DataError: The lengths do not add up.
@@ -118,16 +111,15 @@ def encode_landmarks(landmarks: NDArray[np.float32]) -> bytes:
     reach_px = float(np.abs(offsets).max(initial=0.0))
     if not np.isfinite(reach_px):
         raise ValueError("landmarks are not finite")
-    step_px, code = next(
-        (step, code) for step, code in LANDMARK_CODES if reach_px <= step * np.iinfo(np.dtype(code)).max
-    )
+    reaching = [(step, code) for step, code in LANDMARK_CODES if reach_px <= step * np.iinfo(np.dtype(code)).max]
+    step_px, code = reaching[0]
     codes = np.rint(offsets / step_px).astype(code)
     header = struct.pack(LANDMARK_HEADER, step_px, *landmarks.shape[:2], codes.itemsize)
     return header + centres.astype("<f4").tobytes() + codes.tobytes()
 
 
 def decode_landmarks(packed: bytes | memoryview) -> NDArray[np.float32]:
-    """Undoes `encode_landmarks`: shape (T, P, 2), float32, source pixels."""
+    """Reads what `encode_landmarks` packed: shape (T, P, 2), float32, source pixels."""
     step_px, frames, points, code_bytes = struct.unpack_from(LANDMARK_HEADER, packed)
     start = struct.calcsize(LANDMARK_HEADER)
     centres = np.frombuffer(packed, "<f4", frames * 2, start).reshape(frames, 1, 2)

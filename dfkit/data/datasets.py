@@ -19,10 +19,10 @@ EpochKey = tuple[int, int]
 
 
 class RecordAugmenter(Protocol):
-    """What changes training clips; must be safe to pickle."""
+    """Signature of an augmentation of training clips; must be safe to pickle, for the loader's processes."""
 
     def apply(self, record: ClipRecord, *, epoch: int, index: int) -> ClipRecord:
-        """A changed clip, the same for the same epoch and clip index."""
+        """A changed copy of a clip; equal epoch and clip index give equal changes."""
 
 
 def label_or_unknown(label: int | None) -> Tensor:
@@ -56,7 +56,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return len(self.indices)
 
     def __getitem__(self, key: int | EpochKey) -> dict[str, Any]:
-        """One clip.
+        """Decodes, augments and converts one clip.
 
         Args:
             key: Position, or epoch and position.
@@ -73,7 +73,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
             record = self.augmenter.apply(record, epoch=epoch, index=index)
         video_index = self.prepared.clips[index].video_index
         crops = {"face": record.face, "lip": record.lip} if self.pictures else {}
-        sample = {name: torch.from_numpy(pictures) for name, pictures in crops.items()} | {
+        sample = {name: torch.from_numpy(crop) for name, crop in crops.items()}
+        sample |= {
             "interpolated": torch.from_numpy(record.interpolated),
             "frame_labels": torch.from_numpy(record.frame_labels),
             "label": label_or_unknown(record.label),

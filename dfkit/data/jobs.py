@@ -66,7 +66,7 @@ def prepare_video(job: VideoJob) -> VideoRow:
     try:
         row = _store(row, job)
     except MediaError as error:
-        row = _refused(row, error)
+        row = _unusable_row(row, error)
     except OSError as error:
         # PyAV's errors are OSErrors too; only a full disk ends the run.
         if error.errno in DISK_FULL_ERRNOS and not isinstance(error, av.FFmpegError):
@@ -107,7 +107,7 @@ def _start_row(job: VideoJob) -> VideoRow:
 
 def _store(row: VideoRow, job: VideoJob) -> VideoRow:
     path = job.source.path
-    # Without this, a missing or emptied file would get whatever words its reader has for it.
+    # Asked here, so that a missing or emptied file has one reason, whichever reader would have met it.
     if not path.is_file() or path.stat().st_size == 0:
         raise MediaError(f"{path}: missing or empty", status="unreadable")
     row = replace(row, facts=None if is_npz(path) else read_facts(path))
@@ -120,12 +120,12 @@ def _store(row: VideoRow, job: VideoJob) -> VideoRow:
                 clips.append(clip)
             chunks = writer.finish()
     except MediaError as error:
-        return _refused(row, error)
+        return _unusable_row(row, error)
     return replace(row, clips=tuple(clips), chunks=chunks, min_psnr_db=round(cache.min_psnr_db, 2))
 
 
-def _refused(row: VideoRow, error: MediaError) -> VideoRow:
-    """The row of a video that cannot be used; the path, which stands in it already, is not said twice."""
+def _unusable_row(row: VideoRow, error: MediaError) -> VideoRow:
+    """The row of a video that cannot be used; its reason does not repeat the path."""
     return replace(row, status=error.status, reason=error.found.removeprefix(f"{row.path}: "))
 
 
@@ -170,8 +170,8 @@ def _samples(
     for clip in read_clips(path, spec, models=face_models(), num_threads=1):
         sample = encode_clip(clip, labels, cache)
         fake_frames = sum(sample["frame_labels"])
-        span = (round(float(clip.start_s), 6), round(float(clip.end_s), 6))
-        yield sample, ClipRow(int(clip.track_id), *span, len(clip.times_s), fake_frames)
+        start_s, end_s = round(float(clip.start_s), 6), round(float(clip.end_s), 6)
+        yield sample, ClipRow(int(clip.track_id), start_s, end_s, len(clip.times_s), fake_frames)
 
 
 @lru_cache(maxsize=1)
@@ -186,7 +186,7 @@ def _uniform_sample(
     path: Path, spec: ClipSpec, labels: VideoLabels, cache: PictureCache
 ) -> tuple[dict[str, bytes], ClipRow]:
     from dfkit.data.npz import read_npz
-    from dfkit.data.uniform50 import view_uniform50
+    from dfkit.media.uniform50 import view_uniform50
 
     view = read_npz(path) if is_npz(path) else view_uniform50(path, spec=spec)
     sample = encode_uniform(view.face, view.lip, view.mfcc, view.times_s, labels, cache)

@@ -13,19 +13,19 @@ from pathlib import Path
 from dfkit.data.groups import split_ids
 from dfkit.data.hashing import duplicates
 from dfkit.errors import DataError
+from dfkit.media.container import VIDEO_SUFFIXES, list_videos
 
 REAL, FAKE = 0, 1
 LABEL_NAMES = {REAL: "real", FAKE: "fake"}
 LABEL_VALUES = {"real": REAL, "fake": FAKE, "0": REAL, "1": FAKE}
 SPLITS = ("train", "val", "test")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".avi", ".m4v")
 COLUMNS = ("path", "label", "group", "method", "fake_start_s", "fake_end_s", "split")
 MAX_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Source:
-    """One video file and what is known about it."""
+    """A video file with its label, groups and fake intervals."""
 
     path: Path
     label: int | None
@@ -44,7 +44,7 @@ class Source:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Sources of one data set."""
+    """Labelled videos of one data set."""
 
     sources: tuple[Source, ...]
     groups_known: bool
@@ -68,16 +68,6 @@ def faults_error(faults: Sequence[str], where: str, *, fix: str) -> DataError:
         lines.append(f"  - and {len(faults) - MAX_SHOWN} more")
     noun = "fault" if len(faults) == 1 else "faults"
     return DataError("\n".join([f"{where}: {len(faults)} {noun}", *lines]), fix=fix)
-
-
-def list_videos(folder: Path) -> list[Path]:
-    """Video files at any depth, sorted; hidden files and folders are left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    return sorted(
-        path
-        for path in found
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
-    )
 
 
 def class_folders(folder: Path) -> dict[int, Path]:
@@ -106,8 +96,8 @@ def read_class_folders(folder: Path) -> LabelSet:
     ]
     if not sources:
         raise no_videos_error(folder)
-    elsewhere = len(list_videos(folder)) - len(sources)
-    notes = (f"{elsewhere} videos outside of real/ and fake/ are left out",) if elsewhere else ()
+    num_outside = len(list_videos(folder)) - len(sources)
+    notes = (f"{num_outside} videos outside of real/ and fake/ are left out",) if num_outside else ()
     refuse_two_labels(sources, str(folder))
     return LabelSet(tuple(sources), groups_known=False, notes=notes)
 
@@ -134,7 +124,7 @@ def read_unlabelled(paths: Sequence[Path]) -> LabelSet:
 
 
 def no_videos_error(*paths: Path) -> DataError:
-    """There is nothing to prepare."""
+    """The error for paths that hold no video."""
     return DataError(
         f"{', '.join(map(str, paths))}: no video found (looked for {' '.join(VIDEO_SUFFIXES)} at any depth)",
         fix="give a folder with videos, with the sub-folders real/ and fake/ for labels, or --labels CSV",

@@ -38,7 +38,7 @@ RANGE_TOLERANCE = 0.5 / 255
 
 @dataclass(frozen=True)
 class NpzArrays:
-    """The arrays of one file, checked."""
+    """The arrays of an NPZ file, checked for shape and range."""
 
     face: NDArray[np.uint8]
     """(T, 224, 224, 3)."""
@@ -99,6 +99,8 @@ def read_npz_sources(index_dir: str | Path, *, n_mfcc: int = 40) -> LabelSet:
 
 @dataclass(frozen=True)
 class _Entry:
+    """A row of an index file, with the place it stands at for messages."""
+
     path: Path
     label: int
     video_id: str
@@ -169,7 +171,7 @@ def _shape_faults(path: Path, n_mfcc: int) -> list[str]:
     if missing:
         return [f"without {' and '.join(missing)}"]
     shapes = {name: header[0] for name, header in headers.items() if header is not None}
-    kinds = {name: header[1] for name, header in headers.items() if header is not None}
+    dtypes = {name: header[1] for name, header in headers.items() if header is not None}
     num_frames = shapes["frames"][0] if shapes["frames"] else 0
     faults = []
     if num_frames < 1 or shapes["frames"][1:] != (FACE_PX, FACE_PX, 3):
@@ -178,7 +180,7 @@ def _shape_faults(path: Path, n_mfcc: int) -> list[str]:
         faults.append(f"lip of shape {shapes['lip']}, expected ({num_frames}, 96, 96, 3) or 112")
     if len(shapes["audio"]) != 2 or shapes["audio"][0] < 1 or shapes["audio"][1] != n_mfcc:
         faults.append(f"audio of shape {shapes['audio']}, expected (T_a, {n_mfcc})")
-    faults += [f"{name} of type {kind}, expected a float" for name, kind in kinds.items() if kind.kind != "f"]
+    faults += [f"{name} of type {dtype}, expected a float" for name, dtype in dtypes.items() if dtype.kind != "f"]
     return faults
 
 

@@ -67,6 +67,8 @@ def convert_npz(
         out_dir: Folder of the prepared data.
         num_workers: Processes.
         progress: Whether to show a bar on stderr, if that is a terminal.
+    Returns:
+        What was done.
     Raises:
         DataError: Lists every missing file, contradiction and unusable array; nothing is marked finished.
     """
@@ -93,7 +95,7 @@ def _as_label_set(
 
 
 def describe(sources: str | Path | Sequence[str | Path] | LabelSet) -> str:
-    """What data was made from, in words."""
+    """What data was made from, in words, for `data.json`."""
     if isinstance(sources, LabelSet):
         return f"{len(sources.sources)} files"
     if isinstance(sources, (str, Path)):
@@ -125,7 +127,7 @@ def _space_errors(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One run per folder: the lock goes with the process, however that ends."""
+    """Keeps other runs out of a folder; the system frees the lock with the process, however that ends."""
     from filelock import FileLock, Timeout
 
     try:

@@ -1,4 +1,4 @@
-"""One run over a folder of prepared data: what is there already, what is new, what is published when.
+"""Prepares what is new in a folder, keeps what is there already, and publishes both in a safe order.
 
 Rows of finished videos go to a journal at once; the catalog, the index and `finished` come at the end. So a
 run that is killed at any point leaves either the former data set marked unfinished or the new one whole.
@@ -23,6 +23,7 @@ from dfkit.data.labels import LabelSet, Source, faults_error, interval_faults
 from dfkit.data.shards import remove_leftovers, write_index
 from dfkit.data.storage import size_faults
 from dfkit.errors import DataError
+from dfkit.files import write_atomically
 
 UNIFORM50_WARNING = (
     "preset uniform50 spreads 50 frames and the whole sound track over each video: frame spacing and number "
@@ -32,7 +33,7 @@ UNIFORM50_WARNING = (
 
 @dataclass(frozen=True)
 class PrepareSummary:
-    """What a call of `prepare` did."""
+    """Counts of a call of `prepare`, and the reason for each video without clips."""
 
     out_dir: str
     preset: str
@@ -54,7 +55,7 @@ class PrepareSummary:
         return self.num_prepared == 0
 
     def summary(self) -> list[str]:
-        """Lines for people."""
+        """Lines for the terminal: counts, failures, warnings and notes."""
         statuses = ", ".join(f"{count} {status}" for status, count in self.statuses.items())
         done = "nothing to do" if self.unchanged else f"{self.num_prepared} prepared now"
         lines = [
@@ -77,7 +78,7 @@ class PrepareSummary:
 
 
 class PrepareRun:
-    """One call of `prepare` on a folder that nobody else writes to."""
+    """A call of `prepare` on a folder that nobody else writes to."""
 
     def __init__(self, folder: Path, spec: ClipSpec, label_set: LabelSet, *, source: str, strict: bool = False) -> None:
         """Reads what earlier runs left.
@@ -97,12 +98,21 @@ class PrepareRun:
         self.source = source
         self.strict = strict
         _refuse_repeated(sources)
-        self.known = _former_rows(folder)
+        self.former_rows = _former_rows(folder)
         self.rows: dict[int, VideoRow] = {}
         """By position in the label set."""
 
     def execute(self, *, executor: str, num_workers: int, progress: bool) -> PrepareSummary:
-        """Prepares what is new, then writes the catalog."""
+        """Prepares what is new, then writes the catalog.
+
+        Args:
+            executor: One of `EXECUTORS`.
+            num_workers: Processes; 1 works in this one.
+            progress: Whether to show a bar on stderr, if that is a terminal.
+        Raises:
+            DataError: Intervals lie outside of their videos, or no video gave a clip.
+            OSError: The disk is full.
+        """
         jobs = self._plan()
         if not jobs and self._is_current():
             return self._summary(num_prepared=0)
@@ -123,13 +133,13 @@ class PrepareRun:
 
     def _remove_leftovers(self) -> None:
         """Removes what no row names; rows of before and of this run keep their chunks."""
-        rows = [*self.known.values(), *self.rows.values()]
+        rows = [*self.former_rows.values(), *self.rows.values()]
         remove_leftovers(self.folder, [chunk for row in rows for chunk in row.chunks])
 
     def _plan(self) -> list[tuple[int, VideoJob]]:
         jobs = []
         for position, source in enumerate(self.label_set.sources):
-            previous = self.known.get(str(source.path))
+            previous = self.former_rows.get(str(source.path))
             if previous is not None and self._is_same(source, previous):
                 self.rows[position] = previous
             else:
@@ -173,7 +183,7 @@ class PrepareRun:
             for row in results:
                 journal.write(catalog.dump_line(row))
                 journal.flush()
-                previous = self.known.get(row.path)
+                previous = self.former_rows.get(row.path)
                 reused += previous is not None and previous.key == row.key
                 self.rows[positions[row.path]] = row
                 advance()
@@ -207,7 +217,7 @@ class PrepareRun:
             counts=counts if finished else {},
         )
         text = catalog.dump_info(info)
-        catalog.write_atomically(self.folder / catalog.DATA_FILE, text)
+        write_atomically(self.folder / catalog.DATA_FILE, text)
 
     def _notes(self) -> tuple[str, ...]:
         leaks = (UNIFORM50_WARNING,) if self.spec.preset == "uniform50" else ()

@@ -1,4 +1,4 @@
-"""One stored clip: the arrays that a model or an audit may ask for, to bytes and back."""
+"""Packs the arrays of a clip into the byte strings of a stored sample, and unpacks them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ClipRecord:
 
 @dataclass(frozen=True)
 class VideoLabels:
-    """What a sample repeats of its video, so that a shard can be read without the catalog."""
+    """Labels and facts of a video that each of its samples repeats: a shard can be read without the catalog."""
 
     video: str
     sha256: str
@@ -83,17 +83,26 @@ class VideoLabels:
 
 
 class PictureCache:
-    """Encodes each crop of a track once, though overlapping clips hold it twice."""
+    """Encodes each crop of a track once, for all overlapping clips that hold it."""
 
     def __init__(self) -> None:
         self._encoded: dict[tuple[str, int, int], bytes] = {}
         self.min_psnr_db = 100.0
 
-    def encode(self, kind: str, track_id: int, start_index: int, pictures: NDArray[np.uint8]) -> list[bytes]:
-        """JPEGs of one clip's pictures; those before the clip are forgotten."""
+    def encode(self, crop: str, track_id: int, start_index: int, pictures: NDArray[np.uint8]) -> list[bytes]:
+        """Encodes the crops of one clip; those that lie before the clip are forgotten.
+
+        Args:
+            crop: `face` or `lip`.
+            track_id: Whose crops.
+            start_index: Grid frame of the first one; clips come in rising order of it.
+            pictures: (T, side, side, 3) RGB.
+        Returns:
+            One JPEG per picture.
+        """
         jpegs = []
         for index, picture in enumerate(pictures, start=start_index):
-            key = (kind, track_id, index)
+            key = (crop, track_id, index)
             if key not in self._encoded:
                 self._encoded[key], reached_db = codec.encode_picture(picture)
                 self.min_psnr_db = min(self.min_psnr_db, reached_db)
@@ -103,8 +112,10 @@ class PictureCache:
 
     def _forget(self, start_index: int) -> None:
         """Clips come in rising order of start, whatever their track; a track that ended is not asked for again."""
-        for key in [key for key in self._encoded if key[2] < start_index]:
-            del self._encoded[key]
+        for key in list(self._encoded):
+            _, _, index = key
+            if index < start_index:
+                del self._encoded[key]
 
 
 def encode_clip(clip: Clip, labels: VideoLabels, cache: PictureCache) -> dict[str, bytes]:
@@ -121,11 +132,11 @@ def encode_clip(clip: Clip, labels: VideoLabels, cache: PictureCache) -> dict[st
     frame_labels = labels.frame_labels(times_s)
     meta = _meta(labels, frame_labels, clip.face.shape[1:], clip.lip.shape[1:])
     meta |= {"track_id": int(clip.track_id), "start_s": float(clip.start_s), "end_s": float(clip.end_s)}
-    where = (int(clip.track_id), int(clip.start_index))
+    track_id, start_index = int(clip.track_id), int(clip.start_index)
     return {
         "meta": _dump(meta),
-        "face": codec.pack_blobs(cache.encode("face", *where, clip.face)),
-        "lip": codec.pack_blobs(cache.encode("lip", *where, clip.lip)),
+        "face": codec.pack_blobs(cache.encode("face", track_id, start_index, clip.face)),
+        "lip": codec.pack_blobs(cache.encode("lip", track_id, start_index, clip.lip)),
         "landmarks": codec.encode_landmarks(clip.landmarks),
         "times_s": times_s.astype("<f8").tobytes(),
         "interpolated": np.asarray(clip.interpolated, np.uint8).tobytes(),
@@ -152,6 +163,8 @@ def encode_uniform(
         times_s: (T,) seconds from the first frame; NaN where unknown (NPZ).
         labels: Of the video.
         cache: Only its worst PSNR is of use here.
+    Returns:
+        One byte string per name of `FIELDS`.
     """
     frame_labels = labels.frame_labels(np.nan_to_num(times_s))
     meta = _meta(labels, frame_labels, face.shape[1:], lip.shape[1:])
@@ -198,6 +211,8 @@ def decode_sample(sample: dict[str, bytes | memoryview], *, n_mfcc: int, picture
         sample: As `encode_clip` or `encode_uniform` made it.
         n_mfcc: Coefficients per MFCC column.
         pictures: False leaves faces and lips out: arrays of no pictures.
+    Returns:
+        The clip's arrays and labels.
     Raises:
         DataError: The sample is broken, or a newer version wrote it.
     """

@@ -14,12 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dfkit.data.catalog import INDEX_FILE, ChunkRow, write_atomically
+from dfkit.data.catalog import INDEX_FILE, ChunkRow
 from dfkit.data.hashing import sha256_file
 from dfkit.data.samples import FIELDS
+from dfkit.files import TEMPORARY_PREFIX, flush_to_disk, write_atomically
 
 CLIPS_PER_CHUNK = 32
-TEMPORARY_PREFIX = ".tmp-"
 NAME_LENGTH = 20
 
 
@@ -53,7 +53,11 @@ class ChunkWriter:
         self._num_samples += 1
 
     def finish(self) -> tuple[ChunkRow, ...]:
-        """Writes what is left, checks it onto the disk and renames the chunks into place."""
+        """Writes what is left, waits for the disk, and renames the chunks into place.
+
+        Returns:
+            One row per chunk; none where no sample was added.
+        """
         if self._writer is None:
             return ()
         self._writer.done()
@@ -66,8 +70,7 @@ class ChunkWriter:
     def _publish(self, number: int, chunk: dict[str, Any]) -> ChunkRow:
         written = self._temporary / chunk["filename"]
         final = self._folder / f"chunk-{self._name}-{number}.bin"
-        with written.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush_to_disk(written)
         sha256 = sha256_file(written)
         written.replace(final)
         return ChunkRow(final.name, sha256, int(chunk["chunk_bytes"]), int(chunk["chunk_size"]))
@@ -104,7 +107,7 @@ def write_index(folder: Path, chunks: Sequence[ChunkRow]) -> None:
 
 
 def remove_leftovers(folder: Path, keep: Sequence[ChunkRow]) -> None:
-    """Removes temporary folders and chunks that no row names any more."""
+    """Removes temporary folders and files, and chunks that are not in `keep`."""
     names = {chunk.file for chunk in keep}
     for entry in folder.iterdir():
         if entry.name.startswith(TEMPORARY_PREFIX):

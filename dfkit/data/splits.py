@@ -14,17 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfkit.config import SplitConfig
 from dfkit.data.catalog import PARTS_KEY, VideoRow, group_names
 from dfkit.data.labels import LABEL_NAMES, SPLITS, faults_error
 from dfkit.data.storage import PreparedData
-from dfkit.errors import DataError, MissingExtraError
+from dfkit.errors import ConfigError, DataError, MissingExtraError
 
 TRIES = 20
-NEEDED_GROUPS = 2
-SPLIT_AGAIN = (
-    "let dfkit split by group itself: dfkit train --own-split, or use_given: false in train.split and distill.split"
-)
-NO_TEST_PART = "test_share: 0 in train.split and distill.split goes without a test part (nothing is then reported)"
+MIN_GROUPS = 2
+SPLIT_AGAIN = "let dfkit split by group itself: dfkit train --own-split, or split: {use_given: false}"
+NO_TEST_PART = "split: {test_share: 0} goes without a test part (nothing is then reported)"
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,11 @@ class Split:
     seed: int
 
     def parts(self) -> dict[str, tuple[int, ...]]:
-        """Parts by name."""
+        """Video indices by name of the part: `train`, `val`, `test`."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """A JSON object with the video indices of each part."""
         parts = {name: list(indices) for name, indices in self.parts().items()}
         return {**parts, "groups_known": self.groups_known, "seed": self.seed}
 
@@ -81,8 +80,8 @@ def make_split(
     if test_share and not len(parts["test"]):
         parts["train"], parts["test"] = _cut(rows, parts["train"], test_share, seed, "test")
     if not len(parts["val"]):
-        left = val_share / (1 - test_share)
-        parts["train"], parts["val"] = _cut(rows, parts["train"], left, seed, "val")
+        share_of_rest = val_share / (1 - test_share)
+        parts["train"], parts["val"] = _cut(rows, parts["train"], share_of_rest, seed, "val")
     return _checked(rows, parts, data, seed)
 
 
@@ -105,14 +104,14 @@ def make_folds(
     Raises:
         DataError: There are too few groups, or no way was found to give each part of each fold both classes.
     """
-    if folds < NEEDED_GROUPS:
-        raise DataError(f"{folds} folds: needs at least {NEEDED_GROUPS}")
+    if folds < MIN_GROUPS:
+        raise DataError(f"{folds} folds: needs at least {MIN_GROUPS}")
     data.require_labels()
     rows = _Rows.of(data, duration_bins=duration_bins)
     splits = []
     for number, (rest, test) in enumerate(_whole_folds(rows, folds, seed), start=1):
-        left = min(val_share * folds / (folds - 1), 0.5)
-        train, val = _cut(rows, rest, left, seed, f"val (fold {number} of {folds})")
+        share_of_rest = min(val_share * folds / (folds - 1), 0.5)
+        train, val = _cut(rows, rest, share_of_rest, seed, f"val (fold {number} of {folds})")
         splits.append(_checked(rows, {"train": train, "val": val, "test": test}, data, seed))
     return splits
 
@@ -155,7 +154,7 @@ def check_leaks(split: Split, videos: Sequence[VideoRow], *, groups_known: bool)
 
 @dataclass(frozen=True)
 class _Rows:
-    """Usable videos as plain arrays."""
+    """Groups, labels and strata of the videos that have clips, as arrays of equal length."""
 
     positions: tuple[int, ...]
     """Index of each in `PreparedData.videos`."""
@@ -228,13 +227,13 @@ def _cut(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cuts a part of about `share` off; the nearest cut that has both classes on both sides."""
     groups = len({rows.groups[i] for i in within})
-    if groups < NEEDED_GROUPS:
+    if groups < MIN_GROUPS:
         raise _too_few_groups(rows, within, f"a {name} part")
     # scikit-learn refuses more folds than members of the rarest class.
     rarest = int(np.bincount(rows.labels[within], minlength=2).min())
     largest_stratum = int(np.bincount(rows.strata[within]).max())
-    most = max(NEEDED_GROUPS, min(groups, rarest, largest_stratum))
-    folds = int(np.clip(round(1 / share), NEEDED_GROUPS, most))
+    most = max(MIN_GROUPS, min(groups, rarest, largest_stratum))
+    folds = int(np.clip(round(1 / share), MIN_GROUPS, most))
     best: tuple[float, NDArray[np.int64], NDArray[np.int64]] | None = None
     for attempt in range(TRIES):
         for rest, part in _folds(rows, within, folds, seed + 1000 * attempt):
@@ -252,7 +251,7 @@ def _whole_folds(rows: _Rows, folds: int, seed: int) -> list[tuple[NDArray[np.in
     within = np.arange(len(rows.videos))
     groups = len(set(rows.groups))
     # A fold's rest is cut once more.
-    if groups < max(folds, NEEDED_GROUPS + 1):
+    if groups < max(folds, MIN_GROUPS + 1):
         raise _too_few_groups(rows, within, f"{folds} folds")
     faults: list[str] = []
     for attempt in range(TRIES):
@@ -317,8 +316,30 @@ def _no_cut_has_both(rows: _Rows, within: NDArray[np.int64], name: str) -> DataE
 def _refuse_missing_class(split: Split, videos: Sequence[VideoRow]) -> None:
     faults = []
     # An empty part was left out on purpose: what is cut, or given, holds something.
-    for name, indices in ((name, indices) for name, indices in split.parts().items() if indices):
-        present = {videos[i].label for i in indices}
-        faults += [f"the {name} part has no {LABEL_NAMES[k]} video" for k in LABEL_NAMES if k not in present]
+    for name, indices in split.parts().items():
+        if indices:
+            present = {videos[index].label for index in indices}
+            missing = [label for label in LABEL_NAMES if label not in present]
+            faults += [f"the {name} part has no {LABEL_NAMES[label]} video" for label in missing]
     if faults:
         raise faults_error(faults, "the split cannot be used", fix="move groups, or drop the split column")
+
+
+def split_clips(data: PreparedData, config: SplitConfig) -> dict[str, list[int]]:
+    """Clip indices of train, val and test, split by group and checked for leaks.
+
+    Raises:
+        DataError: A class is missing somewhere, or a group or file stands on both sides.
+        ConfigError: `folds` without the fold that is meant.
+    """
+    shared: dict[str, Any] = {"val_share": config.val_share, "seed": config.seed, "duration_bins": config.duration_bins}
+    if config.folds is None:
+        split = make_split(data, test_share=config.test_share, use_given=config.use_given, **shared)
+    elif config.fold is None:
+        raise ConfigError(
+            f"split.folds is {config.folds}, and one split is needed here",
+            fix=f"name one with split.fold (1 to {config.folds}), or leave split.folds out",
+        )
+    else:
+        split = make_folds(data, folds=config.folds, **shared)[config.fold - 1]
+    return {name: data.clip_indices(list(videos)) for name, videos in split.parts().items()}

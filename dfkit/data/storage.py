@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from dfkit.data.hashing import sha256_file
 from dfkit.data.samples import ClipRecord, decode_sample
 from dfkit.data.shards import write_index
 from dfkit.errors import DataError, MissingExtraError
+from dfkit.files import whole_file
 
 S3_PREFIX = "s3://"
 
 
 @dataclass(frozen=True)
 class ClipKey:
-    """What is known of a clip without decoding its pictures."""
+    """Place, label and group of a clip, known without decoding its pictures."""
 
     index: int
     """Position in `PreparedData`."""
@@ -133,7 +133,7 @@ class PreparedData:
         return len(self.clips)
 
     def __getitem__(self, index: int) -> ClipRecord:
-        """Decodes one clip; see `record`."""
+        """Decodes one clip with its pictures; IndexError where there is no such clip. See `record`."""
         return self.record(index)
 
     def record(self, index: int, *, pictures: bool = True) -> ClipRecord:
@@ -227,18 +227,14 @@ class PreparedData:
         target = self._cache_dir / chunk.file
         if target.is_file() and target.stat().st_size == chunk.size_bytes:
             return
-        temporary = target.with_name(f".tmp-{os.getpid()}-{chunk.file}")
         bucket, key = split_s3_url(self._where(chunk.file))
-        try:
+        with whole_file(target) as temporary:
             s3_client(self.endpoint_url).download_file(bucket, key, str(temporary))
             if sha256_file(temporary) != chunk.sha256:
                 raise DataError(
                     f"{self._where(chunk.file)}: its SHA-256 is not that of videos.jsonl",
                     fix="upload it again",
                 )
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def size_faults(folder: Path, chunks: list[ChunkRow]) -> list[str]:
@@ -255,7 +251,7 @@ def size_faults(folder: Path, chunks: list[ChunkRow]) -> list[str]:
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """Outcome of a check that found no fault."""
+    """Counts of a check that found no fault."""
 
     path: str
     num_chunks: int
@@ -263,7 +259,7 @@ class VerifyResult:
     size_bytes: int
 
     def summary(self) -> list[str]:
-        """Lines for people."""
+        """One line for the terminal: what was checked."""
         mb = self.size_bytes / 1e6
         return [f"{self.path}: {self.num_chunks} chunks, {self.num_clips} clips, {mb:.1f} MB: all hashes right"]
 
@@ -275,6 +271,10 @@ class VerifyResult:
 def verify(prepared_dir: str | Path) -> VerifyResult:
     """Checks the SHA-256 of every chunk of a local data set against `videos.jsonl`.
 
+    Args:
+        prepared_dir: Finished data.
+    Returns:
+        What was checked.
     Raises:
         DataError: Lists every file that is missing or was changed.
     """

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Literal
 
 from dfkit.data.hashing import sha256_file
-from dfkit.demo.heads import make_heads
 from dfkit.errors import DataError
+from dfkit.files import whole_file, write_atomically
+from dfkit.synthetic.heads import make_heads
 
 logger = logging.getLogger(__name__)
 VideoMode = Literal["auto", "real", "synthetic"]
@@ -36,7 +37,7 @@ CACHE_VARIABLE = "DFKIT_CACHE"
 
 @dataclass(frozen=True)
 class GridClip:
-    """One file of the corpus."""
+    """A file of the corpus, with where to get it and what it must contain."""
 
     name: str
     group: str
@@ -91,7 +92,7 @@ def demo_videos(
     if mode != "synthetic":
         found, reason = find_grid(download=download)
         if found is not None:
-            return _real(found, out_dir)
+            return _label_real_videos(found, out_dir)
         if mode == "real":
             raise DataError(
                 f"the eight GRID clips are not at hand: {reason}",
@@ -150,6 +151,7 @@ def cache_folder() -> Path:
 
 
 def _verified(folder: Path) -> tuple[Path, ...] | None:
+    """All clips in a folder; None where one is missing or has another content."""
     files = []
     for clip in grid_clips():
         path = folder / clip.name
@@ -167,7 +169,7 @@ def _download_all(folder: Path, limit_s: float) -> str:
     problems: list[str] = []
     deadline = time.monotonic() + limit_s
 
-    def work() -> None:
+    def download() -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for clip in grid_clips():
@@ -176,7 +178,7 @@ def _download_all(folder: Path, limit_s: float) -> str:
             problems.append(f"download failed: {error}")
 
     # Looking up a host name cannot be given a time limit; the thread that hangs in it can be left behind.
-    worker = threading.Thread(target=work, daemon=True)
+    worker = threading.Thread(target=download, daemon=True)
     worker.start()
     worker.join(limit_s)
     if worker.is_alive():
@@ -189,37 +191,35 @@ def _download(clip: GridClip, folder: Path, deadline: float) -> None:
     if path.is_file() and sha256_file(path) == clip.sha256:
         return
     content = bytearray()
-    with urllib.request.urlopen(BASE_URL + clip.source_path, timeout=_left(deadline)) as answer:
-        while block := answer.read(65536):
+    with urllib.request.urlopen(BASE_URL + clip.source_path, timeout=_seconds_left(deadline)) as response:
+        while block := response.read(65536):
             content += block
             if len(content) > MAX_FILE_BYTES:
                 raise ValueError(f"{clip.source_path} is larger than expected")
-            _left(deadline)
+            _seconds_left(deadline)
     found = hashlib.sha256(content).hexdigest()
     if found != clip.sha256:
         raise ValueError(f"{clip.source_path} has SHA-256 {found}, expected {clip.sha256}")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_atomically(path, bytes(content))
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _seconds_left(deadline: float) -> float:
+    """Time until a deadline of `time.monotonic`; a TimeoutError where it has passed."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
         raise TimeoutError("the time for downloading is over")
-    return left
+    return seconds
 
 
-def _real(files: Sequence[Path], out_dir: Path) -> DemoVideos:
+def _label_real_videos(files: Sequence[Path], out_dir: Path) -> DemoVideos:
+    """Writes the labels of the GRID clips, which stay where they are."""
     out_dir.mkdir(parents=True, exist_ok=True)
     labels_csv = out_dir / "labels.csv"
-    partial = out_dir / f".labels.csv.{os.getpid()}.partial"
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(labels_csv) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "label", "group"])
         writer.writerows(
             [str(path.resolve()), "real", clip.group] for path, clip in zip(files, grid_clips(), strict=True)
         )
-    partial.replace(labels_csv)
     note = f"{len(files)} real speakers of the GRID corpus (CC BY 4.0), read from {files[0].parent}"
     return DemoVideos("real", tuple(files), labels_csv, note)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from dfkit import pipeline
-from dfkit.config import Config, SplitConfig, read_config
+from dfkit.config import Config, SplitConfig
 from dfkit.console import note
 from dfkit.errors import DataError
+from dfkit.experiment import read_config
 from dfkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from dfkit.data.storage import PreparedData
+    from dfkit.demo.grid import DemoVideos, VideoMode
     from dfkit.runtime.results import VideoResult
 
-T = TypeVar("T")
 CONFIG = Path(__file__).with_name("demo.yaml")
 CAVEAT = (
     "Eight speakers make a demonstration, not a detector: these numbers show that every stage works and say "
@@ -29,20 +31,23 @@ CAVEAT = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage and what came of it."""
+    """A finished stage of the demonstration."""
 
     name: str
     seconds: float
     outcome: str
+    """What came of it, in a few words."""
 
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demonstration ends with."""
+    """Times of all stages, and the verdicts on the videos that were held out."""
 
     source: str
+    """Which videos these are and why."""
     stages: tuple[Stage, ...]
     smaller: str
+    """From `smaller_than_real`."""
     verdicts: tuple[VideoResult, ...]
     truths: tuple[str, ...]
     """Label of each video in `verdicts`."""
@@ -52,11 +57,11 @@ class DemoReport:
 
     @property
     def seconds(self) -> float:
-        """All stages together."""
+        """Time of all stages together."""
         return sum(stage.seconds for stage in self.stages)
 
     def summary(self) -> list[str]:
-        """Lines for people."""
+        """Lines for the terminal: a table of the stages, the verdicts, where the plots and the report lie."""
         width = max(len(stage.name) for stage in self.stages)
         lines = ["", f"{'stage':<{width}}  seconds  outcome"]
         lines += [f"{stage.name:<{width}}  {stage.seconds:7.1f}  {stage.outcome}" for stage in self.stages]
@@ -78,19 +83,33 @@ class DemoReport:
         }
 
 
+class StageOutcome:
+    """Where the block of a running stage writes what came of it."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+
 class Clock:
-    """Runs stages and keeps their times."""
+    """Announces stages and keeps their times."""
 
     def __init__(self) -> None:
         self.stages: list[Stage] = []
 
-    def run(self, name: str, action: Callable[[], T], outcome: Callable[[T], str]) -> T:
-        """Runs one stage, saying so before."""
+    @contextmanager
+    def stage(self, name: str) -> Iterator[StageOutcome]:
+        """Times the `with` block as a stage; one that raises is not kept.
+
+        Args:
+            name: Shown before the block runs.
+        Yields:
+            Takes the stage's outcome.
+        """
         print(f"\n== {name}", file=sys.stderr, flush=True)
         started = time.monotonic()
-        result = action()
-        self.stages.append(Stage(name, time.monotonic() - started, outcome(result)))
-        return result
+        outcome = StageOutcome()
+        yield outcome
+        self.stages.append(Stage(name, time.monotonic() - started, outcome.text))
 
 
 def smaller_than_real(config: Config) -> str:
@@ -108,29 +127,171 @@ def gate_counts(report: Any) -> str:
     """How many gates passed, failed or were not judged, the failed ones by name."""
     verdicts = [result.verdict for result in report.gates]
     counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ("pass", "fail", "not judged") if v in verdicts)
-    failed = [f"{r.gate.metric} {r.value:.4g}" for r in report.gates if r.verdict == "fail" and r.value is not None]
-    return f"gates: {counts}" + (f" ({'; '.join(failed)})" if failed else "")
+    failed = [result for result in report.gates if result.verdict == "fail" and result.value is not None]
+    if not failed:
+        return f"gates: {counts}"
+    named = "; ".join(f"{result.gate.metric} {result.value:.4g}" for result in failed)
+    return f"gates: {counts} ({named})"
 
 
-def held_out_videos(data: PreparedData, config: SplitConfig) -> list[tuple[Path, str]]:
-    """One real video and its forgeries' first from the test split, with their labels.
+@dataclass(frozen=True)
+class HeldOutVideo:
+    """A video of the test split, which no network was trained or tuned on."""
 
+    path: Path
+    label_name: str
+    """`real` or `fake`."""
+
+
+def held_out_videos(data: PreparedData, config: SplitConfig) -> list[HeldOutVideo]:
+    """The first real and the first fake video of the test split.
+
+    Args:
+        data: Labelled, prepared data.
+        config: How it is split.
     Raises:
         DataError: The test split lacks a class.
     """
-    from dfkit.distill.loaders import split_clips
+    from dfkit.data.splits import split_clips
 
-    videos = sorted({data.clips[i].video_index for i in split_clips(data, config)["test"]})
+    test_clips = split_clips(data, config)["test"]
+    test_videos = [data.videos[index] for index in sorted({data.clips[clip].video_index for clip in test_clips})]
     chosen = []
     for label, name in ((0, "real"), (1, "fake")):
-        of_label = [data.videos[v] for v in videos if data.videos[v].label == label]
+        of_label = [video for video in test_videos if video.label == label]
         if not of_label:
             raise DataError(f"{data.path}: no {name} video was held out")
-        chosen.append((Path(of_label[0].path), name))
+        chosen.append(HeldOutVideo(Path(of_label[0].path), name))
     return chosen
 
 
-def run_demo(mode: Literal["auto", "real", "synthetic"], root: Path, *, config_path: Path | None = None) -> DemoReport:
+class DemoRun:
+    """One demonstration: a method per stage, to be called in the order in which they stand here.
+
+    Export and parity compare with the same data later, so each demonstration keeps folders of its own.
+    """
+
+    def __init__(self, mode: VideoMode, root: Path, config_file: Path) -> None:
+        """Reads the experiment; no stage has run.
+
+        Args:
+            mode: Which talking faces.
+            root: Workspace.
+            config_file: Experiment in YAML.
+        Raises:
+            ConfigError: The experiment cannot be read.
+        """
+        self.mode: VideoMode = mode
+        self.config_file = config_file
+        self.config = read_config(config_file)
+        self.workspace = Workspace(root)
+        self.clock = Clock()
+        self.report_dir = self.workspace.reports / self.config.name
+
+    @property
+    def _stem(self) -> str:
+        return f"{self.config.name}-{self.mode}"
+
+    def find_videos(self) -> DemoVideos:
+        """Finds or makes the videos of eight speakers."""
+        from dfkit.demo.grid import demo_videos
+
+        with self.clock.stage("videos") as outcome:
+            videos = demo_videos(self.mode, self.workspace.data / f"{self._stem}-videos")
+            outcome.text = f"{len(videos.paths)} {videos.source} videos; {videos.note}"
+        return videos
+
+    def prepare(self, videos: DemoVideos) -> Path:
+        """Prepares the videos; returns the folder of the data."""
+        data_dir = self.workspace.data / f"{self._stem}-{videos.source}"
+        with self.clock.stage("prepare") as outcome:
+            summary = pipeline.prepare(
+                [videos.labels_csv.parent],
+                self.workspace,
+                config_path=self.config_file,
+                labels=videos.labels_csv,
+                out_dir=data_dir,
+            )
+            outcome.text = summary.summary()[1]
+        return data_dir
+
+    def forge(self, data_dir: Path) -> Path:
+        """Forges the prepared videos and prepares what came of it; returns the folder of that data."""
+        forged_dir = Path(f"{data_dir}{pipeline.FORGED_SUFFIX}")
+        with self.clock.stage("forge") as outcome:
+            summary = pipeline.forge(
+                self.workspace, config_path=self.config_file, data_dir=data_dir, out_dir=forged_dir
+            )
+            outcome.text = summary.summary()[1]
+        return forged_dir
+
+    def train_teacher(self, forged_dir: Path) -> Path:
+        """Trains the teacher; returns its checkpoint."""
+        from dfkit.training.train import RunSummary
+
+        with self.clock.stage("train") as outcome:
+            summary = pipeline.train(self.workspace, config_path=self.config_file, data_dir=forged_dir)
+            assert isinstance(summary, RunSummary), "the demonstration trains no folds"
+            outcome.text = summary.summary()[-1]
+        return Path(summary.checkpoint)
+
+    def distill_student(self, teacher: Path, forged_dir: Path) -> Path:
+        """Distills the teacher's checkpoint into a student; returns the student's checkpoint."""
+        with self.clock.stage("distill") as outcome:
+            summary = pipeline.distill(
+                self.workspace, config_path=self.config_file, teacher_path=teacher, data_dir=forged_dir
+            )
+            outcome.text = summary.notes[-1]
+        return Path(summary.checkpoint)
+
+    def export(self, student: Path, forged_dir: Path) -> Path:
+        """Exports the student's checkpoint in all formats; returns the bundle."""
+        with self.clock.stage("export") as outcome:
+            summary = pipeline.export(
+                self.workspace,
+                config_path=self.config_file,
+                checkpoint=student,
+                data_dir=forged_dir,
+                formats="all",
+                recipe="mixed_int8",
+            )
+            sizes = [f"{name} {size / 1e6:.3f} MB" for name, size in summary.model_bytes.items()]
+            outcome.text = ", ".join(sizes)
+        return Path(summary.bundle)
+
+    def verify(self, bundle: Path) -> bool:
+        """Replays the bundle's golden vectors; returns whether all are within their tolerance."""
+        from dfkit.runtime.replay import replay_bundle
+
+        with self.clock.stage("verify") as outcome:
+            passed = replay_bundle(bundle).passed
+            outcome.text = "passed" if passed else "FAILED"
+        return passed
+
+    def bench(self, bundle: Path, videos: Sequence[Path]) -> None:
+        """Measures the bundle on the held-out videos and writes the report."""
+        with self.clock.stage("bench") as outcome:
+            report = pipeline.bench(
+                self.workspace,
+                bundle=bundle,
+                videos=list(videos),
+                out_dir=self.report_dir,
+                allow_unjudged=True,
+                config_path=self.config_file,
+            )
+            outcome.text = gate_counts(report)
+
+    def predict(self, bundle: Path, videos: Sequence[Path]) -> list[VideoResult]:
+        """Scores the held-out videos, with a figure of each beside the report."""
+        from dfkit.runtime.predict import predict_videos
+
+        with self.clock.stage("predict") as outcome:
+            results = predict_videos(list(videos), bundle, plot_path=self.report_dir / "held-out.png")
+            outcome.text = ", ".join(f"{result.status} {result.verdict}" for result in results)
+        return results
+
+
+def run_demo(mode: VideoMode, root: Path, *, config_path: Path | None = None) -> DemoReport:
     """Runs all stages.
 
     Args:
@@ -144,93 +305,26 @@ def run_demo(mode: Literal["auto", "real", "synthetic"], root: Path, *, config_p
         DfkitError: Whatever a stage raises.
     """
     from dfkit.data.storage import PreparedData
-    from dfkit.demo.grid import demo_videos
-    from dfkit.runtime.predict import predict_videos
-    from dfkit.runtime.replay import replay_bundle
 
-    config_file = config_path or CONFIG
-    config = read_config(config_file)
-    workspace, clock = Workspace(root), Clock()
-    stem = f"{config.name}-{mode}"
-    videos_dir = workspace.data / f"{stem}-videos"
-    # Export and parity compare with the same data later, so each demonstration keeps folders of its own.
-    sources = clock.run(
-        "videos",
-        lambda: demo_videos(mode, videos_dir),
-        lambda s: f"{len(s.paths)} {s.source} videos; {s.note}",
-    )
-    data_dir = workspace.data / f"{stem}-{sources.source}"
-    clock.run(
-        "prepare",
-        lambda: pipeline.prepare(
-            [sources.labels_csv.parent],
-            workspace,
-            config_path=config_file,
-            labels=sources.labels_csv,
-            out_dir=data_dir,
-        ),
-        lambda s: s.summary()[1],
-    )
-    forged_dir = Path(f"{data_dir}{pipeline.FORGED_SUFFIX}")
-    clock.run(
-        "forge",
-        lambda: pipeline.forge(workspace, config_path=config_file, data_dir=data_dir, out_dir=forged_dir),
-        lambda s: s.summary()[1],
-    )
-    teacher = clock.run(
-        "train",
-        lambda: pipeline.train(workspace, config_path=config_file, data_dir=forged_dir),
-        lambda s: s.summary()[-1],
-    )
-    student = clock.run(
-        "distill",
-        lambda: pipeline.distill(
-            workspace, config_path=config_file, teacher_path=Path(teacher.checkpoint), data_dir=forged_dir
-        ),
-        lambda s: s.notes[-1],
-    )
-    exported = clock.run(
-        "export",
-        lambda: pipeline.export(
-            workspace,
-            config_path=config_file,
-            checkpoint=Path(student.checkpoint),
-            data_dir=forged_dir,
-            formats="all",
-            recipe="mixed_int8",
-        ),
-        lambda s: ", ".join(f"{name} {size / 1e6:.3f} MB" for name, size in s.model_bytes.items()),
-    )
-    bundle = Path(exported.bundle)
-    replay = clock.run("verify", lambda: replay_bundle(bundle), lambda s: "passed" if s.passed else "FAILED")
-    held_out = held_out_videos(PreparedData(forged_dir), config.distill.split)
-    report_dir = workspace.reports / config.name
-    clock.run(
-        "bench",
-        lambda: pipeline.bench(
-            workspace,
-            bundle=bundle,
-            videos=[path for path, _ in held_out],
-            out_dir=report_dir,
-            allow_unjudged=True,
-            config_path=config_file,
-        ),
-        gate_counts,
-    )
-    plot = report_dir / "held-out.png"
-    verdicts = clock.run(
-        "predict",
-        lambda: predict_videos([path for path, _ in held_out], bundle, plot_path=plot),
-        lambda results: ", ".join(f"{r.status} {r.verdict}" for r in results),
-    )
+    demo = DemoRun(mode, root, config_path or CONFIG)
+    videos = demo.find_videos()
+    forged_dir = demo.forge(demo.prepare(videos))
+    teacher = demo.train_teacher(forged_dir)
+    student = demo.distill_student(teacher, forged_dir)
+    bundle = demo.export(student, forged_dir)
+    passed = demo.verify(bundle)
+    held_out = held_out_videos(PreparedData(forged_dir), demo.config.split)
+    held_out_paths = [video.path for video in held_out]
+    demo.bench(bundle, held_out_paths)
+    verdicts = demo.predict(bundle, held_out_paths)
     note("")
     return DemoReport(
-        source=f"{sources.source}: {sources.note}",
-        stages=tuple(clock.stages),
-        smaller=smaller_than_real(config),
+        source=f"{videos.source}: {videos.note}",
+        stages=tuple(demo.clock.stages),
+        smaller=smaller_than_real(demo.config),
         verdicts=tuple(verdicts),
-        truths=tuple(label for _, label in held_out),
-        report_page=str(report_dir / "index.html"),
-        plots=tuple(str(path) for path in sorted(report_dir.glob("held-out*.png"))),
-        exit_code=0 if replay.passed else 1,
+        truths=tuple(video.label_name for video in held_out),
+        report_page=str(demo.report_dir / "index.html"),
+        plots=tuple(str(path) for path in sorted(demo.report_dir.glob("held-out*.png"))),
+        exit_code=0 if passed else 1,
     )

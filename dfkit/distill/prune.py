@@ -1,16 +1,15 @@
 """Structured pruning: whole GRU units and whole CNN channels, cut out exactly.
 
-A unit's group is everything that leaves with it: for unit k of a GRU direction the rows {k, H + k, 2 H + k}
-of W_ih, W_hh and both biases, column k of W_hh, and the next layer's input column; for a channel its filter,
-its bias and the next layer's input slice. Importance is scored over the whole group, so that a unit is not
-kept for one strong row that nothing reads. With the dropped units' recurrent columns at zero the pruned
-network answers as the whole one does (a test holds it to 1e-6).
+All weights of a unit are removed together: for unit k of a GRU direction the rows {k, H + k, 2 H + k} of W_ih, W_hh
+and both biases, column k of W_hh, and the next layer's input column; for a channel its filter, its bias and the next
+layer's input slice. Importance is scored over all of them, so that a unit is not kept for one strong row that nothing
+reads. With the dropped units' recurrent columns at zero the pruned network gives the same output as the whole one (a
+test holds it to 1e-6).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,15 +17,17 @@ from torch import Tensor
 from dfkit.errors import ConfigError
 from dfkit.models.mmms_ba import MMMSBA, PREFIX, NetworkSpec
 
-Importance = Literal["l2", "taylor"]
-KEEP_MULTIPLE = 8
-CONV_PLACES = (0, 3, 6)
+WIDTH_MULTIPLE = 8
+"""Student widths are multiples of it."""
+CONV_LAYER_INDICES = (0, 3, 6)
+"""Convolutions in a CNN's `nn.Sequential`; ReLU and pooling follow each."""
 Weights = dict[str, Tensor]
+"""Tensors by parameter name."""
 
 
 @dataclass(frozen=True)
-class Slot:
-    """One place where a unit of a group has its weights: `tensor` along `dim`, at `offset` + unit."""
+class WeightSlice:
+    """Where a group of units has weights in one tensor: those of unit k lie along `dim` at `offset` + k."""
 
     tensor: str
     dim: int
@@ -41,13 +42,14 @@ def check_widths(teacher: NetworkSpec, student: NetworkSpec) -> None:
     """
     pairs = [("gru_hidden", teacher.gru_hidden, student.gru_hidden)]
     for name in ("face_channels", "lip_channels"):
-        for number, (whole, kept) in enumerate(zip(getattr(teacher, name), getattr(student, name), strict=True)):
-            pairs.append((f"{name}[{number}]", whole, kept))
+        teacher_widths, student_widths = getattr(teacher, name), getattr(student, name)
+        for layer, (whole, kept) in enumerate(zip(teacher_widths, student_widths, strict=True)):
+            pairs.append((f"{name}[{layer}]", whole, kept))
     problems = [f"{name} {kept}: the teacher has {whole}" for name, whole, kept in pairs if kept > whole]
     problems += [
-        f"{name} {kept}: not a multiple of {KEEP_MULTIPLE}"
+        f"{name} {kept}: not a multiple of {WIDTH_MULTIPLE}"
         for name, whole, kept in pairs
-        if kept % KEEP_MULTIPLE and kept != whole
+        if kept % WIDTH_MULTIPLE and kept != whole
     ]
     same = ("modalities", "attention", "dense_dim", "audio_dim")
     problems += [
@@ -59,40 +61,51 @@ def check_widths(teacher: NetworkSpec, student: NetworkSpec) -> None:
         raise ConfigError(f"student cannot be pruned from this teacher: {'; '.join(problems)}")
 
 
-def gru_slots(modality: str, hidden: int, *, reverse: bool) -> list[Slot]:
-    """Where the units of one GRU direction have their weights."""
-    prefix, end = PREFIX[modality], "_reverse" if reverse else ""
+def gru_weight_slices(modality: str, hidden: int, *, reverse: bool) -> list[WeightSlice]:
+    """Where the units of one GRU direction have their weights.
+
+    Args:
+        modality: Whose GRU.
+        hidden: Units of the direction.
+        reverse: The backward direction.
+    """
+    prefix, suffix = PREFIX[modality], "_reverse" if reverse else ""
     rows = [
-        Slot(f"{prefix}_encoder.gru.{name}_l0{end}", 0, gate * hidden)
+        WeightSlice(f"{prefix}_encoder.gru.{name}_l0{suffix}", 0, gate * hidden)
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         for gate in range(3)
     ]
     return [
         *rows,
-        Slot(f"{prefix}_encoder.gru.weight_hh_l0{end}", 1),
-        Slot(f"{prefix}_dense.1.weight", 1, hidden if reverse else 0),
+        WeightSlice(f"{prefix}_encoder.gru.weight_hh_l0{suffix}", 1),
+        WeightSlice(f"{prefix}_dense.1.weight", 1, hidden if reverse else 0),
     ]
 
 
-def channel_slots(modality: str, layer: int) -> list[Slot]:
-    """Where the output channels of one convolution have their weights."""
+def channel_weight_slices(modality: str, layer: int) -> list[WeightSlice]:
+    """Where the output channels of one convolution have their weights.
+
+    Args:
+        modality: `face` or `lip`.
+        layer: Number of the convolution, from 0 on.
+    """
     prefix = PREFIX[modality]
-    own = f"{prefix}_feature_extractor.{CONV_PLACES[layer]}"
-    if layer < len(CONV_PLACES) - 1:
-        readers = [Slot(f"{prefix}_feature_extractor.{CONV_PLACES[layer + 1]}.weight", 1)]
+    convolution = f"{prefix}_feature_extractor.{CONV_LAYER_INDICES[layer]}"
+    if layer < len(CONV_LAYER_INDICES) - 1:
+        readers = [WeightSlice(f"{prefix}_feature_extractor.{CONV_LAYER_INDICES[layer + 1]}.weight", 1)]
     else:
-        readers = [Slot(f"{prefix}_encoder.gru.weight_ih_l0{end}", 1) for end in ("", "_reverse")]
-    return [Slot(f"{own}.weight", 0), Slot(f"{own}.bias", 0), *readers]
+        readers = [WeightSlice(f"{prefix}_encoder.gru.weight_ih_l0{suffix}", 1) for suffix in ("", "_reverse")]
+    return [WeightSlice(f"{convolution}.weight", 0), WeightSlice(f"{convolution}.bias", 0), *readers]
 
 
 def group_importance(
-    weights: Weights, slots: list[Slot], num_units: int, *, gradients: Weights | None = None
+    weights: Weights, slices: list[WeightSlice], num_units: int, *, gradients: Weights | None = None
 ) -> Tensor:
     """Importance of each unit of a group.
 
     Args:
         weights: State dict.
-        slots: Where the units have their weights.
+        slices: Where the units have their weights; see `gru_weight_slices` and `channel_weight_slices`.
         num_units: Units in the group.
         gradients: Mean gradient of the loss for each weight; without it the L2 norm is taken.
     Returns:
@@ -100,31 +113,37 @@ def group_importance(
         Molchanov et al. 2019, arXiv:1906.10771, equation 8 without the square).
     """
     total = torch.zeros(num_units, dtype=torch.float64)
-    for slot in slots:
-        part = weights[slot.tensor].narrow(slot.dim, slot.offset, num_units).double()
+    for part in slices:
+        weight = weights[part.tensor].narrow(part.dim, part.offset, num_units).double()
         if gradients is None:
-            value = part.square()
+            contribution = weight.square()
         else:
-            value = part * gradients[slot.tensor].narrow(slot.dim, slot.offset, num_units).double()
-        total += value.movedim(slot.dim, 0).reshape(num_units, -1).sum(1)
+            contribution = weight * gradients[part.tensor].narrow(part.dim, part.offset, num_units).double()
+        total += contribution.movedim(part.dim, 0).reshape(num_units, -1).sum(1)
     return total.sqrt() if gradients is None else total.abs()
 
 
-def strongest(importance: Tensor, count: int) -> Tensor:
+def most_important_units(importance: Tensor, count: int) -> Tensor:
     """Indices of the `count` most important units, in rising order; ties go to the lower index."""
     order = torch.argsort(importance, descending=True, stable=True)
     return order[:count].sort().values
 
 
-def keep_units(weights: Weights, slots: list[Slot], kept: Tensor, num_units: int) -> None:
+def keep_units(weights: Weights, slices: list[WeightSlice], kept: Tensor, num_units: int) -> None:
     """Cuts a group down to the kept units, in place.
 
-    Slots of one tensor and dimension are cut in one go: rows outside of every slot stay.
+    Slices of one tensor and dimension are cut in one go; rows outside of every slice stay.
+
+    Args:
+        weights: State dict, changed.
+        slices: Where the group has its weights.
+        kept: (K,) int64, the units that stay, rising.
+        num_units: Units of the group before.
     """
-    axes: dict[tuple[str, int], list[int]] = {}
-    for slot in slots:
-        axes.setdefault((slot.tensor, slot.dim), []).append(slot.offset)
-    for (name, dim), offsets in axes.items():
+    offsets_of_axis: dict[tuple[str, int], list[int]] = {}
+    for part in slices:
+        offsets_of_axis.setdefault((part.tensor, part.dim), []).append(part.offset)
+    for (name, dim), offsets in offsets_of_axis.items():
         keep = torch.ones(weights[name].shape[dim], dtype=torch.bool)
         for offset in offsets:
             keep[offset : offset + num_units] = False
@@ -149,23 +168,25 @@ def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Weights | No
     grads = None if gradients is None else {name: value.detach().clone() for name, value in gradients.items()}
     for modality in student_spec.modalities:
         if modality in student_spec.pictures:
-            whole = teacher.spec.face_channels if modality == "face" else teacher.spec.lip_channels
-            target = student_spec.face_channels if modality == "face" else student_spec.lip_channels
-            for layer, (units, count) in enumerate(zip(whole, target, strict=True)):
-                _prune_group(weights, grads, channel_slots(modality, layer), units, count)
+            teacher_widths = getattr(teacher.spec, f"{modality}_channels")
+            student_widths = getattr(student_spec, f"{modality}_channels")
+            for layer, (num_units, num_kept) in enumerate(zip(teacher_widths, student_widths, strict=True)):
+                _prune_group(weights, grads, channel_weight_slices(modality, layer), num_units, num_kept)
         # Backward first: its columns of the dense layer lie behind the forward ones.
         for reverse in (True, False):
-            slots = gru_slots(modality, teacher.spec.gru_hidden, reverse=reverse)
-            _prune_group(weights, grads, slots, teacher.spec.gru_hidden, student_spec.gru_hidden)
+            slices = gru_weight_slices(modality, teacher.spec.gru_hidden, reverse=reverse)
+            _prune_group(weights, grads, slices, teacher.spec.gru_hidden, student_spec.gru_hidden)
     student = MMMSBA(student_spec, frame_resampling=teacher.frame_resampling)
     student.load_state_dict(weights)
     return student.eval()
 
 
-def _prune_group(weights: Weights, grads: Weights | None, slots: list[Slot], num_units: int, count: int) -> None:
-    if count == num_units:
+def _prune_group(
+    weights: Weights, grads: Weights | None, slices: list[WeightSlice], num_units: int, num_kept: int
+) -> None:
+    if num_kept == num_units:
         return
-    kept = strongest(group_importance(weights, slots, num_units, gradients=grads), count)
-    keep_units(weights, slots, kept, num_units)
+    kept = most_important_units(group_importance(weights, slices, num_units, gradients=grads), num_kept)
+    keep_units(weights, slices, kept, num_units)
     if grads is not None:
-        keep_units(grads, slots, kept, num_units)
+        keep_units(grads, slices, kept, num_units)

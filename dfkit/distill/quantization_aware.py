@@ -8,37 +8,43 @@ from typing import Any
 import lightning
 
 from dfkit.config import DistillConfig
-from dfkit.distill.int8_rounding import Int8Rounding
-from dfkit.distill.recorder import RunRecorder
-from dfkit.distill.task import ClipTask
+from dfkit.training.int8_rounding import Int8Rounding
+from dfkit.training.recorder import RunRecorder
+from dfkit.training.task import ClipTask
 
 
 class QuantizationAware(lightning.Callback):
     """From an epoch on, training and validation see the INT8 graph's rounding, and the best epoch is one of those."""
 
     def __init__(self, config: DistillConfig) -> None:
-        """Takes the number of epochs from the section."""
+        """Sets the first epoch under rounding.
+
+        Args:
+            config: `epochs` and `quantization_aware_epochs` are used.
+        """
         self.first_epoch = config.epochs - config.quantization_aware_epochs
         self.rounding: Int8Rounding | None = None
-        self.tops: dict[str, float] = {}
+        self.activation_maxima: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The ranges, for a run that resumes."""
-        return {"tops": self.rounding.tops if self.rounding is not None else {}}
+        """Ranges of the CNNs' activations, for a resumed run."""
+        return {"activation_maxima": self.rounding.activation_maxima if self.rounding is not None else {}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes them back."""
-        self.tops = dict(state_dict["tops"])
+        """Restores the ranges of a resumed run."""
+        # Runs that were started by an older dfkit call them `tops`.
+        key = "tops" if "tops" in state_dict else "activation_maxima"
+        self.activation_maxima = dict(state_dict[key])
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Starts rounding, once."""
+        """Starts rounding at the first epoch under it, or at once in a run that resumes after it."""
         assert isinstance(pl_module, ClipTask)
         if self.rounding is not None or trainer.current_epoch < self.first_epoch:
             return
-        self.rounding = pl_module.rounding = Int8Rounding(pl_module.model.network, self.tops)
+        self.rounding = pl_module.rounding = Int8Rounding(pl_module.model.network, self.activation_maxima)
         if trainer.current_epoch > self.first_epoch:
             return
         # An epoch before rounding would win by its float loss, and its weights were never rounded.
         for recorder in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(recorder, RunRecorder):
-                recorder.improvement.best_value = math.inf
+                recorder.best_epoch_tracker.best_value = math.inf

@@ -1,22 +1,22 @@
-"""Students and their baselines over several seeds: where each run lies, which is kept, and how far they spread.
+"""Students and their baselines over several seeds: their folders, the best one, and mean and standard deviation.
 
-One lucky run is not a result: with more than one seed every figure is a mean and a standard deviation.
+One lucky run is not a result: with more than one seed every metric is a mean and a standard deviation.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import shutil
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from dfkit.distill.train import RunSummary
+from dfkit.files import copy_file
+from dfkit.measures.spread import Spread, spread
+from dfkit.training.train import RunSummary
 
 Variant = Literal["student", "scratch", "prune_only"]
+"""The distilled student and its baselines."""
 BASELINES: tuple[Variant, ...] = ("scratch", "prune_only")
 VARIANT_NAMES: dict[Variant, str] = {
     "student": "distilled student",
@@ -28,76 +28,48 @@ BEST_FILE = "best.pth"
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A figure over seeds."""
-
-    mean: float | None
-    """None where a seed has no value."""
-    std: float | None
-    """The sample's (ddof 1); None with fewer than two seeds."""
-    values: tuple[float | None, ...]
-
-    def text(self) -> str:
-        """Such as `0.912 ± 0.031`."""
-        if self.mean is None:
-            return "not defined"
-        return f"{self.mean:.3f}" if self.std is None else f"{self.mean:.3f} ± {self.std:.3f}"
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return {"mean": self.mean, "std": self.std, "values": list(self.values)}
-
-
-def spread(values: Sequence[float | None]) -> Spread:
-    """Mean and standard deviation of one figure.
-
-    Args:
-        values: One per seed; None or NaN where it is not defined.
-    """
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    if not values or len(known) < len(values):
-        return Spread(None, None, tuple(values))
-    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, tuple(values))
-
-
-@dataclass(frozen=True)
 class StudentSummary(RunSummary):
-    """The kept student, and all runs that stand beside it."""
+    """The kept student, and the metrics of all variants and seeds."""
 
     variants: tuple[dict[str, Any], ...] = ()
-    """Per kind of run its `name`, seeds and video AUC of validation and test, mean and std over seeds."""
+    """Per variant `name`, folders of its `runs`, and `val_auc` and `test_auc` by video, mean and std over seeds."""
 
     def summary(self) -> list[str]:
-        """Lines for people."""
+        """The report as lines of text."""
         lines = super().summary()
         if len(self.variants) == 1 and len(self.variants[0]["runs"]) == 1:
             return lines
         count = len(self.variants[0]["runs"])
-        beside = [
-            f"{VARIANT_NAMES[row['name']]}: video AUC validation {shown(row['val_auc'])}, test {shown(row['test_auc'])}"
+        rows = [
+            f"{VARIANT_NAMES[row['name']]}: video AUC validation {format_spread(row['val_auc'])}, "
+            f"test {format_spread(row['test_auc'])}"
             for row in self.variants
         ]
         seeds = f"{count} seeds, mean ± standard deviation (ddof 1)" if count > 1 else "one seed: no spread"
-        return [*lines, f"at equal steps, {seeds}:", *(f"  {line}" for line in beside)]
+        return [*lines, f"at equal steps, {seeds}:", *(f"  {row}" for row in rows)]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field."""
+        """Content of `results.json`."""
         return {**super().to_json(), "variants": list(self.variants)}
 
 
-def shown(value: Mapping[str, Any]) -> str:
-    """`Spread.text` of a stored spread."""
+def format_spread(value: Mapping[str, Any]) -> str:
+    """Mean and standard deviation as text.
+
+    Args:
+        value: `mean`, `std` and `values`, as `Spread.to_json` gives them.
+    """
     return Spread(value["mean"], value["std"], tuple(value["values"])).text()
 
 
-def folder_of(run_dir: Path, variant: Variant, seed: int, num_seeds: int) -> Path:
-    """Where one run lies; one seed alone needs no folder of its own."""
+def run_folder(run_dir: Path, variant: Variant, seed: int, num_seeds: int) -> Path:
+    """Folder of one run; a single seed has none of its own below its variant's."""
     folder = run_dir if variant == "student" else run_dir / f"baseline_{variant}"
     return folder if num_seeds == 1 else folder / f"seed-{seed}"
 
 
 def read_run(folder: Path) -> RunSummary | None:
-    """What a finished run left; None where there is none."""
+    """Summary of a finished run; None where the folder holds none."""
     path = folder / RESULTS_FILE
     if not path.is_file():
         return None
@@ -106,46 +78,45 @@ def read_run(folder: Path) -> RunSummary | None:
     return RunSummary(**{**known, "notes": tuple(known["notes"])})
 
 
-def video_auc(run: RunSummary, part: str) -> float | None:
-    """Video AUC of a run on `val` or `test`; None where it is not defined."""
-    value: float | None = run.metrics.get(part, {}).get("video", {}).get("auc")
+def video_auc(run: RunSummary, split: str) -> float | None:
+    """Video AUC of a run on the split `val` or `test`; None where it is undefined."""
+    value: float | None = run.metrics.get(split, {}).get("video", {}).get("auc")
     return value
 
 
 def best_run(runs: Sequence[RunSummary]) -> RunSummary:
-    """The run with the highest video AUC on validation; the first of equals. The test part has no say."""
-    scores = [video_auc(run, "val") for run in runs]
-    return max(zip(scores, runs, strict=True), key=lambda pair: -1.0 if pair[0] is None else pair[0])[1]
+    """The run with the highest video AUC on validation, the first of equals; the test split has no say."""
+
+    def validation_auc(run: RunSummary) -> float:
+        auc = video_auc(run, "val")
+        return -1.0 if auc is None else auc
+
+    return max(runs, key=validation_auc)
 
 
-def keep_checkpoint(source: Path, target: Path) -> None:
-    """Copies a checkpoint, whole or not at all."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.copyfile(source, partial)
-    partial.replace(target)
-
-
-def join_runs(run_dir: Path, runs: Mapping[Variant, Sequence[RunSummary]], *, notes: tuple[str, ...]) -> StudentSummary:
-    """The summary of all runs; the best student's checkpoint is copied up if it lies in a folder of its own.
+def summarize_runs(
+    run_dir: Path, runs: Mapping[Variant, Sequence[RunSummary]], *, notes: tuple[str, ...]
+) -> StudentSummary:
+    """Summarizes all runs, and copies the best student's checkpoint into the run folder.
 
     Args:
-        run_dir: Folder of the whole.
-        runs: Per kind one run per seed; `student` first.
-        notes: Lines for people, behind those of the best run.
+        run_dir: Folder of all runs.
+        runs: One run per seed of each variant; `student` first.
+        notes: Added to those of the best run.
     """
     best = best_run(runs["student"])
     target = run_dir / BEST_FILE
     if Path(best.checkpoint) != target:
-        keep_checkpoint(Path(best.checkpoint), target)
+        copy_file(best.checkpoint, target)
     rows = tuple(
         {
             "name": variant,
-            "runs": [run.run_dir for run in found],
-            "val_auc": spread([video_auc(run, "val") for run in found]).to_json(),
-            "test_auc": spread([video_auc(run, "test") for run in found]).to_json(),
+            "runs": [run.run_dir for run in variant_runs],
+            "val_auc": spread([video_auc(run, "val") for run in variant_runs]).to_json(),
+            "test_auc": spread([video_auc(run, "test") for run in variant_runs]).to_json(),
         }
-        for variant, found in runs.items()
+        for variant, variant_runs in runs.items()
     )
-    whole = {field.name: getattr(best, field.name) for field in fields(RunSummary)}
-    changed = {"run_dir": str(run_dir), "checkpoint": str(target), "notes": (*best.notes, *notes)}
-    return StudentSummary(**{**whole, **changed}, variants=rows)
+    summary = {field.name: getattr(best, field.name) for field in fields(RunSummary)}
+    summary |= {"run_dir": str(run_dir), "checkpoint": str(target), "notes": (*best.notes, *notes)}
+    return StudentSummary(**summary, variants=rows)

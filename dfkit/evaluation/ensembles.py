@@ -1,71 +1,78 @@
-"""Several models as one: soft voting, plain and weighted by how sure each model is; and what that gains."""
+"""Several models as one: soft voting, plain and weighted by each model's confidence; and what that gains."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from dfkit.benchmarks.bootstrap import Interval, group_bootstrap
-from dfkit.benchmarks.metrics import auc
-from dfkit.distill.evaluate import ClipLogits
-from dfkit.evaluation.uncertainty import entropy, logits_of
-from dfkit.runtime.results import p_fake_of
+from dfkit.evaluation.uncertainty import binary_entropy, logits_from_p_fake
+from dfkit.measures.bootstrap import Interval, group_bootstrap
+from dfkit.measures.decision import p_fake_of
+from dfkit.measures.metrics import auc
+from dfkit.training.scoring import ClipLogits
 
 
 def soft_vote(p_fake: np.ndarray) -> np.ndarray:
-    """Mean probability: (M, ...) of M models to (...)."""
+    """Soft voting: the mean probability of M models.
+
+    Args:
+        p_fake: (M, ...) in [0, 1].
+    Returns:
+        (...) float64 in [0, 1].
+    """
     return np.asarray(p_fake, np.float64).mean(axis=0)
 
 
 def weighted_vote(p_fake: np.ndarray) -> np.ndarray:
-    """Mean probability, each model weighted by how far its own answer is from a coin's.
+    """Soft voting in which each model is weighted by its confidence.
 
     Args:
-        p_fake: (M, ...) of M models.
+        p_fake: (M, ...) in [0, 1], of M models.
     Returns:
-        (...): weights 1 - H(p) / log 2, H the entropy in nats; the plain mean where all models toss coins.
+        (...) float64: mean under the weights 1 - H(p) / log 2, H the entropy in nats; the plain mean where every
+        model is undecided, that is at p = 0.5.
     """
-    p = np.asarray(p_fake, np.float64)
-    weights = 1 - entropy(p) / np.log(2)
-    total = weights.sum(axis=0)
-    # Weights of 1e-9 are rounding, not knowledge.
-    sure = total > 1e-9
-    return np.where(sure, (weights * p).sum(axis=0) / np.where(sure, total, 1.0), p.mean(axis=0))
+    probabilities = np.asarray(p_fake, np.float64)
+    confidences = 1 - binary_entropy(probabilities) / np.log(2)
+    total_confidence = confidences.sum(axis=0)
+    # A confidence of 1e-9 is rounding.
+    any_confident = total_confidence > 1e-9
+    divisor = np.where(any_confident, total_confidence, 1.0)
+    weighted_mean = (confidences * probabilities).sum(axis=0) / divisor
+    return np.where(any_confident, weighted_mean, probabilities.mean(axis=0))
 
 
-def join_members(members: Sequence[ClipLogits], temperatures: Sequence[float], *, weighted: bool) -> ClipLogits:
-    """One answer per clip and frame out of several models' calibrated ones.
+def combine_members(members: Sequence[ClipLogits], temperatures: Sequence[float], *, weighted: bool) -> ClipLogits:
+    """Combines the calibrated predictions of several models into one per clip and frame.
 
     Args:
-        members: Of the same clips in the same order.
-        temperatures: Calibration temperature of each.
-        weighted: By each answer's entropy; else the plain mean.
+        members: Logits of each model for the same clips in the same order.
+        temperatures: Calibration temperature of each model; > 0.
+        weighted: Whether models are weighted by their confidence; else the plain mean is taken.
     Returns:
         Logits whose softmax is the voted probability.
     """
     vote = weighted_vote if weighted else soft_vote
-    joined = [
-        logits_of(
-            vote(
-                np.stack(
-                    [
-                        p_fake_of(getattr(member, level), calibration_temperature=temperature)
-                        for member, temperature in zip(members, temperatures, strict=True)
-                    ]
-                )
-            )
-        )
-        for level in ("clip", "frame")
+    clip_probabilities = [
+        p_fake_of(member.clip, calibration_temperature=temperature)
+        for member, temperature in zip(members, temperatures, strict=True)
     ]
-    return ClipLogits(members[0].indices, *joined)
+    frame_probabilities = [
+        p_fake_of(member.frame, calibration_temperature=temperature)
+        for member, temperature in zip(members, temperatures, strict=True)
+    ]
+    return ClipLogits(
+        members[0].indices,
+        clip=logits_from_p_fake(vote(np.stack(clip_probabilities))),
+        frame=logits_from_p_fake(vote(np.stack(frame_probabilities))),
+    )
 
 
 @dataclass(frozen=True)
-class Gain:
-    """One way of answering against a single model, on the same videos."""
+class AucGain:
+    """AUC of an ensemble, Monte-Carlo dropout or test-time augmentation against one model's, on the same videos."""
 
     name: str
     auc: float
@@ -73,23 +80,21 @@ class Gain:
     difference: Interval
     """AUC less the reference's, paired bootstrap over groups."""
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields; NaN is left to the writer."""
-        return asdict(self)
 
-
-def auc_gain(name: str, labels: np.ndarray, groups: Sequence[str], p_fake: np.ndarray, reference: np.ndarray) -> Gain:
-    """AUC over that of one model.
+def auc_gain(
+    name: str, labels: np.ndarray, groups: Sequence[str], p_fake: np.ndarray, reference: np.ndarray
+) -> AucGain:
+    """What a method gains in AUC over a single model.
 
     Args:
-        name: Of the way of answering.
+        name: Of the method.
         labels: (V,) 0 or 1.
-        groups: (V,) drawn as a whole.
-        p_fake: (V,) of the way.
-        reference: (V,) of one model.
+        groups: (V,) drawn as a whole by the bootstrap.
+        p_fake: (V,) the method's.
+        reference: (V,) the single model's p_fake.
     """
 
-    def difference(at: np.ndarray) -> float:
-        return auc(labels[at], p_fake[at]) - auc(labels[at], reference[at])
+    def difference(places: np.ndarray) -> float:
+        return auc(labels[places], p_fake[places]) - auc(labels[places], reference[places])
 
-    return Gain(name, auc(labels, p_fake), auc(labels, reference), group_bootstrap(groups, difference))
+    return AucGain(name, auc(labels, p_fake), auc(labels, reference), group_bootstrap(groups, difference))

@@ -1,4 +1,4 @@
-"""`dfkit evaluate`: scores prepared clips with checkpoints or a bundle and writes what that is worth."""
+"""`dfkit evaluate`: scores prepared clips with checkpoints or a bundle and writes metrics as JSON and as a page."""
 
 from __future__ import annotations
 
@@ -8,208 +8,273 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
 
-from dfkit.benchmarks.gates import MIN_GROUPS
 from dfkit.clip import ClipSpec
 from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.storage import PreparedData
-from dfkit.distill.evaluate import ClipLogits, Decision, decide, video_logits
-from dfkit.distill.objective import Batch
 from dfkit.errors import CheckpointError, ConfigError
-from dfkit.evaluation.beside import against_baseline, read_beside
-from dfkit.evaluation.calibration import reliability_bins
-from dfkit.evaluation.ensembles import Gain, auc_gain, join_members
-from dfkit.evaluation.levels import Level, Measured, make_levels, measure_level, video_curves
-from dfkit.evaluation.localization import IOU_LIMITS, average_precision, find_intervals
-from dfkit.evaluation.members import Member, open_bundle_member, open_checkpoint, require_one_contract, require_view
+from dfkit.evaluation.data_findings import compare_with_baseline, read_data_findings
+from dfkit.evaluation.ensemble_members import (
+    EnsembleMember,
+    open_bundle_member,
+    open_checkpoint_member,
+    require_prepared_for,
+    require_same_clip_spec,
+)
+from dfkit.evaluation.ensembles import AucGain, auc_gain, combine_members
+from dfkit.evaluation.evaluation_split import EvaluationSplit, SplitName, choose_evaluation_split
+from dfkit.evaluation.levels import Level, LevelMetrics, make_levels, measure_level, video_curves
+from dfkit.evaluation.localization import IOU_LIMITS, Detection, average_precision, find_intervals
+from dfkit.evaluation.operating_points import ValidationFit, fit_and_apply
 from dfkit.evaluation.page import render_page
-from dfkit.evaluation.parts import Parts, SplitName, choose_parts
-from dfkit.evaluation.points import Fitted, fit_and_apply
+from dfkit.evaluation.reliability import reliability_bins
 from dfkit.evaluation.report import EvaluationReport, Localization, ReviewResult
-from dfkit.evaluation.scorers import Answers, DropoutScorer, Scorer, ViewsScorer, score_all
+from dfkit.evaluation.scorers import ClipPredictions, McDropoutScorer, Scorer, TtaScorer, score_all
+from dfkit.files import write_atomically
+from dfkit.measures.decision import Decision, OperatingPoint, p_fake_of, verdict_of
+from dfkit.measures.gates import MIN_GROUPS
 from dfkit.original.results import results_name, write_original_results
 from dfkit.runtime.backends import BackendName
-from dfkit.runtime.files import write_atomically
-from dfkit.runtime.manifest import OperatingPoint
-from dfkit.runtime.results import p_fake_of, verdict_of
+from dfkit.training.objective import Batch
+from dfkit.training.scoring import ClipLogits, decide, video_logits
 from dfkit.workspace import REPORT_FILE
 
 MakeView = Callable[[PreparedData, ClipSpec], Path]
+"""Prepares the videos of prepared data under another clip contract and returns the folder."""
 PAGE_FILE = "report.html"
 BATCH_CLIPS = 4
-"""Clips decoded at once; of `uniform50` one, so that nothing is padded."""
-DROPOUT, VIEWS = "Monte-Carlo dropout", "test-time augmentation"
+"""Clips of a batch under `clip2s`; under `uniform50` a batch is one clip, so that nothing is padded."""
+MC_DROPOUT, TEST_TIME_AUGMENTATION = "Monte-Carlo dropout", "test-time augmentation"
 MIN_REAL_FOR_1_PERCENT = 100
+"""Real validation videos below which a false positive rate of 1 % means none at all."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is to be evaluated."""
+class EvaluationRequest:
+    """Models, data and options of one evaluation."""
 
     data_dir: Path
+    """Prepared data with labels."""
     checkpoints: tuple[Path, ...] = ()
+    """One checkpoint, or several that vote as an ensemble; empty where a bundle is given."""
     bundle: Path | None = None
+    """An exported bundle in place of checkpoints."""
     backend: BackendName | None = None
+    """Backend of the bundle; its own default where left out."""
     split: SplitName = "test"
+    """The split that is evaluated."""
     mc_dropout: int = 0
     """Passes of Monte-Carlo dropout of the first checkpoint; 0: none."""
     tta: bool = False
-    """Whether the first checkpoint is also shown changed copies."""
+    """Whether test-time augmentation of the first checkpoint is measured."""
 
 
-def evaluate(question: Question, *, reports: Path, output: Path | None = None, make_view: MakeView) -> EvaluationReport:
+def evaluate(
+    request: EvaluationRequest, *, reports: Path, output: Path | None = None, make_view: MakeView
+) -> EvaluationReport:
     """Evaluates models on prepared data and writes `report.json`, `report.html` and `{split}_results.json`.
 
     Args:
-        question: Models, data and part.
+        request: Models, data and split.
         reports: Where a folder `<name>-evaluation` is made if `output` is left out.
         output: Folder of the report; a number is added where it holds something.
-        make_view: Prepares the data's videos under another preset; asked for where a model needs `uniform50`.
+        make_view: Prepares the data's videos under another preset; called where a model needs `uniform50`.
+    Returns:
+        The report, with the folder that it was written to.
     Raises:
-        CheckpointError: A checkpoint cannot be used, or answers NaN.
-        ConfigError: The call does not fit together.
-        DataError: The data or the part cannot be used.
+        CheckpointError: A checkpoint cannot be used, or its logits are NaN or infinite.
+        ConfigError: The options contradict each other.
+        DataError: The data or the split cannot be used.
     """
-    members = open_members(question)
-    data = PreparedData(question.data_dir)
-    beside = read_beside(question.data_dir)
+    members = open_members(request)
+    data = PreparedData(request.data_dir)
+    findings = read_data_findings(request.data_dir)
     if members[0].clip_spec.preset == "uniform50" and data.spec.preset == "clip2s":
         data = PreparedData(make_view(data, members[0].clip_spec))
     for member in members:
-        require_view(member, data)
-    parts = choose_parts(data, question.split, members)
-    answers, frame_labels, validation = _score(data, parts, members, question)
-    temperatures = [member.temperature for member in members]
-    decision, source = choose_decision(data, members, validation)
-    judged = _voted([answers[str(n)].logits for n in range(len(members))], temperatures)
-    levels = make_levels(data, judged, frame_labels)
+        require_prepared_for(member, data)
+    split = choose_evaluation_split(data, request.split, members)
+    predictions, frame_labels, validation_logits = _score(data, split, members, request)
+    decision, decision_source = choose_decision(data, members, validation_logits)
+    levels = make_levels(data, _combine(members, _member_logits(predictions, members)), frame_labels)
+    validation = video_level(data, validation_logits)
     temperature = decision.calibration.calibration_temperature
-    measured = {
+    level_metrics = {
         name: measure_level(level, threshold=decision.operating_point.threshold, temperature=temperature)
         for name, level in levels.items()
     }
     video = levels["video"]
     p_videos = p_fake_of(video.logits, calibration_temperature=temperature)
-    fitted = fit_and_apply(video_level(data, validation), video, decision)
+    fitted = fit_and_apply(validation, video, decision)
     report = EvaluationReport(
         name=f"{members[0].name if len(members) == 1 else 'ensemble'}-evaluation",
         command=" ".join(["dfkit", *sys.argv[1:]]),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        models=tuple(
-            {"path": str(m.path), "kind": m.kind, "modalities": list(m.modalities), "preset": m.clip_spec.preset}
-            for m in members
-        ),
+        models=tuple(_model_facts(member) for member in members),
         data_path=data.path,
-        split=parts.split,
-        split_source=parts.source,
+        split=split.name,
+        split_source=split.source,
         decision=decision,
-        decision_source=source,
+        decision_source=decision_source,
         levels=levels,
-        measured=measured,
+        level_metrics=level_metrics,
         fitted=fitted,
         reliability=tuple(reliability_bins(video.labels, p_videos)),
         review=review_result(video.labels, p_videos, decision.operating_point),
         localization=localize(data, levels["frame"], decision),
-        gains=tuple(_gains(data, answers, members, question)),
-        beside=against_baseline(beside, measured["video"].metrics.auc),
-        warnings=tuple([*parts.warnings, *_warnings(data, measured, fitted, video_level(data, validation))]),
-        video_names=tuple(data.videos[v].path for v in video.videos),
-        spread=_spread(data, answers, video.videos),
+        gains=tuple(_gains(data, predictions, members, request)),
+        findings=compare_with_baseline(findings, level_metrics["video"].metrics.auc),
+        warnings=(*split.warnings, *_warnings(data, level_metrics, fitted, validation)),
+        video_names=tuple(data.videos[index].path for index in video.videos),
+        uncertainty=_video_uncertainty(data, predictions, video.videos),
     )
     return write_report(report, output if output is not None else reports / report.name)
 
 
-def open_members(question: Question) -> list[Member]:
-    """The models of a call.
+def open_members(request: EvaluationRequest) -> list[EnsembleMember]:
+    """Opens the checkpoints or the bundle of a request.
 
     Raises:
-        ConfigError: Checkpoints and a bundle at once, neither, or options that a bundle has no room for.
+        BundleError: The bundle cannot be used.
+        CheckpointError: A checkpoint cannot be used.
+        ConfigError: Checkpoints and a bundle at once, neither, options that a bundle cannot have, or checkpoints of
+            different clip contracts.
     """
-    if bool(question.checkpoints) == (question.bundle is not None):
+    if bool(request.checkpoints) == (request.bundle is not None):
         raise ConfigError(
             "evaluate takes either checkpoints or one bundle",
             fix="dfkit evaluate --checkpoint runs/NAME/best.pth, or dfkit evaluate --bundle exports/NAME",
         )
-    if question.bundle is not None:
-        if question.mc_dropout or question.tta:
+    if request.bundle is not None:
+        if request.mc_dropout or request.tta:
             raise ConfigError(
                 "--mc-dropout and --tta need a checkpoint: a bundle's graphs are fixed",
                 fix="dfkit evaluate --checkpoint runs/NAME/best.pth --mc-dropout 20 --tta",
             )
-        return [open_bundle_member(question.bundle, question.backend)]
-    members = [open_checkpoint(path) for path in question.checkpoints]
-    require_one_contract(members)
+        return [open_bundle_member(request.bundle, request.backend)]
+    members = [open_checkpoint_member(path) for path in request.checkpoints]
+    require_same_clip_spec(members)
     return members
 
 
+def _model_facts(member: EnsembleMember) -> dict[str, Any]:
+    return {
+        "path": str(member.path),
+        "kind": member.kind,
+        "modalities": list(member.modalities),
+        "preset": member.clip_spec.preset,
+    }
+
+
 def _score(
-    data: PreparedData, parts: Parts, members: Sequence[Member], question: Question
-) -> tuple[dict[str, Answers], np.ndarray, ClipLogits]:
-    """Answers for the judged clips by scorer, their frame labels, and the vote for the validation clips."""
-    scorers: dict[str, Scorer] = {str(n): member.scorer for n, member in enumerate(members)}
-    temperatures = [member.temperature for member in members]
-    extra: dict[str, Scorer] = {}
-    if question.mc_dropout:
-        assert members[0].model is not None
-        extra[DROPOUT] = DropoutScorer(members[0].model, passes=question.mc_dropout)
-    if question.tta:
-        assert members[0].model is not None
-        extra[VIEWS] = ViewsScorer(members[0].model, data.spec)
-    frames = data.spec.num_frames
-    answers, labels = score_all({**scorers, **extra}, make_batches(data, parts.judged), num_frames=frames)
-    judged = set(parts.judged)
-    rest = [i for i in parts.validation if i not in judged]
-    others, _ = score_all(scorers, make_batches(data, rest), num_frames=frames)
-    for name, member in zip(scorers, members, strict=True):
-        for part in (answers[name], others[name]):
-            refuse_nan(data, part.logits, str(member.path))
-    wanted = set(parts.validation)
-    validation = [_joined(_chosen(answers[name].logits, wanted), others[name].logits) for name in scorers]
-    return answers, labels, _voted(validation, temperatures)
+    data: PreparedData, split: EvaluationSplit, members: Sequence[EnsembleMember], request: EvaluationRequest
+) -> tuple[dict[str, ClipPredictions], np.ndarray, ClipLogits]:
+    """Runs all scorers on the evaluated clips, and the members on the validation clips.
+
+    Returns:
+        Predictions for the evaluated clips by scorer (members are named by their number), frame labels of these
+        clips, and the members' combined logits for the validation clips.
+    """
+    member_scorers: dict[str, Scorer] = {str(number): member.scorer for number, member in enumerate(members)}
+    scorers = {**member_scorers, **_stochastic_scorers(data, members[0], request)}
+    num_frames = data.spec.num_frames
+    predictions, frame_labels = score_all(scorers, make_batches(data, split.evaluated), num_frames=num_frames)
+    # Validation clips that are evaluated, too, are not scored a second time.
+    evaluated = set(split.evaluated)
+    remaining = [index for index in split.validation if index not in evaluated]
+    remaining_predictions, _ = score_all(member_scorers, make_batches(data, remaining), num_frames=num_frames)
+    validation = set(split.validation)
+    validation_logits = []
+    for name, member in zip(member_scorers, members, strict=True):
+        for logits in (predictions[name].logits, remaining_predictions[name].logits):
+            refuse_nan(data, logits, str(member.path))
+        evaluated_logits = _select(predictions[name].logits, validation)
+        validation_logits.append(_concatenate(evaluated_logits, remaining_predictions[name].logits))
+    return predictions, frame_labels, _combine(members, validation_logits)
+
+
+def _stochastic_scorers(data: PreparedData, member: EnsembleMember, request: EvaluationRequest) -> dict[str, Scorer]:
+    """Monte-Carlo dropout and test-time augmentation of a checkpoint, as far as they are asked for."""
+    scorers: dict[str, Scorer] = {}
+    if request.mc_dropout:
+        assert member.model is not None
+        scorers[MC_DROPOUT] = McDropoutScorer(member.model, passes=request.mc_dropout)
+    if request.tta:
+        assert member.model is not None
+        scorers[TEST_TIME_AUGMENTATION] = TtaScorer(member.model, data.spec)
+    return scorers
 
 
 def make_batches(data: PreparedData, indices: Sequence[int]) -> DataLoader[Batch]:
-    """Batches of prepared clips in the order given."""
-    whole = data.spec.preset == "uniform50"
-    return DataLoader(
-        ClipDataset(data, indices), batch_size=1 if whole else BATCH_CLIPS, collate_fn=collate_padded if whole else None
-    )
+    """Batches of prepared clips, in the order of their indices."""
+    clips = ClipDataset(data, indices)
+    if data.spec.preset == "uniform50":
+        return DataLoader(clips, batch_size=1, collate_fn=collate_padded)
+    return DataLoader(clips, batch_size=BATCH_CLIPS)
 
 
-def _voted(members: Sequence[ClipLogits], temperatures: Sequence[float]) -> ClipLogits:
-    return members[0] if len(members) == 1 else join_members(members, temperatures, weighted=False)
+def _member_logits(predictions: Mapping[str, ClipPredictions], members: Sequence[EnsembleMember]) -> list[ClipLogits]:
+    return [predictions[str(number)].logits for number in range(len(members))]
 
 
-def _chosen(logits: ClipLogits, wanted: set[int]) -> ClipLogits:
-    keep = np.array([int(i) in wanted for i in logits.indices], bool)
+def _combine(members: Sequence[EnsembleMember], logits: Sequence[ClipLogits], *, weighted: bool = False) -> ClipLogits:
+    """Logits of the ensemble; of a single member its own, not calibrated."""
+    if len(members) == 1:
+        return logits[0]
+    return combine_members(logits, [member.temperature for member in members], weighted=weighted)
+
+
+def _select(logits: ClipLogits, wanted: set[int]) -> ClipLogits:
+    """Logits of the clips whose index is wanted."""
+    keep = np.array([int(index) in wanted for index in logits.indices], bool)
     return ClipLogits(logits.indices[keep], logits.clip[keep], logits.frame[keep])
 
 
-def _joined(a: ClipLogits, b: ClipLogits) -> ClipLogits:
-    return ClipLogits(*(np.concatenate([getattr(a, name), getattr(b, name)]) for name in ("indices", "clip", "frame")))
+def _concatenate(first: ClipLogits, second: ClipLogits) -> ClipLogits:
+    return ClipLogits(
+        np.concatenate([first.indices, second.indices]),
+        np.concatenate([first.clip, second.clip]),
+        np.concatenate([first.frame, second.frame]),
+    )
 
 
 def refuse_nan(data: PreparedData, logits: ClipLogits, where: str) -> None:
-    """Metrics of answers that are no numbers would be made up.
+    """Refuses logits of which a metric would be meaningless.
 
+    Args:
+        data: Prepared data that the clips are from.
+        logits: Of N clips.
+        where: Names the model in the message.
     Raises:
-        CheckpointError: Names the first clip.
+        CheckpointError: A logit is NaN or infinite; names the first such clip.
     """
-    good = np.isfinite(logits.clip).all(axis=1) & np.isfinite(logits.frame).all(axis=(1, 2))
-    if not good.all():
-        clip = data.clips[int(logits.indices[np.argmin(good)])]
-        raise CheckpointError(
-            f"{where}: answers NaN or infinity for {int((~good).sum())} of {len(good)} clips, the first is "
-            f"{data.videos[clip.video_index].path} at {clip.start_s:.2f} s",
-            fix="look at that clip, and take an earlier checkpoint of the run",
-        )
+    is_finite = np.isfinite(logits.clip).all(axis=1) & np.isfinite(logits.frame).all(axis=(1, 2))
+    if is_finite.all():
+        return
+    clip = data.clips[int(logits.indices[np.argmin(is_finite)])]
+    raise CheckpointError(
+        f"{where}: answers NaN or infinity for {int((~is_finite).sum())} of {len(is_finite)} clips, the first is "
+        f"{data.videos[clip.video_index].path} at {clip.start_s:.2f} s",
+        fix="look at that clip, and take an earlier checkpoint of the run",
+    )
 
 
-def choose_decision(data: PreparedData, members: Sequence[Member], validation: ClipLogits) -> tuple[Decision, str]:
-    """The decision that a single model carries, else one made on the validation videos."""
+def choose_decision(
+    data: PreparedData, members: Sequence[EnsembleMember], validation: ClipLogits
+) -> tuple[Decision, str]:
+    """The decision that a single model carries, else one fitted on the validation videos.
+
+    Args:
+        data: Prepared data that the validation clips are from.
+        members: The models.
+        validation: Combined logits of the validation clips; may be empty.
+    Returns:
+        The decision, and where it comes from, in words.
+    """
     if len(members) == 1 and members[0].decision is not None:
         decision = members[0].decision
         return decision, f"carried by {members[0].path}: {decision.operating_point.name}"
@@ -218,84 +283,110 @@ def choose_decision(data: PreparedData, members: Sequence[Member], validation: C
 
 
 def video_level(data: PreparedData, logits: ClipLogits) -> Level | None:
-    """Validation videos as a level; None where there are none."""
+    """The video level of some clips' logits; None without clips."""
     if not len(logits.indices):
         return None
     return make_levels(data, logits, np.zeros(logits.frame.shape[:2], np.uint8))["video"]
 
 
 def review_result(labels: np.ndarray, p_fake: np.ndarray, point: OperatingPoint) -> ReviewResult:
-    """How many videos the band takes, and how many verdicts outside of it are wrong."""
+    """How many videos the review band takes, and how many verdicts outside of it are wrong.
+
+    Args:
+        labels: (V,) 0 or 1.
+        p_fake: (V,) calibrated.
+        point: Threshold and review band.
+    """
     verdicts = [verdict_of(float(p), point) for p in p_fake]
-    wrong = sum(v != "review" and (v == "fake") != bool(label) for v, label in zip(verdicts, labels, strict=True))
-    return ReviewResult(point.review_low, point.review_high, len(verdicts), verdicts.count("review"), wrong)
+    num_errors = 0
+    for verdict, label in zip(verdicts, labels, strict=True):
+        if verdict != "review" and (verdict == "fake") != bool(label):
+            num_errors += 1
+    return ReviewResult(point.review_low, point.review_high, len(verdicts), verdicts.count("review"), num_errors)
 
 
 def localize(data: PreparedData, frames: Level, decision: Decision) -> Localization:
-    """AP of intervals over the judged videos that state any, and the real ones.
+    """AP of fake intervals over the evaluated videos that state any, and over the real ones.
 
     A fake without stated intervals is fake throughout: there is nothing to locate in it.
+
+    Args:
+        data: Prepared data, which states the intervals.
+        frames: The frame level.
+        decision: Calibration and threshold; runs of frames at or above the threshold are detections.
     """
     if data.spec.preset == "uniform50":
         return Localization({}, 0, 0, 0, "uniform50 frames lie on no time grid")
-    temperature, point = decision.calibration.calibration_temperature, decision.operating_point
-    shown = [
-        int(v) for v in np.unique(frames.videos) if data.videos[int(v)].intervals or data.videos[int(v)].label == 0
-    ]
-    truth = {str(v): data.videos[v].intervals for v in shown if data.videos[v].intervals}
+    indices = [int(index) for index in np.unique(frames.videos)]
+    judgeable = [index for index in indices if data.videos[index].intervals or data.videos[index].label == 0]
+    truth = {str(index): data.videos[index].intervals for index in judgeable if data.videos[index].intervals}
     if not truth:
         return Localization({}, 0, 0, 0, "no judged video has stated fake intervals")
-    curves = video_curves(frames, p_fake_of(frames.logits, calibration_temperature=temperature), shown)
-    found = [d for v in shown for d in find_intervals(str(v), *curves[v], threshold=point.threshold)]
-    ap = {f"{limit:g}": average_precision(found, truth, min_iou=limit) for limit in IOU_LIMITS}
-    return Localization(ap, len(shown), sum(map(len, truth.values())), len(found), None)
+    p_fake = p_fake_of(frames.logits, calibration_temperature=decision.calibration.calibration_temperature)
+    curves = video_curves(frames, p_fake, judgeable)
+    threshold = decision.operating_point.threshold
+    detections: list[Detection] = []
+    for index in judgeable:
+        times_s, curve = curves[index]
+        detections += find_intervals(str(index), times_s, curve, threshold=threshold)
+    num_intervals = sum(len(intervals) for intervals in truth.values())
+    ap = {f"{limit:g}": average_precision(detections, truth, min_iou=limit) for limit in IOU_LIMITS}
+    return Localization(ap, len(judgeable), num_intervals, len(detections), None)
 
 
 def _gains(
-    data: PreparedData, answers: Mapping[str, Answers], members: Sequence[Member], question: Question
-) -> list[Gain]:
-    """Every way of answering against the first model alone."""
-    single = answers["0"].logits
-    ways: dict[str, ClipLogits] = {}
+    data: PreparedData,
+    predictions: Mapping[str, ClipPredictions],
+    members: Sequence[EnsembleMember],
+    request: EvaluationRequest,
+) -> list[AucGain]:
+    """AUC by video of the ensemble, of Monte-Carlo dropout and of test-time augmentation over the first model's."""
+    methods: dict[str, ClipLogits] = {}
     if len(members) > 1:
-        plain = [answers[str(n)].logits for n in range(len(members))]
-        temperatures = [member.temperature for member in members]
-        ways[f"soft voting of {len(members)}"] = join_members(plain, temperatures, weighted=False)
-        ways[f"uncertainty-weighted voting of {len(members)}"] = join_members(plain, temperatures, weighted=True)
-    if question.mc_dropout:
-        ways[f"{DROPOUT}, {question.mc_dropout} passes"] = answers[DROPOUT].logits
-    if question.tta:
+        logits = _member_logits(predictions, members)
+        methods[f"soft voting of {len(members)}"] = _combine(members, logits)
+        methods[f"uncertainty-weighted voting of {len(members)}"] = _combine(members, logits, weighted=True)
+    if request.mc_dropout:
+        methods[f"{MC_DROPOUT}, {request.mc_dropout} passes"] = predictions[MC_DROPOUT].logits
+    if request.tta:
         assert members[0].model is not None
-        ways[f"{VIEWS} ({ViewsScorer(members[0].model, data.spec).said})"] = answers[VIEWS].logits
-    videos, reference = video_logits(data, single)
-    labels = np.array([data.videos[v].label for v in videos])
-    groups = [str(data.groups[v]) for v in videos]
-    one = p_fake_of(reference, calibration_temperature=1.0)
-    return [
-        auc_gain(name, labels, groups, p_fake_of(video_logits(data, own)[1], calibration_temperature=1.0), one)
-        for name, own in ways.items()
-    ]
+        views = TtaScorer(members[0].model, data.spec).description
+        methods[f"{TEST_TIME_AUGMENTATION} ({views})"] = predictions[TEST_TIME_AUGMENTATION].logits
+    videos, reference_logits = video_logits(data, predictions["0"].logits)
+    reference = p_fake_of(reference_logits, calibration_temperature=1.0)
+    labels = np.array([data.videos[index].label for index in videos])
+    groups = [str(data.groups[index]) for index in videos]
+    gains = []
+    for name, clip_logits in methods.items():
+        _, logits_by_video = video_logits(data, clip_logits)
+        p_fake = p_fake_of(logits_by_video, calibration_temperature=1.0)
+        gains.append(auc_gain(name, labels, groups, p_fake, reference))
+    return gains
 
 
-def _spread(data: PreparedData, answers: Mapping[str, Answers], videos: np.ndarray) -> dict[str, np.ndarray]:
-    """Uncertainty of each video: mean over its clips."""
-    if DROPOUT not in answers:
+def _video_uncertainty(
+    data: PreparedData, predictions: Mapping[str, ClipPredictions], videos: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Uncertainty of each video by measure, (V,): the mean over its clips; empty without Monte-Carlo dropout."""
+    if MC_DROPOUT not in predictions:
         return {}
-    found = answers[DROPOUT]
-    owners = np.array([data.clips[i].video_index for i in found.logits.indices])
+    dropout = predictions[MC_DROPOUT]
+    video_of_clip = np.array([data.clips[index].video_index for index in dropout.logits.indices])
     return {
-        name: np.array([values[owners == video].mean() for video in videos]) for name, values in found.spread.items()
+        measure: np.array([values[video_of_clip == video].mean() for video in videos])
+        for measure, values in dropout.uncertainty.items()
     }
 
 
 def _warnings(
-    data: PreparedData, measured: Mapping[str, Measured], fitted: Fitted, validation: Level | None
+    data: PreparedData, level_metrics: Mapping[str, LevelMetrics], fitted: ValidationFit, validation: Level | None
 ) -> list[str]:
-    video = measured["video"]
+    video = level_metrics["video"]
     warnings = []
     if video.metrics.answers_one_class:
-        said = "fake" if sum(video.confusion[:1]) + video.confusion[2] == 0 else "real"
-        warnings.append(f"the model answers one class only: all {video.metrics.num} videos are called {said}")
+        true_real, _, misses, _ = video.confusion
+        only_class = "fake" if true_real + misses == 0 else "real"
+        warnings.append(f"the model answers one class only: all {video.metrics.num} videos are called {only_class}")
     if not data.groups_known:
         warnings.append("groups unknown: persons may leak")
     elif len(video.by_group) < MIN_GROUPS:
@@ -304,9 +395,11 @@ def _warnings(
         warnings.append("uniform50: frame spacing and sound length give a video's duration away")
     if fitted.reason:
         warnings.append(f"no operating point or scaling could be fitted: {fitted.reason}")
-    real = 0 if validation is None else int((validation.labels == 0).sum())
-    if fitted.points and real < MIN_REAL_FOR_1_PERCENT:
-        warnings.append(f"FPR 1 % was chosen on {real} real validation videos: there it means no false alarm at all")
+    num_real = 0 if validation is None else int((validation.labels == 0).sum())
+    if fitted.points and num_real < MIN_REAL_FOR_1_PERCENT:
+        warnings.append(
+            f"FPR 1 % was chosen on {num_real} real validation videos: there it means no false alarm at all"
+        )
     return warnings
 
 
@@ -314,10 +407,10 @@ def write_report(report: EvaluationReport, folder: Path) -> EvaluationReport:
     """Writes the files of a report into a folder that holds nothing yet.
 
     Args:
-        report: What was found.
-        folder: Wanted name; a number is added where something lies there.
+        report: The finished evaluation.
+        folder: Where to; a number is added to its name where it holds something.
     Returns:
-        The report with its folder.
+        The report with the folder that it was written to.
     """
     target, number = folder, 1
     while target.exists() and (not target.is_dir() or any(target.iterdir())):

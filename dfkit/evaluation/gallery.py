@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
-from dfkit.benchmarks.html import document, note
 from dfkit.errors import ConfigError
+from dfkit.files import write_atomically
+from dfkit.report.html import document, note
 from dfkit.runtime.detector import Detector
-from dfkit.runtime.files import write_atomically
 from dfkit.runtime.plot import FaceSampler, check_plotting, plot_video
 from dfkit.runtime.predict import find_videos
 from dfkit.runtime.results import VideoResult
@@ -31,38 +33,46 @@ STYLE = (
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One video of the page; file names are relative to it."""
+class GalleryEntry:
+    """One video of the page; file names are relative to the page."""
 
     result: VideoResult
     figure: str
+    """Plot of the video's score over time."""
     thumbnail: str | None
+    """Most suspicious face; None where no face was found."""
     attention: str | None
+    """Attention maps; None for a bundle, and where no clip was scored."""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What was drawn."""
+    """The drawn index page and its entries, in the order of the videos."""
 
     index: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[GalleryEntry, ...]
 
     def summary(self) -> list[str]:
-        """Lines for people."""
+        """The videos' verdicts and the path of the index page, as lines of text."""
         lines = [line for entry in self.entries for line in entry.result.summary()]
         return [*lines, f"{len(self.entries)} figures: {self.index}"]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """A JSON object: the index page and one row per video."""
         rows = [
-            {**e.result.to_json(), "figure": e.figure, "thumbnail": e.thumbnail, "attention": e.attention}
-            for e in self.entries
+            {
+                **entry.result.to_json(),
+                "figure": entry.figure,
+                "thumbnail": entry.thumbnail,
+                "attention": entry.attention,
+            }
+            for entry in self.entries
         ]
         return {"index": str(self.index), "videos": rows}
 
 
 def draw_gallery(videos: Iterable[str | Path], detector: Detector, out_dir: str | Path) -> Gallery:
-    """Scores videos and draws each; a checkpoint's attention, too.
+    """Scores videos and draws a figure of each; of a checkpoint its attention, too.
 
     Args:
         videos: Files and folders.
@@ -79,15 +89,15 @@ def draw_gallery(videos: Iterable[str | Path], detector: Detector, out_dir: str 
     check_plotting("figure.png")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} holds something already, and nothing is overwritten", fix="--out NEW_FOLDER")
-    found = find_videos(videos)
     entries = [
-        _draw_one(detector, video, folder, f"{number:03d}_{video.stem}") for number, video in enumerate(found, 1)
+        _draw_one(detector, video, folder, f"{number:03d}_{video.stem}")
+        for number, video in enumerate(find_videos(videos), 1)
     ]
     write_atomically(folder / INDEX_FILE, render_index(entries, str(detector.bundle.path)))
     return Gallery(folder / INDEX_FILE, tuple(entries))
 
 
-def _draw_one(detector: Detector, video: Path, folder: Path, name: str) -> Entry:
+def _draw_one(detector: Detector, video: Path, folder: Path, name: str) -> GalleryEntry:
     sampler = FaceSampler()
     recorder = _record_attention(detector)
     result = detector.detect(video, watch=sampler.add)
@@ -98,14 +108,15 @@ def _draw_one(detector: Detector, video: Path, folder: Path, name: str) -> Entry
         from dfkit.evaluation.attention import draw_attention
 
         attention = f"figures/{name}.attention.png"
-        clips = detector.last_clips if detector.bundle.manifest.clip_spec.preset == "clip2s" else []  # type: ignore[attr-defined]
-        draw_attention(result, recorder, clips, folder / attention, fps=detector.bundle.manifest.clip_spec.fps)
+        clip_spec = detector.bundle.manifest.clip_spec
+        clips = detector.last_clips if clip_spec.preset == "clip2s" else []  # type: ignore[attr-defined]
+        draw_attention(result, recorder, clips, folder / attention, fps=clip_spec.fps)
     worst = result.worst_track
     faces = sampler.pick_suspects(worst) if worst else sampler.pick(None)
     thumbnail = f"figures/{name}.face.png" if faces else None
     if thumbnail:
-        write_atomically(folder / thumbnail, png_of(faces[0].rgb))
-    return Entry(result, figure, thumbnail, attention)
+        write_atomically(folder / thumbnail, encode_png(faces[0].rgb))
+    return GalleryEntry(result, figure, thumbnail, attention)
 
 
 def _record_attention(detector: Detector) -> Any:
@@ -116,61 +127,58 @@ def _record_attention(detector: Detector) -> Any:
     from dfkit.evaluation.attention import AttentionRecorder
 
     recorder = AttentionRecorder()
-    graphs.watch = recorder.add
+    graphs.on_output = recorder.add
     return recorder
 
 
-def png_of(rgb: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 as a PNG file."""
+def encode_png(rgb: np.ndarray) -> bytes:
+    """Content of a PNG file.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+    """
     import cv2
 
-    good, content = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    assert good
+    encoded, content = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    assert encoded
     return content.tobytes()
 
 
-def render_index(entries: Iterable[Entry], model: str) -> str:
-    """The index page: most suspicious first, then what got no score.
+def render_index(entries: Iterable[GalleryEntry], model: str) -> str:
+    """HTML of the index page: most suspicious video first, videos without a score last.
 
     Args:
-        entries: Any order.
-        model: Named in the heading.
+        entries: In any order.
+        model: Path of the model, named in the heading.
     """
-    ordered = sorted(entries, key=lambda e: -1.0 if e.result.p_fake is None else e.result.p_fake, reverse=True)
-    counts: dict[str, int] = {}
-    for entry in ordered:
-        outcome = entry.result.verdict or entry.result.status
-        counts[outcome] = counts.get(outcome, 0) + 1
-    said = ", ".join(f"{count} {name}" for name, count in counts.items())
+    ordered = sorted(entries, key=_suspicion, reverse=True)
+    counts = Counter(entry.result.verdict or entry.result.status for entry in ordered)
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     head = (
         f'<p class="sub">dfkit visualize</p><header><h1>{len(ordered)} videos</h1></header>'
-        f'<p class="sub">{escape(said)} · {escape(model)}</p>'
+        f'<p class="sub">{escape(outcomes)} · {escape(model)}</p>'
     )
     body = f'<div class="gallery">{"".join(_card(entry) for entry in ordered)}</div>'
     return document("dfkit visualize", [head, body, note("Click a video for its figure.")], style=STYLE)
 
 
-def _card(entry: Entry) -> str:
+def _suspicion(entry: GalleryEntry) -> float:
+    return -1.0 if entry.result.p_fake is None else entry.result.p_fake
+
+
+def _card(entry: GalleryEntry) -> str:
     result = entry.result
     name = escape(Path(result.video).name)
-    picture = (
-        f'<img src="{quoted(entry.thumbnail)}" alt="face of {name}">'
-        if entry.thumbnail
-        else '<span class="blank"></span>'
-    )
-    said = result.verdict or result.status
+    if entry.thumbnail:
+        picture = f'<img src="{quote(entry.thumbnail)}" alt="face of {name}">'
+    else:
+        picture = '<span class="blank"></span>'
+    outcome = result.verdict or result.status
     value = f" {result.p_fake:.3f}" if result.p_fake is not None else ""
-    pill = f'<span class="pill {VERDICT_PILLS.get(said, "open")}">{escape(said)}{value}</span>'
-    more = f' <a href="{quoted(entry.attention)}">attention</a>' if entry.attention else ""
-    link = quoted(entry.figure)
+    pill = f'<span class="pill {VERDICT_PILLS.get(outcome, "open")}">{escape(outcome)}{value}</span>'
+    attention = f' <a href="{quote(entry.attention)}">attention</a>' if entry.attention else ""
+    link = quote(entry.figure)
     return (
         f'<div class="card"><a href="{link}">{picture}</a>'
-        f'<div><p><a href="{link}">{name}</a></p>{pill}<span class="note">{more}</span></div></div>'
+        f'<div><p><a href="{link}">{name}</a></p>{pill}<span class="note">{attention}</span></div></div>'
     )
-
-
-def quoted(path: str | None) -> str:
-    """A relative path as it stands in a link."""
-    from urllib.parse import quote
-
-    return quote(path or "")

@@ -1,4 +1,4 @@
-"""Answers at frame, clip and video level, and what is measured on them: whole, by method and by group."""
+"""Predictions at frame, clip and video level, and their metrics: on all of them, by method and by group."""
 
 from __future__ import annotations
 
@@ -8,165 +8,168 @@ from typing import Any
 
 import numpy as np
 
-from dfkit.benchmarks.bootstrap import REPEATS, Interval, group_bootstrap
-from dfkit.benchmarks.metrics import BinaryMetrics, auc, confusion, measure
 from dfkit.data.storage import PreparedData
-from dfkit.distill.evaluate import ClipLogits, video_logits
-from dfkit.runtime.results import p_fake_of
+from dfkit.measures.bootstrap import REPEATS, Interval, group_bootstrap
+from dfkit.measures.decision import p_fake_of
+from dfkit.measures.finite import finite_or_none
+from dfkit.measures.metrics import BinaryMetrics, auc, confusion, measure
+from dfkit.training.scoring import ClipLogits, video_logits
 
 LEVELS = ("frame", "clip", "video")
-SORTED_BUDGET = 10_000_000
-"""Answers that a bootstrap may sort in all: long lists of frames get fewer resamples, never under the least."""
+BOOTSTRAP_BUDGET = 10_000_000
+"""Predictions that one bootstrap may sort in all: long lists of frames get fewer resamples, at least `MIN_REPEATS`."""
 MIN_REPEATS = 200
+"""Fewest bootstrap resamples."""
 NO_METHOD = "(no method given)"
 
 
 @dataclass(frozen=True)
 class Level:
-    """Answers of one level."""
+    """Labelled predictions of one level. N frames, clips or videos."""
 
     name: str
     labels: np.ndarray
     """(N,) 0 or 1."""
     logits: np.ndarray
-    """(N, 2)."""
+    """(N, 2), not calibrated; class 1 is fake."""
     groups: np.ndarray
-    """(N,) str."""
+    """(N,) str, group of the video."""
     methods: np.ndarray
-    """(N,) str; empty for real ones."""
+    """(N,) str, manipulation method; empty for real ones."""
     videos: np.ndarray
-    """(N,) index of the video."""
+    """(N,) int, index of the video in the prepared data."""
     times_s: np.ndarray
-    """(N,) of a frame; NaN for clips and videos, and where the preset has no time grid."""
+    """(N,) time of a frame in seconds; NaN for clips and videos, and where the preset has no time grid."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """All that is said of one level."""
+class LevelMetrics:
+    """Metrics of one level, with an interval of its AUC and a breakdown by method and by group."""
 
     metrics: BinaryMetrics
     auc: Interval
+    """AUC with its 95 % bootstrap interval over groups."""
     confusion: tuple[int, int, int, int]
-    """True real, false alarms, misses, found fakes."""
+    """True negatives, false positives, false negatives, true positives; positive is fake."""
     by_method: dict[str, BinaryMetrics]
     """Fakes of one method against all real ones."""
     by_group: dict[str, BinaryMetrics]
+    """Predictions of one group alone."""
 
 
 def make_levels(data: PreparedData, logits: ClipLogits, frame_labels: np.ndarray) -> dict[str, Level]:
-    """Joins clip answers to frames and videos as the detector does: by mean of logits.
+    """Aggregates clip predictions to frames and videos as the detector does: by mean of logits.
 
     Args:
-        data: What the clips are from.
-        logits: Of some of its clips; at least one.
-        frame_labels: (N, T) of these clips.
+        data: Prepared data that the clips are from.
+        logits: Of N of its clips; at least one.
+        frame_labels: (N, T) int, 0 or 1, of these clips.
     Returns:
-        `frame`, `clip` and `video`.
+        The levels `frame`, `clip` and `video`, by name.
     """
-    clips = [data.clips[i] for i in logits.indices]
-    owners = np.array([clip.video_index for clip in clips])
-    videos, means = video_logits(data, logits)
-    frame_video, frame_times, frame_truth, frame_logits = _join_frames(data, logits, frame_labels)
-    video_labels = np.array([data.videos[v].label for v in videos])
-    none = np.full(len(clips), np.nan)
-    parts = {
-        "frame": (frame_truth, frame_logits, frame_video, frame_times),
-        "clip": (np.array([clip.label for clip in clips]), logits.clip, owners, none),
-        "video": (video_labels, means, videos, np.full(len(videos), np.nan)),
-    }
     return {
-        name: Level(name, truth, values, _groups(data, own), _methods(data, own, truth), own, times)
-        for name, (truth, values, own, times) in parts.items()
+        "frame": _frame_level(data, logits, frame_labels),
+        "clip": _clip_level(data, logits),
+        "video": _video_level(data, logits),
     }
 
 
-def _groups(data: PreparedData, videos: np.ndarray) -> np.ndarray:
-    return np.array([str(group) for group in data.groups])[videos]
+def _video_level(data: PreparedData, logits: ClipLogits) -> Level:
+    videos, means = video_logits(data, logits)
+    labels = np.array([data.videos[video].label for video in videos])
+    return _make_level(data, "video", labels, means, videos, np.full(len(videos), np.nan))
 
 
-def _methods(data: PreparedData, videos: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    names = np.array([row.method or NO_METHOD for row in data.videos], dtype=object)[videos]
-    return np.where(labels == 1, names, "").astype(str)
+def _clip_level(data: PreparedData, logits: ClipLogits) -> Level:
+    clips = [data.clips[index] for index in logits.indices]
+    labels = np.array([clip.label for clip in clips])
+    videos = np.array([clip.video_index for clip in clips])
+    return _make_level(data, "clip", labels, logits.clip, videos, np.full(len(clips), np.nan))
 
 
-def _join_frames(
-    data: PreparedData, logits: ClipLogits, frame_labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Frames that any clip covers: video, time, label and mean logits of each."""
+def _frame_level(data: PreparedData, logits: ClipLogits, frame_labels: np.ndarray) -> Level:
+    """Every frame that any clip covers, once: a frame in several clips gets the mean of its logits."""
     spec = data.spec
-    clips = [data.clips[i] for i in logits.indices]
-    steps = np.arange(logits.frame.shape[1])
-    valid = steps[None] < np.array([clip.num_frames for clip in clips])[:, None]
-    # Of uniform50 a clip is the video, and its frames are not on a grid of time.
-    dense = spec.preset == "clip2s"
-    starts = np.array([round(clip.start_s * spec.fps) if dense else 0 for clip in clips])
-    places = np.stack(
+    clips = [data.clips[index] for index in logits.indices]
+    # Under uniform50 a clip is the whole video, and its frames lie on no time grid.
+    has_time_grid = spec.preset == "clip2s"
+    frame_offsets = np.arange(logits.frame.shape[1])
+    num_frames = np.array([clip.num_frames for clip in clips])
+    is_valid = frame_offsets[None, :] < num_frames[:, None]  # (N, T): the rest is padding
+    first_frames = np.array([round(clip.start_s * spec.fps) if has_time_grid else 0 for clip in clips])
+    frames_per_clip = is_valid.sum(axis=1)
+    frame_keys = np.stack(
         [
-            np.broadcast_to(np.array([clip.video_index for clip in clips])[:, None], valid.shape)[valid],
-            np.broadcast_to(np.array([clip.track_id for clip in clips])[:, None], valid.shape)[valid],
-            (starts[:, None] + steps[None])[valid],
+            np.repeat([clip.video_index for clip in clips], frames_per_clip),
+            np.repeat([clip.track_id for clip in clips], frames_per_clip),
+            (first_frames[:, None] + frame_offsets[None, :])[is_valid],
         ],
         axis=1,
     )
-    unique, first, inverse = np.unique(places, axis=0, return_index=True, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    sums = np.zeros((len(unique), 2))
-    np.add.at(sums, inverse, logits.frame[valid])
-    times_s = unique[:, 2] / spec.fps if dense else np.full(len(unique), np.nan)
-    means = sums / np.bincount(inverse, minlength=len(unique))[:, None]
-    return unique[:, 0], times_s, frame_labels[valid][first].astype(np.int64), means
+    unique_keys, first_places, place_of_frame = np.unique(frame_keys, axis=0, return_index=True, return_inverse=True)
+    place_of_frame = place_of_frame.reshape(-1)
+    sums = np.zeros((len(unique_keys), 2))
+    np.add.at(sums, place_of_frame, logits.frame[is_valid])
+    counts = np.bincount(place_of_frame, minlength=len(unique_keys))
+    means = sums / counts[:, None]
+    labels = frame_labels[is_valid][first_places].astype(np.int64)
+    videos, frame_numbers = unique_keys[:, 0], unique_keys[:, 2]
+    times_s = frame_numbers / spec.fps if has_time_grid else np.full(len(unique_keys), np.nan)
+    return _make_level(data, "frame", labels, means, videos, times_s)
 
 
-def measure_level(level: Level, *, threshold: float, temperature: float) -> Measured:
+def _make_level(
+    data: PreparedData, name: str, labels: np.ndarray, logits: np.ndarray, videos: np.ndarray, times_s: np.ndarray
+) -> Level:
+    """A level with the group and the method of each prediction's video."""
+    group_of_video = np.array([str(group) for group in data.groups])
+    method_of_video = np.array([row.method or NO_METHOD for row in data.videos], dtype=object)
+    methods = np.where(labels == 1, method_of_video[videos], "").astype(str)
+    return Level(name, labels, logits, group_of_video[videos], methods, videos, times_s)
+
+
+def measure_level(level: Level, *, threshold: float, temperature: float) -> LevelMetrics:
     """Metrics of a level, with an interval for the AUC.
 
     Args:
-        level: At least one answer.
-        threshold: On the calibrated p_fake.
-        temperature: Calibration temperature.
+        level: At least one prediction.
+        threshold: On the calibrated p_fake, in [0, 1].
+        temperature: Calibration temperature; > 0.
     """
     p_fake = p_fake_of(level.logits, calibration_temperature=temperature)
-    repeats = int(np.clip(SORTED_BUDGET // len(p_fake), MIN_REPEATS, REPEATS))
-    interval = group_bootstrap(level.groups.tolist(), lambda at: auc(level.labels[at], p_fake[at]), repeats=repeats)
-    real = level.labels == 0
-    by_method = {
-        str(method): measure(level.labels[mask], p_fake[mask], threshold=threshold)
-        for method in np.unique(level.methods[~real])
-        for mask in [real | (level.methods == method)]
-    }
-    by_group = {
-        str(group): measure(level.labels[mask], p_fake[mask], threshold=threshold)
-        for group in np.unique(level.groups)
-        for mask in [level.groups == group]
-    }
-    return Measured(
-        measure(level.labels, p_fake, threshold=threshold),
-        interval,
-        confusion(level.labels, p_fake, threshold=threshold),
-        by_method,
-        by_group,
+    is_real = level.labels == 0
+
+    def auc_of(places: np.ndarray) -> float:
+        return auc(level.labels[places], p_fake[places])
+
+    def metrics_of(mask: np.ndarray) -> BinaryMetrics:
+        return measure(level.labels[mask], p_fake[mask], threshold=threshold)
+
+    repeats = int(np.clip(BOOTSTRAP_BUDGET // len(p_fake), MIN_REPEATS, REPEATS))
+    methods = np.unique(level.methods[~is_real])
+    return LevelMetrics(
+        metrics=measure(level.labels, p_fake, threshold=threshold),
+        auc=group_bootstrap(level.groups.tolist(), auc_of, repeats=repeats),
+        confusion=confusion(level.labels, p_fake, threshold=threshold),
+        by_method={str(method): metrics_of(is_real | (level.methods == method)) for method in methods},
+        by_group={str(group): metrics_of(level.groups == group) for group in np.unique(level.groups)},
     )
 
 
 def interval_json(interval: Interval) -> dict[str, Any]:
-    """Fields of an interval, NaN as None."""
-    return {key: no_nan(value) for key, value in vars(interval).items()}
+    """Fields of an interval as plain values; NaN and infinity are None."""
+    return {key: finite_or_none(value) for key, value in vars(interval).items()}
 
 
-def no_nan(value: Any) -> Any:
-    """None for a float that JSON has no word for."""
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def measured_json(measured: Measured) -> dict[str, Any]:
-    """JSON of a level."""
+def level_metrics_json(level_metrics: LevelMetrics) -> dict[str, Any]:
+    """One level's entry of `report.json`."""
     names = ("true_real", "false_alarms", "misses", "found_fakes")
     return {
-        **measured.metrics.to_json(),
-        "auc_interval": interval_json(measured.auc),
-        "confusion": dict(zip(names, measured.confusion, strict=True)),
-        "by_method": {name: metrics.to_json() for name, metrics in measured.by_method.items()},
-        "by_group": {name: metrics.to_json() for name, metrics in measured.by_group.items()},
+        **level_metrics.metrics.to_json(),
+        "auc_interval": interval_json(level_metrics.auc),
+        "confusion": dict(zip(names, level_metrics.confusion, strict=True)),
+        "by_method": {name: metrics.to_json() for name, metrics in level_metrics.by_method.items()},
+        "by_group": {name: metrics.to_json() for name, metrics in level_metrics.by_group.items()},
     }
 
 
@@ -174,15 +177,17 @@ def video_curves(level: Level, p_fake: np.ndarray, videos: Sequence[int]) -> dic
     """Frame curve of each video: times and, where several faces are in view, the most suspicious one's p_fake.
 
     Args:
-        level: Of frames.
-        p_fake: (N,) of them.
+        level: The frame level.
+        p_fake: (N,) in [0, 1], of its frames.
         videos: Indices of the videos asked for.
+    Returns:
+        By video index: times in seconds, rising, and the highest p_fake at each, both (T,).
     """
     curves = {}
     for video in videos:
-        own = np.flatnonzero(level.videos == video)
-        times, inverse = np.unique(level.times_s[own], return_inverse=True)
-        highest = np.full(len(times), -np.inf)
-        np.maximum.at(highest, inverse.reshape(-1), p_fake[own])
-        curves[int(video)] = (times, highest)
+        frames = np.flatnonzero(level.videos == video)
+        times_s, place_of_frame = np.unique(level.times_s[frames], return_inverse=True)
+        highest = np.full(len(times_s), -np.inf)
+        np.maximum.at(highest, place_of_frame.reshape(-1), p_fake[frames])
+        curves[int(video)] = (times_s, highest)
     return curves

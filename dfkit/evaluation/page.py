@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from html import escape
+from typing import Literal
 
-from dfkit.benchmarks.html import card, document, facts_list, figure, note, table, tiles, warnings_box
-from dfkit.benchmarks.metrics import BinaryMetrics
-from dfkit.benchmarks.svg import legend
-from dfkit.benchmarks.table import format_number
 from dfkit.evaluation.plots import det_plot, reliability_plot, roc_plot
-from dfkit.evaluation.report import METRIC_NAMES, EvaluationReport, gain_line, interval_text
-from dfkit.runtime.results import p_fake_of, verdict_of
+from dfkit.evaluation.report import EvaluationReport, format_gain, format_interval
+from dfkit.measures.decision import p_fake_of, verdict_of
+from dfkit.measures.metrics import BinaryMetrics
+from dfkit.report.html import card, document, facts_list, figure, note, table, tiles, warnings_box
+from dfkit.report.svg import legend
+from dfkit.report.table import format_number
 
 LEVEL_CSS = {"video": "c1", "clip": "c0", "frame": "c2"}
 MAX_ROWS = 200
@@ -23,38 +24,38 @@ STYLE = (
 
 
 def render_page(report: EvaluationReport) -> str:
-    """Draws the page.
+    """Renders the page of an evaluation.
 
     Args:
-        report: What was found.
+        report: The finished evaluation.
     Returns:
-        A whole HTML document.
+        A complete HTML document without links to other files.
     """
     sections = [
         _header(report),
-        warnings_box([*report.warnings, *(f"audit: {text}" for text in report.beside.audit_warnings)]),
+        warnings_box([*report.warnings, *(f"audit: {text}" for text in report.findings.audit_warnings)]),
         _tiles(report),
         _metrics(report),
         _curves(report),
         f'<div class="two">{_confusion(report)}{_points(report)}</div>',
         _calibration(report),
-        _breakdown("By method", "method", report.measured["video"].by_method),
-        _breakdown("By group", "group", report.measured["video"].by_group),
+        _breakdown("By method", "method", report.level_metrics["video"].by_method),
+        _breakdown("By group", "group", report.level_metrics["video"].by_group),
         _gains(report),
         _localization(report),
         _videos(report),
-        _rests_on(report),
+        _provenance(report),
     ]
     return document(f"dfkit evaluate: {report.name}", sections, style=STYLE)
 
 
 def _header(report: EvaluationReport) -> str:
-    said, css = "", ""
-    if report.measured["video"].metrics.answers_one_class:
-        said, css = "answers one class", "fail"
-    elif report.beside.baseline_said and report.beside.baseline_said.startswith("below"):
-        said, css = "below its baseline", "fail"
-    pill = f'<span class="pill {css}">{said}</span>' if said else ""
+    problem = ""
+    if report.level_metrics["video"].metrics.answers_one_class:
+        problem = "answers one class"
+    elif report.findings.baseline_comparison and report.findings.baseline_comparison.startswith("below"):
+        problem = "below its baseline"
+    pill = f'<span class="pill fail">{problem}</span>' if problem else ""
     facts = f"{report.split} part of {report.data_path} · {report.split_source} · {report.date[:10]}"
     return (
         f'<p class="sub">dfkit evaluate</p><header><h1>{escape(report.name)}</h1>{pill}</header>'
@@ -63,37 +64,31 @@ def _header(report: EvaluationReport) -> str:
 
 
 def _tiles(report: EvaluationReport) -> str:
-    video = report.measured["video"]
+    video = report.level_metrics["video"]
     values = [
-        (format_number(video.metrics.auc), f"AUC by video{interval_text(video.auc)}"),
+        (format_number(video.metrics.auc), f"AUC by video{format_interval(video.auc)}"),
         (format_number(video.metrics.balanced_accuracy), "balanced accuracy"),
         (format_number(video.metrics.eer), "equal error rate"),
         (f"{video.metrics.num_real} / {video.metrics.num_fake}", "real / fake videos"),
         (str(len(video.by_group)), "groups"),
     ]
-    if report.beside.baseline_auc is not None:
-        values.append((format_number(report.beside.baseline_auc), "AUC of the baseline"))
+    if report.findings.baseline_auc is not None:
+        values.append((format_number(report.findings.baseline_auc), "AUC of the baseline"))
     return tiles(values)
 
 
 def _metrics(report: EvaluationReport) -> str:
-    names = list(report.measured)
-    rows = []
-    for key, name in METRIC_NAMES:
-        values = [format_number(getattr(m.metrics, key)) for m in report.measured.values()]
-        if key == "auc":
-            ranges = [m.auc for m in report.measured.values()]
-            values = [f"{v}{interval_text(r)}" for v, r in zip(values, ranges, strict=True)]
-        rows.append((escape(name), *map(escape, values)))
-    rows.append(("answers", *(str(m.metrics.num) for m in report.measured.values())))
+    names = list(report.level_metrics)
+    rows = [[escape(cell) for cell in row] for row in report.metric_rows()]
+    rows.append(["answers", *(str(level.metrics.num) for level in report.level_metrics.values())])
     parts = [table(("", *names), rows, numbers=len(names))]
-    video = report.measured["video"]
+    video = report.level_metrics["video"]
     if video.metrics.undefined:
         parts.append(note(f"Metrics without a value: {video.metrics.undefined}."))
     if video.auc.reason:
         parts.append(note(f"No interval: {video.auc.reason}."))
-    if report.beside.baseline_said:
-        parts.append(f"<p>{escape(report.beside.baseline_said.capitalize())}.</p>")
+    if report.findings.baseline_comparison:
+        parts.append(f"<p>{escape(report.findings.baseline_comparison.capitalize())}.</p>")
     parts.append(
         note("AUC with its 95 % bootstrap interval over groups. A clip of a fake may be real, and so may a frame.")
     )
@@ -105,7 +100,7 @@ def _curves(report: EvaluationReport) -> str:
     series = []
     for name in ("frame", "clip", "video"):
         level = report.levels[name]
-        if not report.measured[name].metrics.undefined:
+        if not report.level_metrics[name].metrics.undefined:
             p_fake = p_fake_of(level.logits, calibration_temperature=temperature)
             series.append((name, LEVEL_CSS[name], level.labels, p_fake))
     entries = legend([(LEVEL_CSS[name], name) for name, *_ in series])
@@ -118,17 +113,18 @@ def _curves(report: EvaluationReport) -> str:
 
 
 def _confusion(report: EvaluationReport) -> str:
-    true_real, alarms, misses, found = report.measured["video"].confusion
+    true_real, alarms, misses, found = report.level_metrics["video"].confusion
     rows = (("real", str(true_real), str(alarms)), ("fake", str(misses), str(found)))
     listed = table(("videos", "called real", "called fake"), rows, css="confusion", numbers=2)
     point, review = report.decision.operating_point, report.review
     outside = review.num - review.num_inside
-    band = (
-        f"Review band {review.low:.3f} to {review.high:.3f}: {review.num_inside} of {review.num} videos inside, "
-        f"{review.num_errors} of {outside} verdicts outside are wrong."
-        if review.low < review.high
-        else "No review band."
-    )
+    if review.low < review.high:
+        band = (
+            f"Review band {review.low:.3f} to {review.high:.3f}: {review.num_inside} of {review.num} videos inside, "
+            f"{review.num_errors} of {outside} verdicts outside are wrong."
+        )
+    else:
+        band = "No review band."
     text = f"Threshold {point.threshold:.3f}: {report.decision_source}."
     return card("Decisions", listed, note(text), note(band))
 
@@ -158,7 +154,7 @@ def _calibration(report: EvaluationReport) -> str:
     rows = [
         (
             escape(row.name),
-            escape(", ".join(f"{k} {format_number(v)}" for k, v in row.parameters.items()) or "-"),
+            escape(_format_parameters(row.parameters)),
             format_number(row.cross_entropy),
             format_number(row.brier),
             format_number(row.ece),
@@ -170,8 +166,12 @@ def _calibration(report: EvaluationReport) -> str:
     return card("Calibration", listed, note(f"Scalings are fitted on {report.fitted.fitted_on}.{reason}"))
 
 
-def _breakdown(title: str, what: str, measured: dict[str, BinaryMetrics]) -> str:
-    if not measured:
+def _format_parameters(parameters: dict[str, float]) -> str:
+    return ", ".join(f"{name} {format_number(value)}" for name, value in parameters.items()) or "-"
+
+
+def _breakdown(title: str, column: Literal["method", "group"], metrics_by_name: dict[str, BinaryMetrics]) -> str:
+    if not metrics_by_name:
         return ""
     rows = [
         (
@@ -182,21 +182,28 @@ def _breakdown(title: str, what: str, measured: dict[str, BinaryMetrics]) -> str
             format_number(m.balanced_accuracy),
             format_number(m.auc),
         )
-        for name, m in sorted(measured.items())[:MAX_ROWS]
+        for name, m in sorted(metrics_by_name.items())[:MAX_ROWS]
     ]
-    listed = table((what, "real", "fake", "accuracy", "balanced", "AUC"), rows, numbers=5)
-    more = f" {len(measured) - MAX_ROWS} more are in the JSON." if len(measured) > MAX_ROWS else ""
-    text = {"method": "Fakes of one method against all real videos.", "group": "NaN: the group holds one class only."}
+    listed = table((column, "real", "fake", "accuracy", "balanced", "AUC"), rows, numbers=5)
+    explanations = {
+        "method": "Fakes of one method against all real videos.",
+        "group": "NaN: the group holds one class only.",
+    }
+    explanation = explanations[column]
+    if len(metrics_by_name) > MAX_ROWS:
+        explanation += f" {len(metrics_by_name) - MAX_ROWS} more are in the JSON."
     body = listed if len(rows) <= 12 else f"<details><summary>{len(rows)} rows</summary>{listed}</details>"
-    return card(title, body, note(text[what] + more))
+    return card(title, body, note(explanation))
 
 
 def _gains(report: EvaluationReport) -> str:
     if not report.gains:
         return ""
-    lines = "".join(f"<p>{escape(gain_line(gain))}.</p>" for gain in report.gains)
+    lines = "".join(f"<p>{escape(format_gain(gain))}.</p>" for gain in report.gains)
     return card(
-        "Gain over one model", lines, note("AUC by video against the first checkpoint; paired bootstrap over groups.")
+        "Gain over one model",
+        lines,
+        note("AUC by video against the first checkpoint; paired bootstrap over groups."),
     )
 
 
@@ -216,42 +223,40 @@ def _localization(report: EvaluationReport) -> str:
 def _videos(report: EvaluationReport) -> str:
     level, p_videos = report.levels["video"], report.p_videos
     order = sorted(range(len(p_videos)), key=lambda n: -p_videos[n])
-    head = ["video", "group", "method", "label", "verdict", "p_fake", *report.spread]
+    head = ["video", "group", "method", "label", "verdict", "p_fake", *report.uncertainty]
     rows = []
     for n in order[:MAX_ROWS]:
         p = float(p_videos[n])
         rows.append(
             (
-                escape(report.video_names[n].replace("\\", "/").rsplit("/", 1)[-1]),
+                escape(_file_name(report.video_names[n])),
                 escape(str(level.groups[n])),
                 escape(str(level.methods[n])),
                 "fake" if level.labels[n] else "real",
                 verdict_of(p, report.decision.operating_point),
                 f"{p:.3f}",
-                *(format_number(float(values[n])) for values in report.spread.values()),
+                *(format_number(float(values[n])) for values in report.uncertainty.values()),
             )
         )
-    listed = table(head, rows, css="files", numbers=1 + len(report.spread))
+    listed = table(head, rows, css="files", numbers=1 + len(report.uncertainty))
     more = note(f"The {MAX_ROWS} most suspicious; all are in the JSON.") if len(order) > MAX_ROWS else ""
     return card(
         "Videos", f"<details><summary>{len(rows)} videos, most suspicious first</summary>{listed}</details>", more
     )
 
 
-def _rests_on(report: EvaluationReport) -> str:
-    facts = [
-        ("command", f"<code>{escape(report.command)}</code>"),
-        ("date", escape(report.date)),
-        *(
-            (
-                f"model {n}" if len(report.models) > 1 else "model",
-                escape(f"{m['path']} ({m['kind']}, {m['preset']}, {', '.join(m['modalities'])})"),
-            )
-            for n, m in enumerate(report.models, start=1)
-        ),
-        ("data", escape(report.data_path)),
-        ("part", escape(f"{report.split}, {report.split_source}")),
-    ]
+def _file_name(path: str) -> str:
+    """The last part of a path that may come from another system."""
+    return path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _provenance(report: EvaluationReport) -> str:
+    facts = [("command", f"<code>{escape(report.command)}</code>"), ("date", escape(report.date))]
+    for number, model in enumerate(report.models, start=1):
+        heading = f"model {number}" if len(report.models) > 1 else "model"
+        modalities = ", ".join(model["modalities"])
+        facts.append((heading, escape(f"{model['path']} ({model['kind']}, {model['preset']}, {modalities})")))
+    facts += [("data", escape(report.data_path)), ("part", escape(f"{report.split}, {report.split_source}"))]
     point = json.dumps(
         {
             "operating_point": report.decision.operating_point.model_dump(),

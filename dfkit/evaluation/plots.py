@@ -8,9 +8,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from dfkit.benchmarks.metrics import roc_curve
-from dfkit.benchmarks.svg import Line, Square, curves
-from dfkit.evaluation.calibration import ReliabilityBin
+from dfkit.evaluation.reliability import ReliabilityBin
+from dfkit.measures.metrics import roc_curve
+from dfkit.measures.spacing import evenly_spaced
+from dfkit.report.svg import Line, Square, curves
 
 DET_TICKS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 DET_ENDS = (0.005, 0.995)
@@ -18,30 +19,42 @@ DET_ENDS = (0.005, 0.995)
 
 
 def probit(rate: float) -> float:
-    """Normal deviate of a rate, as a place in [0, 1] between the plot's ends."""
+    """Normal deviate of a rate in [0, 1], scaled to a position in [0, 1] between `DET_ENDS`; clipped to them."""
     low, high = (NormalDist().inv_cdf(end) for end in DET_ENDS)
-    inside = min(max(rate, DET_ENDS[0]), DET_ENDS[1])
-    return (NormalDist().inv_cdf(inside) - low) / (high - low)
+    clipped = min(max(rate, DET_ENDS[0]), DET_ENDS[1])
+    return (NormalDist().inv_cdf(clipped) - low) / (high - low)
 
 
 def roc_plot(series: Sequence[tuple[str, str, np.ndarray, np.ndarray]]) -> str:
-    """ROC of several levels: name, CSS class, labels and p_fake of each."""
+    """ROC curves of several levels as an SVG.
+
+    Args:
+        series: Name, CSS class, labels (N,) and p_fake (N,) of each level.
+    """
     lines = []
     for name, css, labels, p_fake in series:
         fpr, tpr, _ = roc_curve(labels, p_fake)
-        lines.append(Line(name, css, thinned(fpr, tpr)))
+        lines.append(Line(name, css, thin_curve(fpr, tpr)))
     return curves(lines, title="ROC by level", x_label="false alarms", y_label="fakes found")
 
 
-def thinned(x: np.ndarray, y: np.ndarray, *, most: int = 400) -> tuple[tuple[float, float], ...]:
-    """At most so many points of a curve, its ends included: tens of thousands would only make the page large."""
-    places = np.unique(np.linspace(0, len(x) - 1, min(most, len(x))).round().astype(int))
-    return tuple((float(x[i]), float(y[i])) for i in places)
+def thin_curve(x: np.ndarray, y: np.ndarray, *, max_points: int = 400) -> tuple[tuple[float, float], ...]:
+    """Evenly chosen points of a curve, its ends included: tens of thousands would only make the page large.
+
+    Args:
+        x: (N,).
+        y: (N,).
+        max_points: At most so many are kept.
+    """
+    indices = evenly_spaced(len(x), max_points)
+    return tuple((float(x[index]), float(y[index])) for index in indices)
 
 
 def det_plot(series: Sequence[tuple[str, str, np.ndarray, np.ndarray]]) -> str:
-    """Misses against false alarms; a straight line is what normally distributed scores give.
+    """DET curves, misses against false alarms, as an SVG; normally distributed scores give a straight line.
 
+    Args:
+        series: Name, CSS class, labels (N,) and p_fake (N,) of each level.
     Source: Martin et al. 1997, The DET curve in assessment of detection task performance.
     """
     plot = Square()
@@ -53,17 +66,17 @@ def det_plot(series: Sequence[tuple[str, str, np.ndarray, np.ndarray]]) -> str:
         parts.append(f'<line x1="{plot.left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" class="grid"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" class="m">{100 * tick:g}</text>')
         parts.append(f'<text x="{plot.left - 6}" y="{y + 4:.1f}" text-anchor="end" class="m">{100 * tick:g}</text>')
-    parts += axis_names(plot, "false alarms, %", "misses, %")
+    parts += axis_labels(plot, "false alarms, %", "misses, %")
     parts.append(plot.line([(0, 0), (1, 1)], "diagonal"))
     for _, css, labels, p_fake in series:
         fpr, tpr, _ = roc_curve(labels, p_fake)
-        points = [(probit(a), probit(1 - b)) for a, b in thinned(fpr, tpr)]
+        points = [(probit(fpr_point), probit(1 - tpr_point)) for fpr_point, tpr_point in thin_curve(fpr, tpr)]
         parts.append(plot.line(points, f"curve {css}"))
     return plot.draw("DET by level", parts)
 
 
-def axis_names(plot: Square, x_label: str, y_label: str) -> list[str]:
-    """The names below and beside a plot whose ticks are its own."""
+def axis_labels(plot: Square, x_label: str, y_label: str) -> list[str]:
+    """SVG texts that name the axes of a plot which draws its own ticks."""
     middle, turned = plot.left + plot.side / 2, plot.top + plot.side / 2
     below = plot.top + plot.side + 34
     return [
@@ -74,14 +87,14 @@ def axis_names(plot: Square, x_label: str, y_label: str) -> list[str]:
 
 
 def reliability_plot(bins: Sequence[ReliabilityBin]) -> str:
-    """Share of fakes against mean p_fake of each bin; the dots' areas are the bins' counts."""
+    """Reliability diagram as an SVG: share of fakes against mean p_fake; a dot's area is its bin's count."""
     plot = Square()
     parts = [*plot.frame("p_fake", "share of fakes"), plot.line([(0, 0), (1, 1)], "diagonal")]
     parts.append(plot.line([(row.mean_p_fake, row.share_fake) for row in bins], "curve c0"))
-    most = max((row.num for row in bins), default=1)
+    largest = max((row.num for row in bins), default=1)
     for row in bins:
         x, y = plot.at(row.mean_p_fake, row.share_fake)
-        radius = 3 + 7 * (row.num / most) ** 0.5
-        said = f"{row.num} videos with p_fake {row.low:.1f} to {row.high:.1f}: {row.share_fake:.0%} fake"
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="c0"><title>{said}</title></circle>')
+        radius = 3 + 7 * (row.num / largest) ** 0.5
+        tooltip = f"{row.num} videos with p_fake {row.low:.1f} to {row.high:.1f}: {row.share_fake:.0%} fake"
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="c0"><title>{tooltip}</title></circle>')
     return plot.draw("Reliability diagram", parts)

@@ -1,4 +1,4 @@
-"""What an evaluation found, as lines, as JSON and as the content of its page."""
+"""The result of an evaluation, as lines of text and as JSON; `page` renders it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from dfkit.benchmarks.table import format_number, table_lines
-from dfkit.distill.evaluate import Decision
-from dfkit.evaluation.calibration import ReliabilityBin
-from dfkit.evaluation.ensembles import Gain
-from dfkit.evaluation.levels import Level, Measured, interval_json, measured_json, no_nan
-from dfkit.evaluation.points import Fitted
-from dfkit.runtime.results import p_fake_of, verdict_of
+from dfkit.evaluation.ensembles import AucGain
+from dfkit.evaluation.levels import Level, LevelMetrics, interval_json, level_metrics_json
+from dfkit.evaluation.operating_points import ValidationFit
+from dfkit.evaluation.reliability import ReliabilityBin
+from dfkit.measures.bootstrap import Interval
+from dfkit.measures.decision import Decision, p_fake_of, verdict_of
+from dfkit.measures.finite import finite_or_none
+from dfkit.report.table import format_number, table_lines
 
 METRIC_NAMES = (
     ("auc", "AUC"),
@@ -42,91 +43,100 @@ class Localization:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What other commands left in the data folder."""
+class DataFindings:
+    """What `dfkit baseline` and `dfkit audit` found on the data."""
 
     baseline_auc: float | None = None
-    baseline_said: str | None = None
+    """AUC by video of hand-made features; None without a baseline."""
+    baseline_comparison: str | None = None
+    """The network against the baseline, in words."""
     audit_warnings: tuple[str, ...] = ()
+    """Lines about facts of the files that give the label away."""
 
 
 @dataclass(frozen=True)
 class ReviewResult:
-    """The band's effect on the judged videos."""
+    """How many evaluated videos the review band takes, and how many verdicts outside of it are wrong."""
 
     low: float
+    """Lower edge on the calibrated p_fake."""
     high: float
+    """Upper edge, not included; equal to `low` where there is no band."""
     num: int
+    """Evaluated videos."""
     num_inside: int
+    """Videos with the verdict `review`."""
     num_errors: int
+    """Wrong verdicts among the others."""
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """One evaluation."""
+    """Everything that `dfkit evaluate` found, with the inputs that it rests on."""
 
     name: str
     command: str
     date: str
     models: tuple[dict[str, Any], ...]
-    """Path, kind, modalities of each."""
+    """`path`, `kind`, `modalities` and `preset` of each model."""
     data_path: str
     split: str
     split_source: str
     decision: Decision
     decision_source: str
     levels: dict[str, Level]
-    measured: dict[str, Measured]
-    fitted: Fitted
+    level_metrics: dict[str, LevelMetrics]
+    fitted: ValidationFit
     reliability: tuple[ReliabilityBin, ...]
     review: ReviewResult
     localization: Localization
-    gains: tuple[Gain, ...]
-    beside: Beside
+    gains: tuple[AucGain, ...]
+    findings: DataFindings
     warnings: tuple[str, ...]
     video_names: tuple[str, ...]
-    """Of the judged videos, in the order of the video level."""
-    spread: dict[str, np.ndarray] = field(default_factory=dict)
-    """Uncertainty of each judged video by name, (V,): mean over its clips."""
+    """Of the evaluated videos, in the order of the video level."""
+    uncertainty: dict[str, np.ndarray] = field(default_factory=dict)
+    """By measure (such as `std`), (V,): mean over each evaluated video's clips; empty without repeated predictions."""
     output_dir: str = ""
 
     @property
     def p_videos(self) -> np.ndarray:
-        """(V,) calibrated p_fake."""
+        """Calibrated p_fake of each evaluated video, (V,)."""
         temperature = self.decision.calibration.calibration_temperature
         return p_fake_of(self.levels["video"].logits, calibration_temperature=temperature)
 
     def summary(self) -> list[str]:
-        """Lines for people."""
-        video = self.measured["video"]
+        """The report as lines of text."""
+        video = self.level_metrics["video"]
         counts = f"{video.metrics.num_real} real, {video.metrics.num_fake} fake videos"
         lines = [
             f"{' + '.join(str(m['path']) for m in self.models)} on {self.data_path}, {self.split} part "
             f"({self.split_source}): {counts}, {len(video.by_group)} groups",
             f"threshold {self.decision.operating_point.threshold:.3f}: {self.decision_source}",
-            *table_lines(("", *self.measured), self._metric_rows()),
+            *table_lines(("", *self.level_metrics), self.metric_rows()),
         ]
         if video.metrics.undefined:
             lines.append(f"metrics without a value: {video.metrics.undefined}")
-        lines += [gain_line(gain) for gain in self.gains]
+        lines += [format_gain(gain) for gain in self.gains]
         lines += [f"localization: AP {name} {format_number(value)}" for name, value in self.localization.ap.items()]
-        if self.beside.baseline_said:
-            lines.append(self.beside.baseline_said)
-        lines += [f"warning: {text}" for text in (*self.warnings, *self.beside.audit_warnings)]
+        if self.findings.baseline_comparison:
+            lines.append(self.findings.baseline_comparison)
+        lines += [f"warning: {text}" for text in (*self.warnings, *self.findings.audit_warnings)]
         return [*lines, f"report: {self.output_dir}"]
 
-    def _metric_rows(self) -> list[list[str]]:
+    def metric_rows(self) -> list[list[str]]:
+        """Name and formatted value of every metric, one column per level; the AUC with its interval."""
         rows = []
         for key, name in METRIC_NAMES:
-            values = [format_number(getattr(m.metrics, key)) for m in self.measured.values()]
+            cells = [format_number(getattr(level.metrics, key)) for level in self.level_metrics.values()]
             if key == "auc":
-                ranges = [m.auc for m in self.measured.values()]
-                values = [f"{v}{interval_text(r)}" for v, r in zip(values, ranges, strict=True)]
-            rows.append([name, *values])
+                intervals = [format_interval(level.auc) for level in self.level_metrics.values()]
+                cells = [cell + interval for cell, interval in zip(cells, intervals, strict=True)]
+            rows.append([name, *cells])
         return rows
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; NaN is None."""
+        """Content of `report.json`; NaN is None."""
         return {
             "name": self.name,
             "command": self.command,
@@ -140,25 +150,25 @@ class EvaluationReport:
                 "operating_point": self.decision.operating_point.model_dump(),
                 "source": self.decision_source,
             },
-            "levels": {name: measured_json(measured) for name, measured in self.measured.items()},
+            "levels": {name: level_metrics_json(level) for name, level in self.level_metrics.items()},
             "fitted_on_validation": self.fitted.to_json(),
             "reliability": [asdict(row) for row in self.reliability],
             "review": asdict(self.review),
             "localization": {
                 **asdict(self.localization),
-                "ap": {name: no_nan(value) for name, value in self.localization.ap.items()},
+                "ap": {name: finite_or_none(value) for name, value in self.localization.ap.items()},
             },
             "gains": [
                 {
                     "name": gain.name,
-                    "auc": no_nan(gain.auc),
-                    "reference_auc": no_nan(gain.reference_auc),
+                    "auc": finite_or_none(gain.auc),
+                    "reference_auc": finite_or_none(gain.reference_auc),
                     "difference": interval_json(gain.difference),
                 }
                 for gain in self.gains
             ],
-            "baseline": {"auc": self.beside.baseline_auc, "said": self.beside.baseline_said},
-            "audit_warnings": list(self.beside.audit_warnings),
+            "baseline": {"auc": self.findings.baseline_auc, "said": self.findings.baseline_comparison},
+            "audit_warnings": list(self.findings.audit_warnings),
             "warnings": list(self.warnings),
             "videos": self._video_rows(),
             "output": self.output_dir,
@@ -174,21 +184,27 @@ class EvaluationReport:
                 "method": str(level.methods[n]) or None,
                 "p_fake": float(p_videos[n]),
                 "verdict": verdict_of(float(p_videos[n]), self.decision.operating_point),
-                **({"uncertainty": {k: float(v[n]) for k, v in self.spread.items()}} if self.spread else {}),
+                **self._uncertainty_json(n),
             }
             for n, name in enumerate(self.video_names)
         ]
 
+    def _uncertainty_json(self, place: int) -> dict[str, Any]:
+        if not self.uncertainty:
+            return {}
+        return {"uncertainty": {name: float(values[place]) for name, values in self.uncertainty.items()}}
 
-def interval_text(interval: Any) -> str:
-    """The ends of an interval, or nothing where it has none."""
+
+def format_interval(interval: Interval) -> str:
+    """The ends of an interval in brackets, behind a blank; an empty string where it has none."""
     return "" if interval.reason else f" ({format_number(interval.low)}-{format_number(interval.high)})"
 
 
-def gain_line(gain: Gain) -> str:
-    """A gain for people."""
-    change = gain.difference
-    reason = f"; no interval: {change.reason}" if change.reason else ""
-    said = f"AUC {format_number(gain.auc)}, {change.value:+.3f} over one model"
-    ends = "" if change.reason else f" ({change.low:+.3f} to {change.high:+.3f})"
-    return f"{gain.name}: {said}{ends}{reason}"
+def format_gain(gain: AucGain) -> str:
+    """One line about a gain in AUC, with its interval or why there is none."""
+    difference = gain.difference
+    if difference.reason:
+        interval = f"; no interval: {difference.reason}"
+    else:
+        interval = f" ({difference.low:+.3f} to {difference.high:+.3f})"
+    return f"{gain.name}: AUC {format_number(gain.auc)}, {difference.value:+.3f} over one model{interval}"

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 import dfkit
-from dfkit.distill.evaluate import Decision
-from dfkit.distill.task import ClipNetwork, to_unit_range
 from dfkit.errors import ShapeError
-from dfkit.evaluation.members import clip_network, decision_of
-from dfkit.export.bundle import face_model_entries
+from dfkit.evaluation.ensemble_members import build_clip_network, stored_decision
+from dfkit.measures.decision import Decision
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.models.mmms_ba import NetworkOutput
-from dfkit.runtime.bundle import Bundle, FolderSource
+from dfkit.runtime.bundle import Bundle, FolderSource, face_model_entries
 from dfkit.runtime.detector import Detector, FaceWatcher
 from dfkit.runtime.manifest import Manifest
 from dfkit.runtime.results import ClipScore
+from dfkit.training.task import ClipNetwork, to_unit_range
 
-OutputWatcher = Callable[[NetworkOutput], None]
+OutputCallback = Callable[[NetworkOutput], None]
+"""Gets the network's output for each clip."""
 UNIFORM50_WARNING = "uniform50: frame spacing and sound length give a video's duration away"
 
 
@@ -34,7 +34,7 @@ class TorchGraphs:
     recipe = "fp32"
 
     def __init__(self, model: ClipNetwork, *, num_threads: int = 1) -> None:
-        """Takes a network.
+        """Puts a network behind the interface of exported graphs.
 
         Args:
             model: With its front ends.
@@ -42,8 +42,8 @@ class TorchGraphs:
         """
         torch.set_num_threads(num_threads)
         self.model, self.num_threads = model.eval(), num_threads
-        self.watch: OutputWatcher | None = None
-        """Is shown what the network says of each clip, attention maps included."""
+        self.on_output: OutputCallback | None = None
+        """Called with the network's output for each clip, attention maps included."""
 
     @property
     def _device(self) -> torch.device:
@@ -51,7 +51,15 @@ class TorchGraphs:
 
     @torch.no_grad()
     def encode(self, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Graphs.encode`."""
+        """Features of pictures, as `Graphs.encode` gives them.
+
+        Args:
+            pictures: `face` and `lip`, (n, side, side, 3) uint8, as far as the network takes them.
+        Returns:
+            `face_features` and `lip_features`, (n, features) float32.
+        Raises:
+            ShapeError: A picture is missing or has another shape or type.
+        """
         features = {}
         for name in self.model.network.spec.pictures:
             picture = pictures.get(name)
@@ -64,7 +72,16 @@ class TorchGraphs:
 
     @torch.no_grad()
     def score(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """See `Graphs.score`; a network of `uniform50` takes MFCC of any length, as it was trained."""
+        """Logits of one clip, as `Graphs.score` gives them; a `uniform50` network takes MFCC of any length.
+
+        Args:
+            inputs: What the network's modalities ask for: `face_features`, `lip_features`, `landmarks`, and `pcm`, or
+                `mfcc` under `uniform50`.
+        Returns:
+            Frame logits (T, 2) and clip logits (2,).
+        Raises:
+            ShapeError: An input is missing.
+        """
         model = self.model
         steps: dict[str, Tensor] = {}
         for modality in model.network.spec.modalities:
@@ -77,8 +94,8 @@ class TorchGraphs:
             else:
                 steps[modality] = self._tensor(inputs, f"{modality}_features")
         output = model.network.fuse(steps)
-        if self.watch is not None:
-            self.watch(output)
+        if self.on_output is not None:
+            self.on_output(output)
         return output.frame_logits[0].cpu().numpy(), output.clip_logits[0].cpu().numpy()
 
     def _tensor(self, inputs: Mapping[str, np.ndarray], name: str) -> Tensor:
@@ -100,22 +117,24 @@ class CheckpointDetector(Detector):
             CheckpointError: It cannot be used.
         """
         loaded = load_checkpoint(checkpoint)
-        graphs = TorchGraphs(clip_network(loaded), num_threads=num_threads)
-        super().__init__(Bundle(loaded.path, manifest_of(loaded), FolderSource(loaded.path.parent)), graphs=graphs)
+        graphs = TorchGraphs(build_clip_network(loaded), num_threads=num_threads)
+        super().__init__(
+            Bundle(loaded.path, checkpoint_manifest(loaded), FolderSource(loaded.path.parent)), graphs=graphs
+        )
         # A uniform50 teacher hears the whole sound track and takes short videos, too.
         self.fixed_grid = loaded.kind == "student"
         self.torch_graphs = graphs
         self.last_clips: list[ClipScore] = []
-        """Clips of the video that was scored last, in the order in which the network saw them."""
+        """Clips of the video that was scored last, in the order in which the network scored them."""
 
     def _score_file(self, path: Path, watch: FaceWatcher | None) -> list[ClipScore]:
         self.last_clips = super()._score_file(path, watch)
         return self.last_clips
 
 
-def manifest_of(checkpoint: Checkpoint) -> Manifest:
-    """What the runtime has to know of a checkpoint; it lists no files and no exported graph."""
-    decision = decision_of(checkpoint.facts) or Decision()
+def checkpoint_manifest(checkpoint: Checkpoint) -> Manifest:
+    """A manifest that describes a checkpoint to the runtime; it lists no files and no exported graph."""
+    decision = stored_decision(checkpoint.facts) or Decision()
     warnings = (UNIFORM50_WARNING,) if checkpoint.clip_spec.preset == "uniform50" else ()
     return Manifest(
         name=checkpoint.path.stem,

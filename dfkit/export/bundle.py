@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +14,8 @@ import numpy as np
 
 from dfkit.errors import DfkitError
 from dfkit.export.compact import embed
-from dfkit.runtime.manifest import MANIFEST_FILE, FileEntry, Manifest
+from dfkit.files import whole_file, whole_folder
+from dfkit.runtime.manifest import MANIFEST_FILE, Manifest
 from dfkit.runtime.tflite_file import MANIFEST_ENTRY
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 GOLDEN_FOLDER = "golden"
 FACES_FOLDER = "face_models"
 CARD_FILE = "MODEL_CARD.md"
+REFERENCE_SUFFIX = ".reference"
 # The zip format's first date: the same bundle gives the same bytes.
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 ZIP_UNIX = 3
@@ -37,21 +37,6 @@ PACKAGES = (
     "onnxscript",
     "onnxruntime",
 )
-
-
-def file_entry(content: bytes) -> FileEntry:
-    """Size and hash of a file's content."""
-    return FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-
-
-def face_model_entries(variant: FaceVariant = "float16") -> dict[str, FileEntry]:
-    """The face models that the runtime has to run, as shipped with dfkit."""
-    from dfkit.media.faces import MODEL_FOLDER, VARIANTS
-
-    return {
-        name: FileEntry(bytes=(MODEL_FOLDER / name).stat().st_size, sha256=digest)
-        for name, digest in sorted(VARIANTS[variant].items())
-    }
 
 
 def face_model_files(variant: FaceVariant) -> dict[str, bytes]:
@@ -76,7 +61,7 @@ def versions() -> dict[str, str]:
 def free_folder(parent: Path, name: str) -> Path:
     """`parent/name`, or `parent/name-2` and on where that exists: nothing is overwritten."""
     path, number = parent / name, 1
-    while path.exists() or path.with_name(f"{path.name}.zip").exists():
+    while any(path.with_name(f"{path.name}{suffix}").exists() for suffix in ("", ".zip", REFERENCE_SUFFIX)):
         number += 1
         path = parent / f"{name}-{number}"
     return path
@@ -117,6 +102,8 @@ def full_disk_named(target: Path) -> Iterator[None]:
     """
     try:
         yield
+    except FileExistsError:
+        raise
     except OSError as error:
         raise DfkitError(
             f"{target}: the bundle could not be written ({error.strerror}); nothing was left behind",
@@ -133,28 +120,18 @@ def write_bundle(target: Path, files: Mapping[str, bytes], manifest: Manifest) -
         manifest: Names exactly these files.
     Raises:
         DfkitError: The disk is full or not writable; nothing is left behind.
+        FileExistsError: Another export wrote a bundle of that name meanwhile.
     """
     assert set(files) == set(manifest.files)
     content = {**files, MANIFEST_FILE: manifest.model_dump_json(indent=2).encode()}
-    partial = target.with_name(f".{target.name}.partial")
     archive = target.with_name(f"{target.name}.zip")
-    partial_archive = target.with_name(f".{target.name}.zip.partial")
-    try:
-        with full_disk_named(target):
-            partial.mkdir(parents=True)
-            for name, data in sorted(content.items()):
-                path = partial / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-            write_archive(partial_archive, content)
-            partial_archive.replace(archive)
-            partial.replace(target)
-    except DfkitError:
-        archive.unlink(missing_ok=True)
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial_archive.unlink(missing_ok=True)
+    # The folder gets its name first: of two writers of one name, one fails there and leaves no archive.
+    with full_disk_named(target), whole_file(archive) as new_archive, whole_folder(target) as folder:
+        for name, data in sorted(content.items()):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        write_archive(new_archive, content)
 
 
 def write_archive(path: Path, content: Mapping[str, bytes]) -> None:

@@ -12,6 +12,12 @@ INT8_FACES = (
     ", the INT8 form of those that the training data was prepared with: lip centres within 0.16 % of the face "
     "width at the 95th percentile (docs/experiments.md)"
 )
+LIMITS = (
+    "## Limits",
+    "A verdict is as good as the data it was trained on. It says nothing about manipulations that the training "
+    "data lacks, about faces under 64 px, or about videos without sound.",
+    "",
+)
 
 
 def model_card(manifest: Manifest) -> str:
@@ -20,71 +26,101 @@ def model_card(manifest: Manifest) -> str:
     Args:
         manifest: Complete but for its file entries.
     """
-    spec = manifest.clip_spec
-    point = manifest.operating_point
-    lines = [
+    sections = (
+        title_lines,
+        input_lines,
+        decision_lines,
+        split_lines,
+        metric_lines,
+        parity_lines,
+        recipe_lines,
+        program_lines,
+    )
+    lines = [line for section in sections for line in section(manifest)]
+    return "\n".join([*lines, *LIMITS])
+
+
+def title_lines(manifest: Manifest) -> list[str]:
+    """What it is, and what a reader has to know before trusting its figures."""
+    return [
         f"# {manifest.name}",
         "",
         f"Audio-visual deepfake detector (MMMS-BA topology), exported by dfkit {manifest.dfkit_version}. "
         f"Streams: {', '.join(manifest.modalities)}. Class 1 is fake.",
         "",
-    ]
-    lines += [f"> **{warning}**" for warning in manifest.warnings]
-    lines += [
+        *(f"> **{warning}**" for warning in manifest.warnings),
         "",
+    ]
+
+
+def input_lines(manifest: Manifest) -> list[str]:
+    """The clip that it takes."""
+    spec = manifest.clip_spec
+    int8_faces = INT8_FACES if variant_of(manifest.face_models) == "int8" else ""
+    return [
         "## Input",
         f"{spec.num_frames} pictures over {spec.clip_s:.1f} s ({spec.fps:g} per second), faces "
         f"{spec.picture.face_px} px, lips {spec.picture.lip_px} px, {spec.num_samples} samples of mono sound at "
         f"{spec.audio.sample_rate} Hz. The exact "
         f"contract is `clip_spec` in manifest.json; faces are found by {' and '.join(manifest.face_models)}"
-        f"{INT8_FACES if variant_of(manifest.face_models) == 'int8' else ''}.",
+        f"{int8_faces}.",
         "",
+    ]
+
+
+def decision_lines(manifest: Manifest) -> list[str]:
+    """Threshold and calibration, with what they were chosen on."""
+    point, calibration = manifest.operating_point, manifest.calibration
+    return [
         "## Decision",
         f"Threshold {point.threshold:.4f} on p_fake ({point.name}); calibration temperature "
-        f"{manifest.calibration.calibration_temperature:.4f} ({manifest.calibration.fitted_on}).",
+        f"{calibration.calibration_temperature:.4f} ({calibration.fitted_on}).",
         "",
-        "## Measured on",
-        "| split | videos | real | fake | clips | groups |",
-        "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, part in manifest.metrics["data"]["splits"].items():
-        lines.append(
-            f"| {name} | {part['videos']} | {part['real']} | {part['fake']} | {part['clips']} | {len(part['groups'])} |"
-        )
-    lines += [
-        "",
-        "| network | split | video AUC | balanced accuracy | EER |",
-        "| --- | --- | --- | --- | --- |",
+
+
+def split_lines(manifest: Manifest) -> list[str]:
+    """Sizes of the parts of the data."""
+    rows = [
+        f"| {name} | {part['videos']} | {part['real']} | {part['fake']} | {part['clips']} | {len(part['groups'])} |"
+        for name, part in manifest.metrics["data"]["splits"].items()
     ]
+    header = ["| split | videos | real | fake | clips | groups |", "| --- | --- | --- | --- | --- | --- |"]
+    return ["## Measured on", *header, *rows, ""]
+
+
+def metric_lines(manifest: Manifest) -> list[str]:
+    """Teacher and student by video."""
+    lines = ["| network | split | video AUC | balanced accuracy | EER |", "| --- | --- | --- | --- | --- |"]
     for network in ("teacher", "student"):
         for split, facts in manifest.metrics.get(network, {}).items():
             video = facts.get("video", {})
-            cells = (figure(video.get(key)) for key in ("auc", "balanced_accuracy", "eer"))
+            cells = [figure(video.get(key)) for key in ("auc", "balanced_accuracy", "eer")]
             lines.append(f"| {network} | {split} | {' | '.join(cells)} |")
-    lines += [
-        "",
+    return [*lines, ""]
+
+
+def parity_lines(manifest: Manifest) -> list[str]:
+    """Every stage against the one before."""
+    rows = [
+        f"| {stage['stage']} | {stage['reference']} | {stage['num_clips']} | {stage['kind']} | "
+        f"{stage['max_difference']:.2e} | {stage['flips']} | {stage['max_p_change']:.4f} |"
+        for stage in manifest.metrics["parity"]["stages"]
+    ]
+    return [
         "## Parity",
         "| stage | against | clips | kind | largest difference | flips | largest change of p_fake |",
         "| --- | --- | --- | --- | --- | --- | --- |",
+        *rows,
+        "",
     ]
-    for stage in manifest.metrics["parity"]["stages"]:
-        lines.append(
-            f"| {stage['stage']} | {stage['reference']} | {stage['num_clips']} | {stage['kind']} | "
-            f"{stage['max_difference']:.2e} | {stage['flips']} | {stage['max_p_change']:.4f} |"
-        )
+
+
+def recipe_lines(manifest: Manifest) -> list[str]:
+    """Quantization recipes and what fixed their ranges."""
     recipes = ", ".join(f"{name}: {backend.recipe}" for name, backend in manifest.backends.items())
     count = manifest.calibration_set.get("num_clips", 0)
-    lines += [
-        "",
-        f"Recipes: {recipes}. Static ranges come from {count} training clips, named in manifest.json.",
-        "",
-        *program_lines(manifest),
-        "## Limits",
-        "A verdict is as good as the data it was trained on. It says nothing about manipulations that the training "
-        "data lacks, about faces under 64 px, or about videos without sound.",
-        "",
-    ]
-    return "\n".join(lines)
+    return [f"Recipes: {recipes}. Static ranges come from {count} training clips, named in manifest.json.", ""]
 
 
 def program_lines(manifest: Manifest) -> list[str]:

@@ -17,7 +17,7 @@ from dfkit.clip import ClipSpec
 from dfkit.errors import MissingExtraError, ShapeError
 from dfkit.export.converter import conversion, quiet_converter
 from dfkit.export.graph import EncodeGraph, ScoreGraph
-from dfkit.export.tflite import encode_example, score_example, score_inputs
+from dfkit.export.signature import encode_example, score_example, score_inputs
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
 

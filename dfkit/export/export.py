@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,16 @@ import numpy as np
 from pydantic import BaseModel
 
 import dfkit
-from dfkit.benchmarks.gates import MIN_GROUPS
 from dfkit.config import Config, SplitConfig
+from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
-from dfkit.distill.loaders import split_clips
 from dfkit.errors import CheckpointError, ConfigError, ConversionError, DataError, ParityError
-from dfkit.export import golden, tflite
+from dfkit.export import golden
 from dfkit.export.bundle import (
     CARD_FILE,
+    REFERENCE_SUFFIX,
     GoldenWriter,
-    face_model_entries,
     face_model_files,
-    file_entry,
     free_folder,
     full_disk_named,
     keep_log,
@@ -31,7 +28,6 @@ from dfkit.export.bundle import (
     with_manifest,
     write_bundle,
 )
-from dfkit.export.calibration import CalibrationSet, calibration_set, clip_arrays, evenly
 from dfkit.export.card import model_card
 from dfkit.export.layers import LayerReport, compare_layers
 from dfkit.export.parity import (
@@ -41,12 +37,18 @@ from dfkit.export.parity import (
     torch_logits,
     tracks_of,
 )
+from dfkit.export.ranges import CalibrationSet, calibration_set, clip_arrays, evenly
 from dfkit.export.recipes import recipe_named
 from dfkit.export.reference import reference_rows, write_reference
+from dfkit.export.signature import score_inputs
 from dfkit.export.stages import EXECUTORCH_STAGE, Graph, convert_all
+from dfkit.files import move_folder, scratch_folder
+from dfkit.measures.decision import Calibration, OperatingPoint
+from dfkit.measures.gates import MIN_GROUPS
 from dfkit.media.faces import FaceVariant
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
-from dfkit.runtime.manifest import Calibration, Manifest, OperatingPoint
+from dfkit.runtime.bundle import face_model_entries, file_entry
+from dfkit.runtime.manifest import Manifest
 from dfkit.runtime.schema import SCHEMA_FILE, SHIPPED
 
 Format = Literal["tflite", "onnx", "all", "executorch"]
@@ -66,15 +68,22 @@ class ExportSummary:
     model_bytes: dict[str, int]
     parity: ParityReport
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What was tried on the way."""
 
     def summary(self) -> list[str]:
         """Lines for people."""
         sizes = ", ".join(f"{name} {size / 1e6:.3f} MB" for name, size in self.model_bytes.items())
-        return [f"{self.checkpoint} -> {self.bundle} and .zip ({sizes})", *self.warnings]
+        return [f"{self.checkpoint} -> {self.bundle} and .zip ({sizes})", *self.notes, *self.warnings]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
-        return {**vars(self), "parity": self.parity.to_json(), "warnings": list(self.warnings)}
+        return {
+            **vars(self),
+            "parity": self.parity.to_json(),
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+        }
 
 
 def golden_vectors(checkpoint: Checkpoint, shipped: dict[str, Graph]) -> tuple[dict[str, bytes], list[str]]:
@@ -91,7 +100,7 @@ def golden_vectors(checkpoint: Checkpoint, shipped: dict[str, Graph]) -> tuple[d
             outputs = {name: stage.graphs.encode(pictures) for name, stage in shipped.items()}
             writer.add("encode", f"{clip.name}, picture {place}", pictures, outputs)
     first = next(iter(shipped.values())).graphs
-    taken = tflite.score_inputs(checkpoint.network, spec)
+    taken = score_inputs(checkpoint.network, spec)
     prepared = [(c.name, first.encode(c.arrays) | tracks_of(c.arrays)) for c in clips]
     cases = [(name, {key: values[key] for key in taken}) for name, values in prepared]
     margins = [float(value[1] - value[0]) for value in (first.score(inputs)[1] for _, inputs in cases)]
@@ -123,6 +132,7 @@ def export_student(
     data_dir: str | Path | None = None,
     calibration_dir: str | Path | None = None,
     straight: bool = False,
+    simplify_onnx: bool = False,
     on_parity: Callable[[ParityReport], None] | None = None,
     on_layers: Callable[[LayerReport], None] | None = None,
 ) -> ExportSummary:
@@ -138,6 +148,7 @@ def export_student(
         calibration_dir: Other prepared data for the static ranges; the training clips where None.
         straight: Whether `reference/` gets the straight FP32 conversion, for comparison.
         on_parity: Called with the report before it is judged.
+        simplify_onnx: Whether ONNX graphs go through onnxsim; what came of it is said in the summary.
         on_layers: Called with a comparison layer by layer, which is made only if this is given: it converts all
             stages once more, with every layer as an output.
     Raises:
@@ -163,8 +174,12 @@ def export_student(
     if formats in ("onnx", "all"):
         wanted = ("onnx",) if formats == "onnx" else ("tflite", "onnx")
     beside = ("executorch",) if formats == "executorch" else ()
+    if simplify_onnx and "onnx" not in wanted:
+        raise ConfigError(
+            f"--simplify is for ONNX graphs, and --format is {formats}", fix="--format onnx or all, or leave it out"
+        )
     try:
-        stages = convert_all(checkpoint, (*wanted, *beside), plan.name, calibration.clips)
+        stages = convert_all(checkpoint, (*wanted, *beside), plan.name, calibration.clips, simplify_onnx)
         clips = parity_clips(data, indices, config.export.parity_clips)
         report = run_parity(
             checkpoint.network, data.spec, clips, {name: stage.graphs for name, stage in stages.items()}
@@ -280,26 +295,33 @@ def _write(
         files |= face_model_files(faces)
     entries = {name: file_entry(content) for name, content in sorted(files.items())}
     target = free_folder(exports_dir, config.name)
-    reference = target.with_name(f"{target.name}.reference")
-    partial = target.with_name(f".{target.name}.reference.partial")
     rows = reference_rows(data, indices, stages, checkpoint)
-    try:
+    with full_disk_named(target), scratch_folder(target.with_name(f"{target.name}{REFERENCE_SUFFIX}")) as reference:
         # First, so that a disk which fills leaves no bundle without it.
-        with full_disk_named(target):
-            write_reference(partial, checkpoint, rows, stages, manifest, straight=straight)
-        write_bundle(target, files, manifest.model_copy(update={"files": entries}))
-        partial.replace(reference)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_reference(reference, checkpoint, rows, stages, manifest, straight=straight)
+        target = write_under_free_name(exports_dir, config.name, files, manifest.model_copy(update={"files": entries}))
+        move_folder(reference, target.with_name(f"{target.name}{REFERENCE_SUFFIX}"))
     return ExportSummary(
         checkpoint=str(checkpoint.path),
         bundle=str(target),
         archive=f"{target}.zip",
-        reference=str(reference),
+        reference=f"{target}{REFERENCE_SUFFIX}",
         model_bytes={name: len(files[name]) for name in graphs},
         parity=report,
         warnings=tuple(warnings),
+        notes=tuple(text for stage in stages.values() for text in stage.notes),
     )
+
+
+def write_under_free_name(exports_dir: Path, name: str, files: dict[str, bytes], manifest: Manifest) -> Path:
+    """Writes a bundle under the first free name, which another export may take while this one writes."""
+    while True:
+        target = free_folder(exports_dir, name)
+        try:
+            write_bundle(target, files, manifest)
+        except FileExistsError:
+            continue
+        return target
 
 
 def default_faces(checkpoint: Checkpoint) -> FaceVariant:

@@ -24,8 +24,8 @@ PUSH_MARGIN = 0.2
 
 def synthetic_clips(spec: ClipSpec) -> list[ParityClip]:
     """Clips of two synthetic speakers: as they are, with the other's sound, and with the sound shifted."""
-    from dfkit.demo.heads import make_heads
     from dfkit.media.stream import read_clips
+    from dfkit.synthetic.heads import make_heads
 
     own = []
     dense = spec if spec.preset == "clip2s" else ClipSpec(picture=spec.picture)

@@ -26,8 +26,8 @@ class EncodeGraph(nn.Module):
     def __init__(self, network: MMMSBA) -> None:
         super().__init__()
         self.modalities = network.spec.pictures
-        self.cnns = nn.ModuleDict({m: network.part(m, "feature_extractor")[:6] for m in self.modalities})  # type: ignore[index]
-        self.last = nn.ModuleDict({m: network.part(m, "feature_extractor")[6:8] for m in self.modalities})  # type: ignore[index]
+        self.cnns = nn.ModuleDict({m: network.cnn(m)[:6] for m in self.modalities})
+        self.last = nn.ModuleDict({m: network.cnn(m)[6:8] for m in self.modalities})
 
     def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
         """Features of one picture per modality.
@@ -116,8 +116,8 @@ class ScoreGraph(nn.Module):
         dense = spec.preset == "clip2s"
         self.front_end = MfccFrontEnd(spec.audio, spec.num_frames) if dense and "audio" in self.modalities else None
         self.motion = MotionFrontEnd(spec.fps) if "motion" in self.modalities else None
-        self.recurrence = FusedBiGru([network.part(m, "encoder").gru for m in self.modalities])  # type: ignore[misc]
-        self.dense = nn.ModuleDict({m: network.part(m, "dense")[1:] for m in self.modalities})  # type: ignore[index]
+        self.recurrence = FusedBiGru([network.encoder(m).gru for m in self.modalities])
+        self.dense = nn.ModuleDict({m: network.dense(m)[1:] for m in self.modalities})
         self.classifier = network.classifier
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:

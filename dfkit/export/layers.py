@@ -24,6 +24,7 @@ from dfkit.export.graph import EncodeGraph, ScoreGraph
 from dfkit.export.onnx_graph import EncodeOnnx, ScoreOnnx
 from dfkit.export.parity import ParityClip
 from dfkit.export.recipes import Recipe
+from dfkit.export.signature import encode_example, score_example, score_inputs
 from dfkit.export.straight import StraightEncode, StraightScore
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.native_log import native_log
@@ -159,8 +160,8 @@ class Probe(nn.Module):
 
 def encode_probe(graph: nn.Module, network: MMMSBA) -> Probe:
     """The CNNs with their feature maps; slices of a CNN hold the network's own modules."""
-    cnns = {m: network.part(m, "feature_extractor") for m in network.spec.pictures}
-    points = {f"{m}_{name}": cnn[place] for m, cnn in cnns.items() for name, place in CONVOLUTIONS.items()}  # type: ignore[index]
+    cnns = {m: network.cnn(m) for m in network.spec.pictures}
+    points = {f"{m}_{name}": cnn[place] for m, cnn in cnns.items() for name, place in CONVOLUTIONS.items()}
     return Probe(graph, points, network).eval()
 
 
@@ -171,8 +172,8 @@ def score_probe(graph: ScoreGraph | ScoreOnnx | StraightScore, network: MMMSBA) 
     if isinstance(graph, ScoreGraph):
         points |= {"recurrence": graph.recurrence} | {f"{m}_dense": graph.dense[m] for m in modalities}
     else:
-        points |= {f"{m}_encoder": network.part(m, "encoder") for m in modalities}
-        points |= {f"{m}_dense": network.part(m, "dense") for m in modalities}
+        points |= {f"{m}_encoder": network.encoder(m) for m in modalities}
+        points |= {f"{m}_dense": network.dense(m) for m in modalities}
     return Probe(graph, {**points, "head": network.classifier}, network).eval()
 
 
@@ -228,11 +229,11 @@ def compare_layers(
 
 def _tflite_probes(network: MMMSBA, spec: ClipSpec) -> tuple[bytes, dict[str, list[str]]]:
     score = score_probe(ScoreGraph(network, spec), network)
-    parts: list[GraphPart] = [("score", score, tflite.score_example(network, spec))]
+    parts: list[GraphPart] = [("score", score, score_example(network, spec))]
     names = {"score": ["frame_logits", "clip_logits"]}
     if network.spec.pictures:
         encode = encode_probe(EncodeGraph(network), network)
-        parts.insert(0, ("encode", encode, tflite.encode_example(network, spec)))
+        parts.insert(0, ("encode", encode, encode_example(network, spec)))
         names["encode"] = [f"{m}_features" for m in network.spec.pictures]
     for key, probe, example in parts:
         with torch.no_grad():
@@ -244,10 +245,8 @@ def _tflite_probes(network: MMMSBA, spec: ClipSpec) -> tuple[bytes, dict[str, li
 def _onnx_probes(network: MMMSBA, spec: ClipSpec) -> tuple[dict[str, bytes], dict[str, list[str]]]:
     score = score_probe(ScoreOnnx(network, spec), network)
     with torch.no_grad():
-        example = tflite.score_example(network, spec)
-        batched = [
-            v if n == "pcm" else v[None] for n, v in zip(tflite.score_inputs(network, spec), example, strict=True)
-        ]
+        example = score_example(network, spec)
+        batched = [v if n == "pcm" else v[None] for n, v in zip(score_inputs(network, spec), example, strict=True)]
         made = score(*batched)
     names = {onnx_graph.SCORE_FILE: ["frame_logits", "clip_logits", *score.names]}
     logits = {
@@ -261,7 +260,7 @@ def _onnx_probes(network: MMMSBA, spec: ClipSpec) -> tuple[dict[str, bytes], dic
     if network.spec.pictures:
         encode = encode_probe(EncodeOnnx(network), network)
         with torch.no_grad():
-            made = encode(*((picture * 255).to(torch.uint8) for picture in tflite.encode_example(network, spec)))
+            made = encode(*((picture * 255).to(torch.uint8) for picture in encode_example(network, spec)))
         names[onnx_graph.ENCODE_FILE] = [*(f"{m}_features" for m in network.spec.pictures), *encode.names]
         features = {
             name: ("batch", *value.shape[1:]) for name, value in zip(names[onnx_graph.ENCODE_FILE], made, strict=True)
@@ -292,7 +291,7 @@ class _Inputs:
                 features = encode(*(torch.from_numpy(clip.arrays[m]).float() / 255 for m in kinds)) if kinds else ()
             named = {f"{m}_features": value.numpy() for m, value in zip(kinds, features, strict=True)}
             arrays = {**clip.arrays, **named}
-            taken = {name: arrays[name] for name in tflite.score_inputs(network, spec)}
+            taken = {name: arrays[name] for name in score_inputs(network, spec)}
             scored.append({n: v[None] if n == "pcm" else v for n, v in taken.items()})
         return cls(network, spec, pictures, scored)
 

@@ -18,11 +18,7 @@ from torch import Tensor, nn
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, MissingExtraError, ParityError
 from dfkit.export.converter import conversion
-from dfkit.export.tflite import (
-    encode_example,
-    score_example,
-    score_inputs,
-)
+from dfkit.export.signature import encode_example, score_example, score_inputs
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.models.motion import MotionFrontEnd
@@ -36,6 +32,8 @@ RECIPES = ("fp32", "qdq_int8")
 # Smaller weights cost more in operators than int8 saves.
 MIN_QUANTIZED_VALUES = 2048
 MAX_FOLDED_BYTES = 1 << 26
+WEIGHT_INPUTS = {"GRU": (1, 2), "MatMul": (1,), "Gemm": (1,)}
+"""Places of the weights among the inputs of each operator."""
 MAX_BATCH, MAX_STEPS = 4096, 4096
 Shapes = Mapping[str, tuple[str | int, ...]]
 
@@ -45,7 +43,7 @@ class EncodeOnnx(nn.Module):
 
     def __init__(self, network: MMMSBA) -> None:
         super().__init__()
-        self.cnns = nn.ModuleList(network.part(m, "feature_extractor")[:8] for m in network.spec.pictures)  # type: ignore[index]
+        self.cnns = nn.ModuleList(network.cnn(m)[:8] for m in network.spec.pictures)
 
     def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
         """Casts inside the graph: ONNX Runtime's convolutions are float until quantized."""
@@ -147,6 +145,17 @@ def export_graphs(
         check_gru(model, where=name)
         onnx.checker.check_model(model, full_check=True)
     return graphs
+
+
+def example_inputs(network: MMMSBA, spec: ClipSpec) -> dict[str, dict[str, np.ndarray]]:
+    """Inputs to run the graphs on, by file and name: two pictures of each kind, two clips of T steps."""
+    pictures = zip(network.spec.pictures, encode_example(network, spec), strict=True)
+    encode = {name: np.repeat((value.numpy() * 255).astype(np.uint8), 2, axis=0) for name, value in pictures}
+    score = {}
+    for name, value in zip(score_inputs(network, spec), score_example(network, spec), strict=True):
+        clip = value.numpy() if name == "pcm" else value.numpy()[None]
+        score[name] = np.repeat(clip, 2, axis=0)
+    return {ENCODE_FILE: encode, SCORE_FILE: score}
 
 
 def first_steps(name: str, value: Tensor, spec: ClipSpec) -> Tensor:
@@ -301,66 +310,71 @@ def _quantize_pictures(
 def quantize_weights(model: Any) -> int:
     """Stores the weights of GRU, MatMul and Gemm as int8 behind DequantizeLinear, in place.
 
-    Scales are symmetric, one per output: axis 1 of a GRU's W and R (shared by its directions), the last axis
-    of a product's right side.
+    Scales are symmetric, one per output channel.
+
     Returns:
         How many tensors were stored so.
     """
     from onnx import helper, numpy_helper
 
-    values = {tensor.name: tensor for tensor in model.graph.initializer}
-    # The MFCC's own matrices stay float32: they are what meets PCM before the first GRU.
-    readers = [
-        (n, (1, 2) if n.op_type == "GRU" else (1,)) for n in model.graph.node if n.op_type in ("GRU", "MatMul", "Gemm")
-    ]
-    sound = _fed_by(model, "pcm", until="GRU")
-    added = []
-    for node, places in readers:
-        if node.name in sound and node.op_type != "GRU":
-            continue
-        for place in places:
-            name = node.input[place]
-            weight = values.get(name)
-            if weight is None or np.prod(weight.dims) < MIN_QUANTIZED_VALUES:
-                continue
-            array = numpy_helper.to_array(weight)
-            axis = (
-                1
-                if node.op_type == "GRU" or _gemm_transposed(node) is False
-                else (0 if _gemm_transposed(node) else array.ndim - 1)
-            )
-            others = tuple(a for a in range(array.ndim) if a != axis)
-            scale = np.maximum(np.abs(array).max(axis=others), 1e-12) / 127
-            shape = [1] * array.ndim
-            shape[axis] = -1
-            stored = np.clip(np.rint(array / scale.reshape(shape)), -127, 127).astype(np.int8)
-            model.graph.initializer.remove(weight)
-            model.graph.initializer.extend(
-                [
-                    numpy_helper.from_array(stored, f"{name}_int8"),
-                    numpy_helper.from_array(scale.astype(np.float32), f"{name}_scale"),
-                ]
-            )
-            added.append(
-                helper.make_node(
-                    "DequantizeLinear",
-                    [f"{name}_int8", f"{name}_scale"],
-                    [name],
-                    name=f"{name}_dq",
-                    axis=axis,
-                )
-            )
-            values.pop(name)
-    nodes = [*added, *model.graph.node]
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    dequantizers = []
+    for name, axis in quantizable_weights(model, weights).items():
+        stored, scale = quantize_symmetric(numpy_helper.to_array(weights[name]), axis)
+        model.graph.initializer.remove(weights[name])
+        model.graph.initializer.append(numpy_helper.from_array(stored, f"{name}_int8"))
+        model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        inputs = [f"{name}_int8", f"{name}_scale"]
+        dequantizers.append(helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}_dq", axis=axis))
+    nodes = [*dequantizers, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    return len(added)
+    return len(dequantizers)
 
 
-def _gemm_transposed(node: Any) -> bool | None:
-    if node.op_type != "Gemm":
-        return None
-    return any(a.name == "transB" and a.i == 1 for a in node.attribute)
+def quantizable_weights(model: Any, weights: Mapping[str, Any]) -> dict[str, int]:
+    """The weights to store as int8, by name, with the axis of their output channels.
+
+    Args:
+        model: The graph.
+        weights: Its initializers by name; an input that is none of them is no weight.
+    """
+    # The MFCC's own matrices stay float32: they are what meets PCM before the first GRU.
+    sound = _fed_by(model, "pcm", until="GRU")
+    found: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.op_type not in WEIGHT_INPUTS or (node.op_type != "GRU" and node.name in sound):
+            continue
+        for place in WEIGHT_INPUTS[node.op_type]:
+            weight = weights.get(node.input[place])
+            if weight is not None and np.prod(weight.dims) >= MIN_QUANTIZED_VALUES:
+                found.setdefault(weight.name, _output_axis(node, num_axes=len(weight.dims)))
+    return found
+
+
+def _output_axis(node: Any, *, num_axes: int) -> int:
+    """The axis of a weight that its outputs lie along: 1 of a GRU's W and R, shared by its two directions."""
+    if node.op_type == "GRU":
+        return 1
+    if node.op_type == "Gemm":
+        transposed = any(attribute.name == "transB" and attribute.i == 1 for attribute in node.attribute)
+        return 0 if transposed else 1
+    return num_axes - 1
+
+
+def quantize_symmetric(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """A weight as int8 in [-127, 127], zero point 0, with one scale per place along `axis`.
+
+    Args:
+        weight: float32 of any shape.
+        axis: That the outputs lie along.
+    Returns:
+        Stored values of the weight's shape, int8, and scales, (weight.shape[axis],) float32.
+    """
+    others = tuple(each for each in range(weight.ndim) if each != axis)
+    scale = np.maximum(np.abs(weight).max(axis=others), 1e-12) / 127
+    stored = np.rint(weight / np.expand_dims(scale, others))
+    return np.clip(stored, -127, 127).astype(np.int8), scale.astype(np.float32)
 
 
 def _fed_by(model: Any, start: str, *, until: str) -> set[str]:

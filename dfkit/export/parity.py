@@ -15,15 +15,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from dfkit.benchmarks.gates import MARGIN, MAX_FLIP_SHARE, MAX_P_CHANGE
-from dfkit.clip import ClipSpec
+from dfkit.clip import NUM_LANDMARKS, ClipSpec
 from dfkit.errors import ParityError
 from dfkit.export.graph import EncodeGraph, ScoreGraph
+from dfkit.measures.decision import p_fake_of
+from dfkit.measures.gates import MARGIN, MAX_FLIP_SHARE, MAX_P_CHANGE
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA, bi_modal_attention
-from dfkit.models.motion import NUM_LANDMARKS, MotionFrontEnd
+from dfkit.models.motion import MotionFrontEnd
 from dfkit.runtime.backends import Graphs
-from dfkit.runtime.results import p_fake_of
 
 FLOAT_TOLERANCE = 1e-4
 """Largest difference in logits between float stages: float32 sums of other order, with room for 30 x."""

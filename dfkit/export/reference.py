@@ -16,17 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from dfkit.benchmarks.environment import read_environment
 from dfkit.data.storage import PreparedData
-from dfkit.distill.distill import TEACHER_LOGITS_FILE
 from dfkit.errors import DataError
-from dfkit.export.bundle import file_entry, write_bundle
-from dfkit.export.calibration import clip_arrays
+from dfkit.export.bundle import write_bundle
 from dfkit.export.parity import Logits, ParityClip, graph_logits
+from dfkit.export.ranges import clip_arrays
 from dfkit.export.stages import Graph, tflite_stage
 from dfkit.export.straight import straight_model, straight_network
+from dfkit.measures.environment import read_environment
 from dfkit.models.checkpoint import Checkpoint
+from dfkit.runtime.bundle import file_entry
 from dfkit.runtime.manifest import Manifest
+from dfkit.workspace import TEACHER_LOGITS_FILE
 
 TIMES_FILE, LOGITS_FILE = "export.json", "logits.jsonl"
 FLOAT_FOLDER, STRAIGHT_FOLDER = "fp32", "straight"
@@ -55,7 +56,7 @@ def write_reference(
         OSError: The disk is full.
         ConversionError: The straight conversion failed.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / LOGITS_FILE).write_text(lines, encoding="utf-8")
     seconds = {name: stage.seconds for name, stage in stages.items()}

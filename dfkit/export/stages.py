@@ -11,6 +11,7 @@ import numpy as np
 from dfkit.export import executorch, onnx_graph, tflite
 from dfkit.export.compact import compact
 from dfkit.export.recipes import recipe_named
+from dfkit.export.simplify import Simplification, simplify
 from dfkit.models.checkpoint import Checkpoint
 from dfkit.runtime.backends import Graphs, OnnxGraphs, TfliteGraphs
 from dfkit.runtime.manifest import Backend
@@ -27,10 +28,16 @@ class Graph:
     graphs: Graphs
     seconds: float = 0.0
     """Time that the stage took, converting or quantizing."""
+    notes: tuple[str, ...] = ()
+    """What was tried on the way, for people."""
 
 
 def convert_all(
-    checkpoint: Checkpoint, formats: Sequence[str], recipe_name: str, calibration: list[dict[str, np.ndarray]]
+    checkpoint: Checkpoint,
+    formats: Sequence[str],
+    recipe_name: str,
+    calibration: list[dict[str, np.ndarray]],
+    simplify_onnx: bool = False,
 ) -> dict[str, Graph]:
     """Every stage of the chosen formats, by name: `tflite fp32`, `tflite int8`, `onnx fp32`, `onnx int8`,
     `executorch fp32`.
@@ -40,6 +47,7 @@ def convert_all(
         formats: Of `tflite`, `onnx` and `executorch`.
         recipe_name: Of the quantized stages.
         calibration: Clips for static ranges, see `tflite.quantize`.
+        simplify_onnx: Whether the float ONNX graphs go through onnxsim before anything else is made of them.
     Raises:
         ConfigError: Unknown recipe, or one that needs clips and got none.
         MissingExtraError: A converter is not installed.
@@ -61,7 +69,12 @@ def convert_all(
     if "onnx" in formats:
         start = time.perf_counter()
         graphs = onnx_graph.convert(network, spec)
-        stages["onnx fp32"] = onnx_stage(graphs, checkpoint, "fp32", start)
+        tried: list[Simplification] = []
+        if simplify_onnx:
+            inputs = onnx_graph.example_inputs(network, spec)
+            tried = [simplify(name, content, inputs[name]) for name, content in graphs.items()]
+            graphs = {each.file: each.content for each in tried}
+        stages["onnx fp32"] = onnx_stage(graphs, checkpoint, "fp32", start, notes=tuple(each.text for each in tried))
         if recipe.name not in ("fp32", "fp16"):
             start = time.perf_counter()
             quantized_graphs = onnx_graph.quantize(graphs, calibration, network)
@@ -90,8 +103,10 @@ def tflite_stage(model: bytes, checkpoint: Checkpoint, recipe: str, start_s: flo
     return Graph(files, backend, TfliteGraphs(backend, files, num_threads=1, where="export"), seconds)
 
 
-def onnx_stage(files: dict[str, bytes], checkpoint: Checkpoint, recipe: str, start_s: float) -> Graph:
+def onnx_stage(
+    files: dict[str, bytes], checkpoint: Checkpoint, recipe: str, start_s: float, *, notes: tuple[str, ...] = ()
+) -> Graph:
     """Describes and loads ONNX graphs, likewise."""
     seconds = time.perf_counter() - start_s
     backend = onnx_graph.describe(files, checkpoint.network, checkpoint.clip_spec, recipe)
-    return Graph(files, backend, OnnxGraphs(backend, files, num_threads=1, where="export"), seconds)
+    return Graph(files, backend, OnnxGraphs(backend, files, num_threads=1, where="export"), seconds, notes)

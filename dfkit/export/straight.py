@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfkit.clip import ClipSpec
 from dfkit.export.converter import GraphPart, convert_graphs
-from dfkit.export.tflite import encode_example, score_example
+from dfkit.export.signature import encode_example, score_example
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.models.motion import MotionFrontEnd
@@ -29,7 +29,7 @@ class StraightEncode(nn.Module):
     def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
         """(1, side, side, 3) float32 in [0, 1] to (1, C), per modality."""
         parts = zip(self.network.spec.pictures, pictures, strict=True)
-        return tuple(self.network.part(m, "feature_extractor")(p.permute(0, 3, 1, 2)) for m, p in parts)
+        return tuple(self.network.cnn(m)(p.permute(0, 3, 1, 2)) for m, p in parts)
 
 
 class StraightScore(nn.Module):

@@ -13,7 +13,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from dfkit.media.container import find_audio, open_media, refuse
+from dfkit.media.container import find_audio, media_error, open_media
 from dfkit.media.resample import MAX_RATE, Resampler
 
 logger = logging.getLogger(__name__)
@@ -33,13 +33,13 @@ def to_mono(frame: AudioFrame) -> np.ndarray:
         (N,) float32; whole-number formats span [-1, 1).
     """
     values = frame.to_ndarray()
-    kind = frame.format.name.removesuffix("p")
+    sample_format = frame.format.name.removesuffix("p")
     if not frame.format.is_planar:
         values = values.reshape(-1, len(frame.layout.channels)).T
     mono = values.astype(np.float32).mean(axis=0) if len(values) > 1 else values[0].astype(np.float32)
-    if kind == "u8":
+    if sample_format == "u8":
         mono -= np.float32(128.0)
-    scale = _FULL_SCALE.get(kind)
+    scale = _FULL_SCALE.get(sample_format)
     if scale is not None:
         mono = mono / np.float32(scale)
     # A decoder of floats can be made to give NaN by damage; one would spoil every sum after it.
@@ -97,11 +97,11 @@ class SoundReader:
         try:
             stream = find_audio(container)
             if stream is None:
-                raise refuse(self.path, "no_audio", "it has no sound track", "use the file with its sound")
+                raise media_error(self.path, "no_audio", "it has no sound track", "use the file with its sound")
             self._blocks = self._resampled(container, stream)
             self._load_one()
             if self._kept_start is None:
-                raise refuse(self.path, "no_audio", "its sound track holds nothing that can be decoded")
+                raise media_error(self.path, "no_audio", "its sound track holds nothing that can be decoded")
         except BaseException:
             self._open.__exit__(None, None, None)
             raise
@@ -110,7 +110,7 @@ class SoundReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the file."""
+        """Ends the decoding and closes the file."""
         self._blocks.close()
         self._open.__exit__(kind, error, trace)
 
@@ -156,28 +156,29 @@ class SoundReader:
         self, container: InputContainer, stream: AudioStream
     ) -> Generator[tuple[int, np.ndarray], None, None]:
         """Blocks of about a second as (first sample, samples), one after the other without holes."""
-        placed = _Placed()
+        timeline = _SoundTimeline()
         resampler: Resampler | None = None
         start = 0
-        for mono, rate in placed.collect(decode_sound(container, stream)):
+        for mono, rate in timeline.collect(decode_sound(container, stream)):
             if resampler is None:
                 resampler = Resampler(rate, self._sample_rate)
-                start = round((placed.origin_s - self._first_picture_s) * self._sample_rate)
-            made = resampler.push(mono)
-            yield start, made
-            start += len(made)
+                start = round((timeline.origin_s - self._first_picture_s) * self._sample_rate)
+            resampled = resampler.push(mono)
+            yield start, resampled
+            start += len(resampled)
         if resampler is not None:
-            yield start, resampler.flush(placed.total)
+            yield start, resampler.flush(timeline.num_samples)
 
 
-class _Placed:
+class _SoundTimeline:
     """Lays sound frames end to end, with silence or a cut where their timestamps say so."""
 
     def __init__(self) -> None:
         self.origin_s = 0.0
-        self.total = 0
+        self.num_samples = 0
 
     def collect(self, frames: Iterator[AudioFrame]) -> Iterator[tuple[np.ndarray, int]]:
+        """Blocks of about a second, (N,) float32, each with the file's sample rate in Hz."""
         waiting: list[np.ndarray] = []
         rate = 0
         for frame in frames:
@@ -191,7 +192,7 @@ class _Placed:
             mono = self._place(frame, to_mono(frame), rate)
             if mono is None:
                 break
-            self.total += len(mono)
+            self.num_samples += len(mono)
             waiting.append(mono)
             if sum(len(part) for part in waiting) >= rate:
                 yield np.concatenate(waiting), rate
@@ -200,17 +201,18 @@ class _Placed:
             yield np.concatenate(waiting), rate
 
     def _place(self, frame: AudioFrame, mono: np.ndarray, rate: int) -> np.ndarray | None:
-        end_s = self.origin_s + self.total / rate
+        """The frame's samples with silence before them, or less their beginning; None where its time is damage."""
+        end_s = self.origin_s + self.num_samples / rate
         late_s = self._time_of(frame, end_s) - end_s
         if abs(late_s) <= MAX_DRIFT_S:
             return mono
         if abs(late_s) > MAX_AHEAD_S:
             logger.warning("sound jumps by %.1f s, read up to there", late_s)
             return None
-        samples = round(late_s * rate)
-        if samples > 0:
-            return np.concatenate([np.zeros(samples, np.float32), mono])
-        return mono[-samples:]
+        num_late = round(late_s * rate)
+        if num_late > 0:
+            return np.concatenate([np.zeros(num_late, np.float32), mono])
+        return mono[-num_late:]
 
     @staticmethod
     def _time_of(frame: AudioFrame, default_s: float) -> float:

@@ -77,10 +77,10 @@ class RgbConverter:
         )
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: rgb.height, : rgb.width * 3]
-        return turn(rows.reshape(rgb.height, rgb.width, 3), frame.rotation)
+        return rotate_upright(rows.reshape(rgb.height, rgb.width, 3), frame.rotation)
 
 
-def turn(rgb: np.ndarray, rotation_deg: int) -> np.ndarray:
+def rotate_upright(rgb: np.ndarray, rotation_deg: int) -> np.ndarray:
     """Turns a picture upright.
 
     Args:

@@ -29,14 +29,16 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,
 _CONVERT = "convert it: ffmpeg -i INPUT -c:v libx264 -c:a aac OUTPUT.mp4"
 
 
-def refuse(path: Path, status: str, reason: str, fix: str = _CONVERT) -> MediaError:
-    """Makes the error for a file that cannot be used.
+def media_error(path: Path, status: str, reason: str, fix: str = _CONVERT) -> MediaError:
+    """The error for a file that cannot be used, to be raised by the caller.
 
     Args:
         path: The file.
         status: `unreadable`, `no_face`, `no_audio` or `too_short`.
         reason: What was found and what was expected.
         fix: What the user can do.
+    Returns:
+        An error whose message names the file.
     """
     return MediaError(f"{path}: {reason}", status=status, fix=fix)
 
@@ -54,15 +56,15 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
     """
     path = Path(path)
     if not path.is_file():
-        raise refuse(path, "unreadable", "there is no such file", "check the path")
+        raise media_error(path, "unreadable", "there is no such file", "check the path")
     if path.stat().st_size == 0:
-        raise refuse(path, "unreadable", "the file is empty", "copy it again from its source")
+        raise media_error(path, "unreadable", "the file is empty", "copy it again from its source")
     limits = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_AREA_PX)}
     try:
         # The prefix keeps a name such as "concat:a|b" from being taken for a protocol.
         container = av.open(f"file:{path.resolve()}", options=limits, metadata_errors="replace")
     except (FFmpegError, ValueError, OSError) as error:
-        raise refuse(path, "unreadable", f"not a media file that can be opened ({_describe(error)})") from error
+        raise media_error(path, "unreadable", f"not a media file that can be opened ({_describe(error)})") from error
     with container:
         yield container
 
@@ -84,13 +86,13 @@ def find_video(container: InputContainer, path: Path, *, num_threads: int) -> Vi
             continue  # a cover picture, not a film
         context = stream.codec_context
         if context is None:
-            raise refuse(path, "unreadable", "there is no decoder for its pictures")
+            raise media_error(path, "unreadable", "there is no decoder for its pictures")
         check_size(path, context.width, context.height)
         context.thread_type = "AUTO"
         context.thread_count = num_threads
         context.options = {"max_pixels": str(MAX_AREA_PX)}
         return stream
-    raise refuse(path, "unreadable", "it has no moving picture", "use a file with a video track")
+    raise media_error(path, "unreadable", "it has no moving picture", "use a file with a video track")
 
 
 def find_audio(container: InputContainer) -> AudioStream | None:
@@ -113,8 +115,21 @@ def check_size(path: Path, width: int, height: int) -> None:
     """
     if max(width, height) > MAX_SIDE_PX or width * height > MAX_AREA_PX:
         reason = f"pictures of {width} x {height}, at most {MAX_SIDE_PX} a side and {MAX_AREA_PX} in all are read"
-        raise refuse(path, "unreadable", reason, "scale it: ffmpeg -i INPUT -vf scale=1920:-2 OUTPUT.mp4")
+        raise media_error(path, "unreadable", reason, "scale it: ffmpeg -i INPUT -vf scale=1920:-2 OUTPUT.mp4")
 
 
 def _describe(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error)
+
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".avi", ".m4v")
+
+
+def list_videos(folder: Path) -> list[Path]:
+    """Video files at any depth, sorted; hidden files and folders are left out."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
+    )

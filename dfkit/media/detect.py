@@ -88,17 +88,17 @@ def merge_detections(detections: np.ndarray) -> np.ndarray:
     Args:
         detections: (N, 17), best first, as from `decode_detections`.
     Returns:
-        (M, 17), best first: the score of the best of each heap, coordinates averaged over the heap.
+        (M, 17), best first: the score of the best of each cluster, coordinates averaged over the cluster.
     """
     merged = []
     remaining = detections
     while len(remaining):
         overlaps = box_iou(remaining[0, 1:5], remaining[:, 1:5]) > MERGE_IOU
         overlaps[0] = True
-        heap = remaining[overlaps]
-        weights = heap[:, :1]
-        best = heap[0].copy()
-        best[1:] = (heap[:, 1:] * weights).sum(axis=0) / weights.sum()
+        cluster = remaining[overlaps]
+        weights = cluster[:, :1]
+        best = cluster[0].copy()
+        best[1:] = (cluster[:, 1:] * weights).sum(axis=0) / weights.sum()
         merged.append(best)
         remaining = remaining[~overlaps]
     return np.stack(merged) if merged else np.zeros((0, 17), np.float32)

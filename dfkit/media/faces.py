@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from dfkit.clip import NUM_LANDMARKS
 from dfkit.errors import DfkitError
 from dfkit.native_log import native_log
 
@@ -33,14 +34,13 @@ VALUES_PER_LANDMARK: dict[FaceVariant, int] = {"float16": 3, "int8": 2}
 """x, y and z; dfkit reads x and y."""
 DETECTOR_PX = 128
 LANDMARK_PX = 192
-NUM_LANDMARKS = 468
 NUM_ANCHORS = 896
 
 
 def variant_of(names: Iterable[str]) -> FaceVariant | None:
-    """Which variant a set of file names is; None where it is neither."""
-    wanted = set(names)
-    return next((variant for variant, models in VARIANTS.items() if set(models) == wanted), None)
+    """The variant whose files have exactly these names; None where it is neither."""
+    named = set(names)
+    return next((variant for variant, models in VARIANTS.items() if set(models) == named), None)
 
 
 def load_model(name: str, *, folder: Path = MODEL_FOLDER) -> Interpreter:
@@ -72,9 +72,17 @@ def load_model(name: str, *, folder: Path = MODEL_FOLDER) -> Interpreter:
 
 
 class FaceModels:
-    """Runs both networks. Holds their tensors, so one object serves one thread at a time."""
+    """Runs both face networks. Not thread-safe: the interpreters keep their tensors between calls."""
 
     def __init__(self, variant: FaceVariant = "float16", *, folder: Path = MODEL_FOLDER) -> None:
+        """Loads both networks.
+
+        Args:
+            variant: Which of the shipped pairs.
+            folder: Where the files lie.
+        Raises:
+            DfkitError: A file is missing or is not the one this version was built with.
+        """
         self._detector, self._landmark = (load_model(name, folder=folder) for name in VARIANTS[variant])
         self._values = VALUES_PER_LANDMARK[variant]
         self._detector_input = self._detector.get_input_details()[0]["index"]

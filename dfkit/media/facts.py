@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from dfkit.media.audio import to_mono
-from dfkit.media.container import MAX_HOLE_S, check_size, find_audio, find_video, open_media, refuse
+from dfkit.media.container import MAX_HOLE_S, check_size, find_audio, find_video, media_error, open_media
 
 SILENCE_DB = -50.0
 """A 10 ms stretch of sound below this RMS level is silent, dBFS."""
@@ -24,7 +24,7 @@ _QUIET_S = 0.01
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a file without looking at its faces."""
+    """Length, size, rate, codecs and loudness of a file, as measured."""
 
     path: Path
     duration_s: float
@@ -71,13 +71,13 @@ def probe(path: str | Path, *, allow_silent: bool = False) -> VideoFacts:
         video = find_video(container, path, num_threads=1)
         meter = _SoundMeter(container)
         if meter.stream is None and not allow_silent:
-            raise refuse(path, "no_audio", "it has no sound track", "use the file with its sound")
+            raise media_error(path, "no_audio", "it has no sound track", "use the file with its sound")
         clock = _PictureClock(path, video)
         _read_all(container, clock, meter)
         if clock.first is None:
-            raise refuse(path, "unreadable", "not one picture of it can be decoded")
+            raise media_error(path, "unreadable", "not one picture of it can be decoded")
         if not meter.num_samples and not allow_silent:
-            raise refuse(path, "no_audio", "its sound track holds nothing that can be decoded")
+            raise media_error(path, "no_audio", "its sound track holds nothing that can be decoded")
         return _make_facts(path, video, clock, clock.first, meter)
 
 

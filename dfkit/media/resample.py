@@ -89,7 +89,7 @@ class Resampler:
         """Inputs from the first one on that the next output needs."""
         self._phase = 0
         """Where the next output lies after the input in the middle of its taps, in 1 / L of a sample."""
-        self._made = 0
+        self._num_outputs = 0
 
     def push(self, block: np.ndarray) -> np.ndarray:
         """Takes the next samples.
@@ -111,10 +111,10 @@ class Resampler:
         # In pieces too small for BLAS to wake its threads, which would then spin on the other workers' cores.
         rows = max(1, BLAS_QUIET // matrix.size)
         pieces = [windows[i : i + rows] @ matrix for i in range(0, len(windows), rows)]
-        made = np.concatenate(pieces).reshape(-1)
+        outputs = np.concatenate(pieces).reshape(-1)
         self._pending = self._pending[len(windows) * advance :]
-        self._made += len(made)
-        return made
+        self._num_outputs += len(outputs)
+        return outputs
 
     def flush(self, total: int) -> np.ndarray:
         """Ends the signal with silence.
@@ -127,7 +127,7 @@ class Resampler:
         if self._rates[0] == self._rates[1]:
             return np.zeros(0, np.float32)
         self._pending = np.concatenate([self._pending, np.zeros(self._half + 1, np.float32)])
-        return self._make_rows(-(-total * self._up // self._down) - self._made)
+        return self._make_rows(-(-total * self._up // self._down) - self._num_outputs)
 
     def _count_ready(self) -> int:
         spare = len(self._pending) - self._table.shape[1]
@@ -139,11 +139,11 @@ class Resampler:
         steps = self._phase + np.arange(count + 1, dtype=np.int64) * self._down
         starts, phases = steps // self._up, steps % self._up
         windows = np.lib.stride_tricks.sliding_window_view(self._pending, self._table.shape[1])
-        made = np.einsum("nk,nk->n", windows[starts[:-1]], self._table[phases[:-1]])
+        outputs = np.einsum("nk,nk->n", windows[starts[:-1]], self._table[phases[:-1]])
         self._pending = self._pending[starts[-1] :]
         self._phase = int(phases[-1])
-        self._made += count
-        return made
+        self._num_outputs += count
+        return outputs
 
 
 def resample(waveform: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dfkit.clip import CLIP2S, ClipSpec
+from dfkit.clip import CLIP2S, NUM_LANDMARKS, ClipSpec
 from dfkit.errors import ConfigError
 from dfkit.media.audio import SoundReader
-from dfkit.media.container import refuse
+from dfkit.media.container import media_error
 from dfkit.media.crop import crop_square, make_boxes
-from dfkit.media.faces import NUM_LANDMARKS, FaceModels
+from dfkit.media.faces import FaceModels
 from dfkit.media.smooth import ABSENT, SEEN, SMOOTH_HALF, fill_gaps, smooth_at, smoothing_weights
 from dfkit.media.track import FaceTracker, TrackedPicture
 from dfkit.media.video import PictureReader
@@ -26,7 +26,7 @@ MAX_TRACKED_PX = 9_500_000
 
 @dataclass(frozen=True)
 class FaceFrame:
-    """One face in one picture of the grid."""
+    """Crops and landmarks of a face in one picture of the grid."""
 
     track_id: int
     index: int
@@ -76,7 +76,7 @@ class _History:
 
 
 class FaceStream:
-    """Pushes pictures in, gets faces out with the look-ahead's delay. The same for files and for a camera."""
+    """Tracks and crops the faces of pictures that are pushed in; each comes out final, after the look-ahead."""
 
     def __init__(self, spec: ClipSpec, models: FaceModels | None = None) -> None:
         """Starts without pictures.
@@ -137,7 +137,8 @@ class FaceStream:
                 del self._histories[track_id]
             elif history.scene == scene:
                 face = self._make_face(track_id, history, index, t_s, rgb, scene)
-                faces += [] if face is None else [face]
+                if face is not None:
+                    faces.append(face)
         return faces
 
     def _make_face(
@@ -165,28 +166,6 @@ class FaceStream:
             interpolated=bool(state[now] != SEEN),
             scene=scene,
         )
-
-
-def face_frames(
-    path: str | Path, spec: ClipSpec = CLIP2S, *, models: FaceModels | None = None, num_threads: int = 0
-) -> Iterator[FaceFrame]:
-    """Tracks the faces of a file.
-
-    Args:
-        path: Media file.
-        spec: The clip contract.
-        models: The face networks; loaded when left out.
-        num_threads: Decoder threads; 0 leaves the number to the decoder.
-    Yields:
-        Faces in order of grid frame, then of track id. None where no face is.
-    Raises:
-        MediaError: `unreadable`.
-    """
-    stream = FaceStream(spec, models)
-    reader = PictureReader(path, spec.fps, num_threads=num_threads, max_area_px=MAX_TRACKED_PX)
-    for index, t_s, rgb in reader:
-        yield from stream.push(index, t_s, rgb, shrink=reader.shrink)
-    yield from stream.flush()
 
 
 class ClipCutter:
@@ -271,21 +250,24 @@ def read_clips(
             for faces in cutter.push(stream.push(index, t_s, rgb, shrink=reader.shrink), final):
                 num_clips += 1
                 yield _make_clip(faces, spec, sound)
-        for faces in _cut_rest(stream, cutter, num_frames, spec):
+        for faces in _cut_last_clips(stream, cutter, num_frames, spec):
             num_clips += 1
             yield _make_clip(faces, spec, sound)
     if num_frames < spec.num_frames:
         reason = f"{num_frames / spec.fps:.2f} s of pictures can be read, at least {spec.clip_s:g} s are needed"
-        raise refuse(path, "too_short", reason, "use a longer recording")
+        raise media_error(path, "too_short", reason, "use a longer recording")
     if not num_clips:
         reason = f"no face is seen for {spec.clip_s:g} s on end"
-        raise refuse(path, "no_face", reason, "use a recording in which a face is in view")
+        raise media_error(path, "no_face", reason, "use a recording in which a face is in view")
 
 
-def _cut_rest(stream: FaceStream, cutter: ClipCutter, num_frames: int, spec: ClipSpec) -> Iterator[list[FaceFrame]]:
-    rest = list(stream.flush())
+def _cut_last_clips(
+    stream: FaceStream, cutter: ClipCutter, num_frames: int, spec: ClipSpec
+) -> Iterator[list[FaceFrame]]:
+    """Faces of the clips that waited for the look-ahead or end with the video."""
+    last_faces = list(stream.flush())
     for index in range(max(num_frames - spec.look_ahead_frames, 0), num_frames):
-        yield from cutter.push([f for f in rest if f.index == index], index)
+        yield from cutter.push([face for face in last_faces if face.index == index], index)
     yield from cutter.finish(num_frames)
 
 

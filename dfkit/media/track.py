@@ -26,7 +26,7 @@ SAME_FACE_IOU = 0.3
 
 @dataclass
 class Track:
-    """One face while it is followed."""
+    """Last landmarks of a face that is followed."""
 
     track_id: int
     landmarks: np.ndarray
@@ -36,7 +36,7 @@ class Track:
 
 @dataclass(frozen=True)
 class TrackedFace:
-    """One face in one picture."""
+    """Landmarks of a followed face in one picture."""
 
     track_id: int
     landmarks: np.ndarray
@@ -47,7 +47,7 @@ class TrackedFace:
 
 @dataclass(frozen=True)
 class TrackedPicture:
-    """What the tracker saw in one picture."""
+    """Faces that the tracker saw in one picture, and tracks that ended with it."""
 
     scene: int
     """Rises by one at each cut."""

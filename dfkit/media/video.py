@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from dfkit.media.color import RgbConverter
-from dfkit.media.container import MAX_HOLE_S, check_size, find_video, open_media, refuse
+from dfkit.media.container import MAX_HOLE_S, check_size, find_video, media_error, open_media
 from dfkit.media.facts import VideoFacts, probe
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ END_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class DecodedPicture:
-    """One picture in the order of showing."""
+    """A decoded picture with its time; pictures come in the order in which they are shown."""
 
     start_s: float
     """Time in the container."""
@@ -145,7 +145,7 @@ class PictureReader:
                     rgb, shown = self._converter.convert(picture.frame), picture
                 yield index, picture.start_s - (self.first_picture_s or 0.0), rgb
         if shown is None:
-            raise refuse(self.path, "unreadable", "not one picture of it can be decoded")
+            raise media_error(self.path, "unreadable", "not one picture of it can be decoded")
 
     @property
     def shrink(self) -> int:

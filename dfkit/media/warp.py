@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Roi(NamedTuple):
-    """A turned square in pixels of the source."""
+    """A rotated square, in pixels of the source."""
 
     x: float
     """Centre."""

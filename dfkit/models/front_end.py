@@ -21,48 +21,14 @@ from torch import Tensor, nn
 
 from dfkit.clip import AudioSpec
 from dfkit.errors import ShapeError
+from dfkit.mel import dct_matrix, hann_window, mel_filters
 
 STAGE_ONE = 64
 MEL_BLOCKS = 8
 
 
-def slaney_mel_filters(spec: AudioSpec) -> np.ndarray:
-    """Triangular mel filters, Slaney's scale and area normalisation.
-
-    Returns:
-        (n_fft // 2 + 1, n_mels) float64; equal to librosa.filters.mel transposed.
-    Source: Slaney, Auditory Toolbox, 1998: linear below 1 kHz, logarithmic above.
-    """
-    linear_hz, log_start_hz = 200.0 / 3, 1000.0
-    log_step = math.log(6.4) / 27
-    start_mel = log_start_hz / linear_hz
-
-    def to_mel(hz: float) -> float:
-        return hz / linear_hz if hz < log_start_hz else start_mel + math.log(hz / log_start_hz) / log_step
-
-    mels = np.linspace(0.0, to_mel(spec.sample_rate / 2), spec.n_mels + 2)
-    edges_hz = np.where(
-        mels < start_mel,
-        mels * linear_hz,
-        log_start_hz * np.exp(log_step * np.maximum(mels - start_mel, 0.0)),
-    )
-    bins_hz = np.arange(spec.n_fft // 2 + 1) * spec.sample_rate / spec.n_fft
-    rise = (bins_hz[:, None] - edges_hz[None, :-2]) / (edges_hz[1:-1] - edges_hz[:-2])
-    fall = (edges_hz[None, 2:] - bins_hz[:, None]) / (edges_hz[2:] - edges_hz[1:-1])
-    triangles = np.maximum(0.0, np.minimum(rise, fall))
-    return triangles * (2.0 / (edges_hz[2:] - edges_hz[:-2]))[None, :]
-
-
-def dct_matrix(n_in: int, n_out: int) -> np.ndarray:
-    """Orthonormal DCT-II as a matrix: (n_in, n_out) float64."""
-    angles = np.pi / n_in * np.outer(np.arange(n_in) + 0.5, np.arange(n_out))
-    matrix = np.cos(angles) * math.sqrt(2.0 / n_in)
-    matrix[:, 0] = math.sqrt(1.0 / n_in)
-    return matrix
-
-
 class Constants(nn.Module):
-    """A module of fixed matrices."""
+    """Base of modules whose matrices are fixed: buffers that follow the device and are in no checkpoint."""
 
     def _constant(self, name: str, value: np.ndarray) -> None:
         # Not persistent: a checkpoint holds what was learnt, the spec says the rest.
@@ -84,7 +50,7 @@ class MelBank(Constants):
         self.ranges: list[tuple[int, int, int, int]] = []
         """Of each block: first bin, end, first band, end."""
         filters = np.zeros((num_bins, spec.n_mels))
-        filters[: spec.n_fft // 2 + 1] = slaney_mel_filters(spec)
+        filters[: spec.n_fft // 2 + 1] = mel_filters(spec)
         edges = np.linspace(0, spec.n_fft // 2 + 1, MEL_BLOCKS + 1).astype(int)
         for number, (start, end) in enumerate(itertools.pairwise(edges)):
             bands = np.flatnonzero(filters[start:end].any(axis=0))
@@ -109,11 +75,12 @@ class Cepstrum(Constants):
     dct: Tensor
 
     def __init__(self, spec: AudioSpec) -> None:
+        """Prepares the DCT of `spec.n_mels` bands to `spec.n_mfcc` coefficients."""
         super().__init__()
         self._constant("dct", dct_matrix(spec.n_mels, spec.n_mfcc))
 
     def forward(self, decibel: Tensor) -> Tensor:
-        """One product."""
+        """Decibels to cepstral coefficients: (B, T, n_mels) to (B, T, n_mfcc)."""
         return decibel @ self.dct
 
 
@@ -144,8 +111,7 @@ class MfccFrontEnd(Constants):
         n1, n2 = STAGE_ONE, spec.n_fft // STAGE_ONE
         # Columns k2 up to the Nyquist bin: N1 * columns bins, of which those above Nyquist get no mel weight.
         columns = n2 // 2 + 1
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(spec.n_fft) / spec.n_fft)
-        self._constant("window", window)
+        self._constant("window", hann_window(spec.n_fft))
         angles = -2 * np.pi / n1 * np.outer(np.arange(n1), np.arange(n1))
         self._constant("stage_one", np.concatenate([np.cos(angles), np.sin(angles)], axis=1))
         angles = -2 * np.pi / spec.n_fft * np.outer(np.arange(n2), np.arange(n1))
@@ -173,7 +139,7 @@ class MfccFrontEnd(Constants):
         return self.coefficients(waveform)
 
     def coefficients(self, waveform: Tensor) -> Tensor:
-        """MFCC of a waveform whose length was checked."""
+        """MFCC without the check of the length: (B, num_samples) float32 to (B, T, n_mfcc)."""
         power = self.power_spectrum(self.stft_frames(waveform) * self.window)
         mel = self.mel_bank(power)
         decibel = 10.0 / math.log(10.0) * torch.log(torch.clamp(mel, min=self.spec.amin))

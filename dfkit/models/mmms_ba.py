@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -94,12 +94,14 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     @property
     def head_dim(self) -> int:
         """Width of the concatenation that the head sees: 900 for the original."""
-        return sum(self.dense_dim * (2 if name in {f"{x}_{y}" for x, y in self.pairs} else 1) for name in self.blocks)
+        fused_pairs = {f"{x}_{y}" for x, y in self.pairs}
+        widths = [2 * self.dense_dim if name in fused_pairs else self.dense_dim for name in self.blocks]
+        return sum(widths)
 
 
 @dataclass(frozen=True)
 class NetworkOutput:
-    """What a network says of a batch of clips."""
+    """Logits of a batch of clips, with the features and attention maps that led to them."""
 
     clip_logits: Tensor
     """(B, 2), class 0 real, class 1 fake."""
@@ -132,6 +134,13 @@ class Encoder(nn.Module):
     """One-layer Bi-GRU over a modality's time steps."""
 
     def __init__(self, input_dim: int, hidden: int, *, dropout: float) -> None:
+        """Builds the GRU.
+
+        Args:
+            input_dim: Width of one time step.
+            hidden: H, units per direction.
+            dropout: Drop probability after the GRU.
+        """
         super().__init__()
         self.gru = nn.GRU(input_dim, hidden, batch_first=True, bidirectional=True)
         self.dropout = nn.Dropout(dropout)
@@ -252,15 +261,24 @@ class MMMSBA(nn.Module):
             self.add_module(f"{PREFIX[name]}_dense", nn.Sequential(nn.Dropout(dense_dropout), linear, nn.Tanh()))
         self.classifier = nn.Sequential(nn.Linear(self.spec.head_dim, 2))
 
-    def part(self, modality: str, kind: Literal["feature_extractor", "encoder", "dense"]) -> nn.Module:
-        """The submodule of a modality under dfkit's modality names."""
-        return self.get_submodule(f"{PREFIX[modality]}_{kind}")
+    def cnn(self, modality: str) -> nn.Sequential:
+        """The CNN of `face` or `lip`; its layers are those of `image_cnn`."""
+        return cast(nn.Sequential, self.get_submodule(f"{PREFIX[modality]}_feature_extractor"))
+
+    def encoder(self, modality: str) -> Encoder:
+        """The Bi-GRU of a modality."""
+        return cast(Encoder, self.get_submodule(f"{PREFIX[modality]}_encoder"))
+
+    def dense(self, modality: str) -> nn.Sequential:
+        """Dropout, linear layer and tanh behind the Bi-GRU of a modality."""
+        return cast(nn.Sequential, self.get_submodule(f"{PREFIX[modality]}_dense"))
 
     def frame_features(self, modality: str, pictures: Tensor) -> Tensor:
         """CNN features of a batch of clips: (B, T, 3, h, w) float in [0, 1] to (B, T, C)."""
         batch, steps = pictures.shape[:2]
         flat = pictures.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return self.part(modality, "feature_extractor")(flat).view(batch, steps, -1)
+        features: Tensor = self.cnn(modality)(flat)
+        return features.view(batch, steps, -1)
 
     def forward(
         self,
@@ -304,8 +322,8 @@ class MMMSBA(nn.Module):
         features = {f"{name}_cnn": value for name, value in steps.items() if name in CNN_MODALITIES}
         dense: dict[str, Tensor] = {}
         for name in self.spec.modalities:
-            encoded = self.part(name, "encoder")(steps[name], masks[name])
-            dense[name] = self.part(name, "dense")(encoded)
+            encoded = self.encoder(name)(steps[name], masks[name])
+            dense[name] = self.dense(name)(encoded)
             features |= {f"{name}_encoder": encoded, f"{name}_dense": dense[name]}
         blocks, attention = self.join_blocks(dense, masks)
         features |= {name: block for name, block in blocks.items() if name not in dense}
@@ -355,7 +373,8 @@ class MMMSBA(nn.Module):
         if not name.startswith("audio"):
             return block
         mask = masks["audio"]
-        frame_mask = next((masks[m] for m in ("face", "lip", "motion") if m in masks), None)
+        picture_masks = [masks[name] for name in ("face", "lip", "motion") if name in masks]
+        frame_mask = picture_masks[0] if picture_masks else None
         if self.frame_resampling == "valid" and mask is not None and frame_mask is not None:
             return resample_valid(block, mask, frame_mask)
         return resample_steps(block, num_frames)
@@ -371,10 +390,7 @@ def check_input(name: str, value: Tensor | None, spec: NetworkSpec) -> None:
     expected = "(B, T, 3, height, width)" if is_picture else f"(B, T, {spec.feature_dim(name)})"
     if value is None:
         raise ShapeError(f"the network needs '{name}' and got none; expected {expected}")
-    good = (
-        value.ndim == 5 and value.shape[2] == 3
-        if is_picture
-        else value.ndim == 3 and value.shape[2] == spec.feature_dim(name)
-    )
-    if not good or not value.is_floating_point():
+    rank, width = (5, 3) if is_picture else (3, spec.feature_dim(name))
+    fits = value.ndim == rank and value.shape[2] == width
+    if not fits or not value.is_floating_point():
         raise ShapeError(f"'{name}' has shape {tuple(value.shape)}, {value.dtype}; expected {expected}, float32")

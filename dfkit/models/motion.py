@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dfkit.clip import NUM_LANDMARKS
 from dfkit.errors import ShapeError
 
-NUM_LANDMARKS = 468
 OUTER_LIPS = (61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91)
 INNER_LIPS = (78, 81, 13, 311, 308, 402, 14, 178)
 EYES = (33, 159, 133, 145, 362, 386, 263, 374)

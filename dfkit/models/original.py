@@ -1,4 +1,4 @@
-"""Original MMMS-BA checkpoints: read as they are, written exactly.
+"""Original MMMS-BA checkpoints, read as they are; `dfkit.original.checkpoints` writes them.
 
 Format: keys `epoch`, `model_state_dict`, optimizer and scheduler states, `best_val_*`, sometimes `config`.
 Keys of weights trained on several GPUs start with `module.`.
@@ -7,8 +7,6 @@ Keys of weights trained on several GPUs start with `module.`.
 from __future__ import annotations
 
 import pickle
-from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,6 @@ WEIGHTS_KEY = "model_state_dict"
 METRIC_NAMES = ("acc", "loss", "precision", "recall", "f1")
 STREAMS = ("audio", "face", "lip")
 CHANNELS = {"face_channels": (64, 128, 256), "lip_channels": (32, 64, 128)}
-# Of the optimizer and schedule that stand in a checkpoint whose training is not known.
-LEARNING_RATE, WEIGHT_DECAY, T_MAX, ETA_MIN = 5e-4, 1e-4, 15, 1e-5
 MAX_NAMED = 6
 
 
@@ -118,14 +114,12 @@ def load_weights(network: MMMSBA, weights: dict[str, Tensor], *, where: str) -> 
     Raises:
         CheckpointError: Naming missing, extra and misshapen tensors.
     """
-    own = network.state_dict()
-    problems = [f"missing {name}" for name in own if name not in weights]
-    problems += [f"unknown {name}" for name in weights if name not in own]
-    problems += [
-        f"{name} has shape {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
+    expected = network.state_dict()
+    problems = [f"missing {name}" for name in expected if name not in weights]
+    problems += [f"unknown {name}" for name in weights if name not in expected]
+    for name, tensor in expected.items():
+        if name in weights and weights[name].shape != tensor.shape:
+            problems.append(f"{name} has shape {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}")
     problems += [f"{name} holds NaN or Inf" for name, value in weights.items() if not torch.isfinite(value).all()]
     if problems:
         more = f"; and {len(problems) - MAX_NAMED} more" if len(problems) > MAX_NAMED else ""
@@ -159,63 +153,14 @@ def refuse_foreign_network(spec: NetworkSpec) -> None:
     Raises:
         CheckpointError: Naming each property; GRU and dense widths and the fusion are free there.
     """
-    faults = [f"modalities {', '.join(spec.modalities)} instead of audio, face (visual), lip"]
-    faults = [] if spec.modalities == STREAMS else faults
-    faults += [
-        f"{name} {getattr(spec, name)} instead of {channels}"
-        for name, channels in CHANNELS.items()
-        if getattr(spec, name) != channels
-    ]
+    faults = []
+    if spec.modalities != STREAMS:
+        faults.append(f"modalities {', '.join(spec.modalities)} instead of audio, face (visual), lip")
+    for name, channels in CHANNELS.items():
+        if getattr(spec, name) != channels:
+            faults.append(f"{name} {getattr(spec, name)} instead of {channels}")
     if faults:
         raise CheckpointError(
             f"the original format has no room for this network: {'; '.join(faults)}",
             fix="--save-format dfkit, or leave train.modalities and the channels in train.widths out",
         )
-
-
-def save_original(
-    path: str | Path,
-    network: MMMSBA,
-    *,
-    epoch: int = 0,
-    metrics: Mapping[str, float] | None = None,
-    optimizer_state: dict[str, Any] | None = None,
-    scheduler_state: dict[str, Any] | None = None,
-    config: dict[str, Any] | None = None,
-) -> Path:
-    """Writes a checkpoint that the original implementation reads; weights are kept bit for bit.
-
-    Args:
-        path: The `.pth`; replaced when the new file is whole.
-        network: Audio, face and lip at the original's CNN widths.
-        epoch: From 0 on.
-        metrics: `acc`, `loss`, `precision`, `recall`, `f1` of the best epoch on validation data; NaN where left out.
-        optimizer_state: Of the training; where left out that of a fresh Adam at the original's settings.
-        scheduler_state: Likewise, of a fresh cosine schedule.
-        config: Under the original's YAML keys; plain values.
-    Returns:
-        The path.
-    Raises:
-        CheckpointError: The original cannot build such a network.
-    """
-    refuse_foreign_network(network.spec)
-    adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=T_MAX, eta_min=ETA_MIN)
-    measured = metrics or {}
-    content: dict[str, Any] = {
-        "epoch": int(epoch),
-        WEIGHTS_KEY: OrderedDict((name, value.detach().cpu()) for name, value in network.state_dict().items()),
-        "optimizer_state_dict": adam.state_dict() if optimizer_state is None else optimizer_state,
-        "scheduler_state_dict": cosine.state_dict() if scheduler_state is None else scheduler_state,
-        **{f"best_val_{name}": float(measured.get(name, float("nan"))) for name in METRIC_NAMES},
-    }
-    if config is not None:
-        content["config"] = config
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        torch.save(content, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

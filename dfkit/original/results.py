@@ -1,4 +1,4 @@
-"""Result files in the original's shapes: `{split}_results.json` and `kfold_results.json`."""
+"""Result files in the original's format: `{split}_results.json` and `kfold_results.json`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from dfkit.benchmarks import metrics as measures
-from dfkit.data.catalog import write_atomically
 from dfkit.errors import ShapeError
+from dfkit.files import write_atomically
+from dfkit.measures import metrics as measures
 
 KFOLD_FILE = "kfold_results.json"
-AVERAGED = ("acc", "loss", "precision", "recall", "f1")
+AVERAGED_METRICS = ("acc", "loss", "precision", "recall", "f1")
 
 
 def results_name(split: str) -> str:
-    """Name of a split's result file."""
+    """File name of a split's results."""
     return f"{split}_results.json"
 
 
@@ -30,10 +30,10 @@ def original_results(labels: Sequence[int], p_fake: Sequence[float], *, threshol
     Args:
         labels: (N,) 0 real, 1 fake; one per video.
         p_fake: (N,) in [0, 1].
-        threshold: From it on a video is called fake; the original's is 0.5.
+        threshold: On p_fake; a video is called fake from it on. The original's is 0.5.
     Returns:
         `metrics`, `confusion_matrix` ([[TN, FP], [FN, TP]]), `predictions`, `labels` and `probabilities` (P fake).
-        Precision, recall and F1 are of the class fake and 0 where nothing was called or is fake; `auc` is None
+        Precision, recall and F1 are of the class fake, and 0 where nothing is called fake or is fake; `auc` is None
         where one class is missing.
     Raises:
         ShapeError: The two differ in length, are empty, or a probability is NaN.
@@ -67,7 +67,7 @@ def original_results(labels: Sequence[int], p_fake: Sequence[float], *, threshol
 def write_original_results(
     path: str | Path, labels: Sequence[int], p_fake: Sequence[float], threshold: float = 0.5
 ) -> Path:
-    """Writes a `{split}_results.json` as the original's evaluation does; see `original_results`.
+    """Writes a `{split}_results.json` as the original's evaluation does.
 
     Args:
         path: The file, `results_name(split)` by convention.
@@ -76,6 +76,8 @@ def write_original_results(
         threshold: On `p_fake`.
     Returns:
         The path.
+    Raises:
+        ShapeError: Labels and p_fake do not fit together; see `original_results`.
     """
     return _write(Path(path), original_results(labels, p_fake, threshold=threshold))
 
@@ -91,16 +93,23 @@ def kfold_results(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         standard deviation (ddof 1); None where a fold has no value.
     """
     averages: dict[str, float | None] = {}
-    for name in AVERAGED:
+    for name in AVERAGED_METRICS:
         values = [fold[f"best_val_{name}"] for fold in folds]
-        whole = all(value is not None and math.isfinite(value) for value in values)
-        averages[f"val_{name}_mean"] = statistics.fmean(values) if whole else None
-        averages[f"val_{name}_std"] = statistics.stdev(values) if whole and len(values) > 1 else None
+        is_complete = all(value is not None and math.isfinite(value) for value in values)
+        averages[f"val_{name}_mean"] = statistics.fmean(values) if is_complete else None
+        averages[f"val_{name}_std"] = statistics.stdev(values) if is_complete and len(values) > 1 else None
     return {"n_folds": len(folds), "fold_results": [dict(fold) for fold in folds], "average_metrics": averages}
 
 
 def write_kfold_results(path: str | Path, folds: Sequence[Mapping[str, Any]]) -> Path:
-    """Writes a `kfold_results.json`; see `kfold_results`."""
+    """Writes a `kfold_results.json`.
+
+    Args:
+        path: The file, `KFOLD_FILE` by convention.
+        folds: One row per fold; see `kfold_results`.
+    Returns:
+        The path.
+    """
     return _write(Path(path), kfold_results(folds))
 
 

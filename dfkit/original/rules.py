@@ -1,4 +1,4 @@
-"""What each key of the original's YAML means here; see `configuration.translate`."""
+"""Translation rule of each key of the original's YAML; see `configuration.translate`."""
 
 from __future__ import annotations
 
@@ -28,27 +28,30 @@ AUGMENTATIONS: dict[str, dict[str, tuple[str | None, tuple[str, ...]]]] = {
     },
     "audio_aug": {"noise": (None, ("snr_db", "prob"))},
 }
-"""By family and kind: dfkit's step (None: NPZ data cannot have it) and the keys of an entry."""
+"""By family and type: dfkit's augmentation (None: NPZ data cannot have it) and the keys of an entry."""
 LIP_SIDES_PX = (96, 112)
 
 
 class RefusedError(Exception):
-    """Why a value is refused; becomes one line of the error."""
+    """A value that dfkit cannot honour; its message becomes one line of the configuration's error."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of a key."""
+    """How one key of the original is translated."""
 
-    to: tuple[str, ...] = ()
-    """dfkit's keys that get the value; empty: it is read together with others."""
+    targets: tuple[str, ...] = ()
+    """dfkit's keys that get the value; empty where it is read together with other keys."""
     convert: Callable[[Any], Any] | None = None
+    """Converts the value, or raises RefusedError; None keeps it."""
     remark: str = ""
+    """Added to the line about the key."""
     allowed: tuple[Any, ...] | None = None
-    """The values that dfkit's code stands for; others are refused."""
-    why: str = ""
-    unused: str | None = None
-    """Why the key changes nothing."""
+    """The values that dfkit's code implements; others are refused."""
+    allowed_reason: str = ""
+    """Why only those are allowed."""
+    ignored_reason: str | None = None
+    """Why the key changes nothing; None where it does."""
 
 
 def _name(value: Any) -> str:
@@ -115,92 +118,99 @@ def _wandb(value: Any) -> None:
         )
 
 
-IGNORED_THERE = "the original ignores it, too"
-MADE_ALREADY = "it is about making NPZ files, which are there already; 50 frames are taken whatever rate and length"
-PLACES = "dfkit keeps logs, figures and results in runs/<name>/"
-HAAR = "videos are later judged with the lips of OpenCV's Haar face"
-TOGETHER = Rule()
-MFCC = "NPZ files hold MFCC made with this value"
+IGNORED_BY_ORIGINAL = "the original ignores it, too"
+NPZ_MADE_ALREADY = "it is about making NPZ files, which are there already; 50 frames are taken whatever rate and length"
+FIXED_FOLDERS = "dfkit keeps logs, figures and results in runs/<name>/"
+HAAR_LIPS = "videos are later judged with the lips of OpenCV's Haar face"
+READ_WITH_OTHERS = Rule()
+FIXED_MFCC = "NPZ files hold MFCC made with this value"
 
 RULES: dict[str, Rule] = {
-    "experiment.name": Rule(to=("name",), convert=_name),
-    "experiment.seed": Rule(to=("train.seed", "train.split.seed", "distill.seed"), remark=" and the split's"),
-    "experiment.device": TOGETHER,
-    "experiment.num_gpus": TOGETHER,
-    "model.name": Rule(allowed=("MMMS_BA", "MMMS-BA", "mmms_ba"), why="dfkit has the one network"),
-    "model.gru.hidden_size": Rule(to=("train.widths.gru_hidden",)),
-    "model.gru.num_layers": Rule(allowed=(1,), why="dfkit's GRUs have one layer, as the published network's"),
-    "model.gru.dropout": Rule(to=("train.dropout",)),
-    "model.gru.recurrent_dropout": Rule(unused=IGNORED_THERE),
-    "model.gru.bidirectional": Rule(allowed=(True,), why="dfkit's GRUs run both ways, as the published network's"),
-    "model.dense.hidden_size": Rule(to=("train.dense_dim",)),
-    "model.dense.dropout": Rule(to=("train.dense_dropout",)),
-    "model.dense.activation": Rule(allowed=("tanh",), why="the dense layers end in tanh"),
-    "model.attention.type": Rule(
-        to=("train.attention",), convert=_attention, remark=" (other names mean no attention, as there)"
+    "experiment.name": Rule(targets=("name",), convert=_name),
+    "experiment.seed": Rule(targets=("train.seed", "split.seed", "distill.seed"), remark=" and the split's"),
+    "experiment.device": READ_WITH_OTHERS,
+    "experiment.num_gpus": READ_WITH_OTHERS,
+    "model.name": Rule(allowed=("MMMS_BA", "MMMS-BA", "mmms_ba"), allowed_reason="dfkit has the one network"),
+    "model.gru.hidden_size": Rule(targets=("train.widths.gru_hidden",)),
+    "model.gru.num_layers": Rule(
+        allowed=(1,), allowed_reason="dfkit's GRUs have one layer, as the published network's"
     ),
-    "model.attention.num_heads": Rule(unused=IGNORED_THERE),
-    "model.num_classes": Rule(allowed=(2,), why="real and fake"),
-    "dataset.name": Rule(unused="it only names the data"),
+    "model.gru.dropout": Rule(targets=("train.dropout",)),
+    "model.gru.recurrent_dropout": Rule(ignored_reason=IGNORED_BY_ORIGINAL),
+    "model.gru.bidirectional": Rule(
+        allowed=(True,), allowed_reason="dfkit's GRUs run both ways, as the published network's"
+    ),
+    "model.dense.hidden_size": Rule(targets=("train.dense_dim",)),
+    "model.dense.dropout": Rule(targets=("train.dense_dropout",)),
+    "model.dense.activation": Rule(allowed=("tanh",), allowed_reason="the dense layers end in tanh"),
+    "model.attention.type": Rule(
+        targets=("train.attention",), convert=_attention, remark=" (other names mean no attention, as there)"
+    ),
+    "model.attention.num_heads": Rule(ignored_reason=IGNORED_BY_ORIGINAL),
+    "model.num_classes": Rule(allowed=(2,), allowed_reason="real and fake"),
+    "dataset.name": Rule(ignored_reason="it only names the data"),
     "dataset.root_dir": Rule(remark=" (data)"),
-    "dataset.modalities": Rule(to=("train.modalities",), convert=_modalities, remark=" (visual is face)"),
-    "dataset.video.max_duration": Rule(unused=MADE_ALREADY),
-    "dataset.video.min_duration": Rule(unused=MADE_ALREADY),
-    "dataset.video.target_fps": Rule(unused=MADE_ALREADY),
-    "dataset.video.max_frames": Rule(allowed=(50,), why="uniform50 has 50 frames of a video"),
-    "dataset.video.frame_size": Rule(allowed=([224, 224], 224), why="NPZ files hold frames of this size"),
-    "dataset.audio.sample_rate": Rule(allowed=(16000,), why=MFCC),
-    "dataset.audio.n_mfcc": Rule(allowed=(40,), why=MFCC),
-    "dataset.audio.hop_length": Rule(allowed=(512,), why=MFCC),
-    "dataset.audio.n_fft": Rule(allowed=(2048,), why=MFCC),
-    "dataset.lip.size": Rule(to=("clip.picture.lip_px",), convert=_side),
-    "dataset.lip.detector": Rule(allowed=("haar_cascade", "haar", "haarcascade"), why=HAAR),
+    "dataset.modalities": Rule(targets=("train.modalities",), convert=_modalities, remark=" (visual is face)"),
+    "dataset.video.max_duration": Rule(ignored_reason=NPZ_MADE_ALREADY),
+    "dataset.video.min_duration": Rule(ignored_reason=NPZ_MADE_ALREADY),
+    "dataset.video.target_fps": Rule(ignored_reason=NPZ_MADE_ALREADY),
+    "dataset.video.max_frames": Rule(allowed=(50,), allowed_reason="uniform50 has 50 frames of a video"),
+    "dataset.video.frame_size": Rule(allowed=([224, 224], 224), allowed_reason="NPZ files hold frames of this size"),
+    "dataset.audio.sample_rate": Rule(allowed=(16000,), allowed_reason=FIXED_MFCC),
+    "dataset.audio.n_mfcc": Rule(allowed=(40,), allowed_reason=FIXED_MFCC),
+    "dataset.audio.hop_length": Rule(allowed=(512,), allowed_reason=FIXED_MFCC),
+    "dataset.audio.n_fft": Rule(allowed=(2048,), allowed_reason=FIXED_MFCC),
+    "dataset.lip.size": Rule(targets=("clip.picture.lip_px",), convert=_side),
+    "dataset.lip.detector": Rule(allowed=("haar_cascade", "haar", "haarcascade"), allowed_reason=HAAR_LIPS),
     "dataset.train_split": Rule(convert=float),
     "dataset.val_split": Rule(convert=float),
     "dataset.test_split": Rule(convert=float),
     "dataset.augmentation.enabled": Rule(convert=_flag),
-    "dataset.augmentation.video_aug": TOGETHER,
-    "dataset.augmentation.audio_aug": TOGETHER,
-    "training.optimizer.type": Rule(to=("train.optimizer.type",), convert=_optimizer),
-    "training.optimizer.lr": Rule(to=("train.optimizer.learning_rate",), convert=float),
-    "training.optimizer.betas": Rule(to=("train.optimizer.betas",)),
-    "training.optimizer.weight_decay": Rule(to=("train.optimizer.weight_decay",), convert=float),
-    "training.scheduler.type": Rule(to=("train.schedule.type",), convert=_schedule),
-    "training.scheduler.T_max": TOGETHER,
-    "training.scheduler.eta_min": Rule(to=("train.schedule.min_learning_rate",), convert=float),
+    "dataset.augmentation.video_aug": READ_WITH_OTHERS,
+    "dataset.augmentation.audio_aug": READ_WITH_OTHERS,
+    "training.optimizer.type": Rule(targets=("train.optimizer.type",), convert=_optimizer),
+    "training.optimizer.lr": Rule(targets=("train.optimizer.learning_rate",), convert=float),
+    "training.optimizer.betas": Rule(targets=("train.optimizer.betas",)),
+    "training.optimizer.weight_decay": Rule(targets=("train.optimizer.weight_decay",), convert=float),
+    "training.scheduler.type": Rule(targets=("train.schedule.type",), convert=_schedule),
+    "training.scheduler.T_max": READ_WITH_OTHERS,
+    "training.scheduler.eta_min": Rule(targets=("train.schedule.min_learning_rate",), convert=float),
     "training.loss.type": Rule(
-        allowed=("cross_entropy", "ce"), why="for others dfkit's own YAML has train.loss, with factors per class"
+        allowed=("cross_entropy", "ce"),
+        allowed_reason="for others dfkit's own YAML has train.loss, with factors per class",
     ),
-    "training.loss.label_smoothing": Rule(to=("train.loss.label_smoothing",)),
-    "training.epochs": Rule(to=("train.epochs",)),
-    "training.batch_size": TOGETHER,
-    "training.num_workers": Rule(to=("train.num_workers",)),
-    "training.gradient_accumulation_steps": Rule(to=("train.gradient_accumulation_steps",)),
+    "training.loss.label_smoothing": Rule(targets=("train.loss.label_smoothing",)),
+    "training.epochs": Rule(targets=("train.epochs",)),
+    "training.batch_size": READ_WITH_OTHERS,
+    "training.num_workers": Rule(targets=("train.num_workers",)),
+    "training.gradient_accumulation_steps": Rule(targets=("train.gradient_accumulation_steps",)),
     "training.grad_clip.enabled": Rule(convert=_flag),
-    "training.grad_clip.max_norm": Rule(to=("train.optimizer.max_norm",)),
+    "training.grad_clip.max_norm": Rule(targets=("train.optimizer.max_norm",)),
     "training.mixed_precision": Rule(convert=_flag),
-    "training.checkpoint.save_best": Rule(to=("train.save.best",), convert=_flag),
-    "training.checkpoint.save_last": Rule(to=("train.save.last",), convert=_flag),
-    "training.checkpoint.monitor": Rule(to=("train.monitor",), convert=_monitor),
-    "training.checkpoint.mode": Rule(to=("train.mode",)),
-    "training.checkpoint.save_dir": Rule(to=("train.save.dir",)),
-    "training.checkpoint.prefix": Rule(to=("train.save.prefix",)),
+    "training.checkpoint.save_best": Rule(targets=("train.save.best",), convert=_flag),
+    "training.checkpoint.save_last": Rule(targets=("train.save.last",), convert=_flag),
+    "training.checkpoint.monitor": Rule(targets=("train.monitor",), convert=_monitor),
+    "training.checkpoint.mode": Rule(targets=("train.mode",)),
+    "training.checkpoint.save_dir": Rule(targets=("train.save.dir",)),
+    "training.checkpoint.prefix": Rule(targets=("train.save.prefix",)),
     "training.early_stopping.enabled": Rule(convert=_flag),
-    "training.early_stopping.patience": TOGETHER,
+    "training.early_stopping.patience": READ_WITH_OTHERS,
     "training.early_stopping.monitor": Rule(convert=_monitor),
-    "training.early_stopping.mode": TOGETHER,
+    "training.early_stopping.mode": READ_WITH_OTHERS,
     "training.use_weighted_sampler": Rule(
-        to=("train.sampling.type",), convert=lambda value: "weighted" if _flag(value) else "shuffled"
+        targets=("train.sampling.type",), convert=lambda value: "weighted" if _flag(value) else "shuffled"
     ),
     "training.use_weighted_loss": Rule(convert=_flag),
-    "training.class_weights": TOGETHER,
-    "training.use_compile": Rule(unused="it is about speed alone"),
-    "training.use_prefetch": Rule(unused="it is about speed alone"),
-    "training.logging.interval": Rule(unused="every epoch is logged"),
+    "training.class_weights": READ_WITH_OTHERS,
+    "training.use_compile": Rule(ignored_reason="it is about speed alone"),
+    "training.use_prefetch": Rule(ignored_reason="it is about speed alone"),
+    "training.logging.interval": Rule(ignored_reason="every epoch is logged"),
     "training.logging.wandb": Rule(convert=_wandb),
-    "validation.interval": Rule(allowed=(1,), why="stopping and the best checkpoint look at every epoch"),
-    "validation.batch_size": Rule(unused="each clip is scored by itself: masks keep neighbours out of its answer"),
+    "validation.interval": Rule(allowed=(1,), allowed_reason="stopping and the best checkpoint look at every epoch"),
+    "validation.batch_size": Rule(
+        ignored_reason="each clip is scored by itself: masks keep neighbours out of its answer"
+    ),
     "metrics": Rule(convert=_metrics),
-    "paths.data_dir": TOGETHER,
-    "paths.*": Rule(unused=PLACES),
+    "paths.data_dir": READ_WITH_OTHERS,
+    "paths.*": Rule(ignored_reason=FIXED_FOLDERS),
 }

@@ -21,12 +21,10 @@ BackendName = Literal["tflite", "onnx"]
 BACKEND_ORDER: tuple[BackendName, ...] = ("tflite", "onnx")
 """What is taken where several are there: the one that the phone runs comes first."""
 PICTURES = ("face", "lip")
-INT8_PICTURE_SCALE = 1 / 255
-INT8_PICTURE_ZERO = -128
 
 
 class Graphs(Protocol):
-    """The two graphs of one backend, loaded. One object serves one thread at a time."""
+    """The two graphs of one backend, loaded. Not thread-safe: an interpreter keeps its tensors between calls."""
 
     name: BackendName
     recipe: str
@@ -81,7 +79,7 @@ def open_backend(bundle: Bundle, name: BackendName | None = None, *, num_threads
             fix=f"choose {' or '.join(backends)}, or export with --format {name}",
         )
     backend = backends[name]
-    files = {s.file for s in (backend.encode, backend.score) if s is not None}
+    files = {signature.file for _, signature in signature_parts(backend)}
     content = {file: bundle.read(file) for file in sorted(files)}
     if name == "tflite":
         return TfliteGraphs(backend, content, num_threads=num_threads, where=str(bundle.path))
@@ -95,13 +93,14 @@ class _SignatureGraphs:
         self.recipe = backend.recipe
         self.num_threads = num_threads
         self._encode, self._score = backend.encode, backend.score
-        self._tables = {entry.name: picture_table(entry) for entry in (backend.encode.inputs if backend.encode else ())}
+        picture_inputs = () if backend.encode is None else backend.encode.inputs
+        self._tables = {entry.name: picture_table(entry) for entry in picture_inputs}
 
     def _run(self, part: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         raise NotImplementedError
 
     def encode(self, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Graphs.encode`."""
+        """Features of pictures, in batches of the size that the graph takes; see `Graphs.encode`."""
         if self._encode is None:
             return {}
         entries = self._encode.inputs
@@ -111,33 +110,32 @@ class _SignatureGraphs:
         if len(counts) != 1:
             raise ShapeError(f"encode takes as many faces as lips, got {sorted(counts)}")
         count, batch = counts.pop(), entries[0].shape[0]
-        parts = [
-            self._encode_batch({e.name: pictures[e.name][start : start + batch] for e in entries})
-            for start in range(0, count, batch)
-        ]
-        return {
-            entry.name: np.concatenate([part[entry.name] for part in parts])
-            if parts
-            else np.zeros((0, *entry.shape[1:]), np.float32)
-            for entry in self._encode.outputs
-        }
+        # An empty part in front: without pictures there still are features, of zero rows.
+        features = {e.name: [np.zeros((0, *e.shape[1:]), np.float32)] for e in self._encode.outputs}
+        for start in range(0, count, batch):
+            encoded = self._encode_batch({e.name: pictures[e.name][start : start + batch] for e in entries})
+            for name, values in encoded.items():
+                features[name].append(values)
+        return {name: np.concatenate(parts) for name, parts in features.items()}
 
     def _encode_batch(self, pictures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs one batch, which may be short: it is filled up with black pictures, whose features are dropped."""
         assert self._encode is not None
         feeds = {}
         count = 0
         for entry in self._encode.inputs:
             picture = pictures[entry.name]
             count = picture.shape[0]
-            short = entry.shape[0] - count
-            if short:
-                picture = np.concatenate([picture, np.zeros((short, *picture.shape[1:]), np.uint8)])
+            num_missing = entry.shape[0] - count
+            if num_missing:
+                black = np.zeros((num_missing, *picture.shape[1:]), np.uint8)
+                picture = np.concatenate([picture, black])
             feeds[entry.tensor] = picture_to_graph(picture, entry, self._tables[entry.name])
-        answer = self._run("encode", feeds)
-        return {e.name: from_graph(answer[e.tensor], e).reshape(e.shape)[:count] for e in self._encode.outputs}
+        outputs = self._run("encode", feeds)
+        return {e.name: from_graph(outputs[e.tensor], e).reshape(e.shape)[:count] for e in self._encode.outputs}
 
     def score(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """See `Graphs.score`."""
+        """Logits of one clip; see `Graphs.score`."""
         feeds = {}
         for entry in self._score.inputs:
             array = inputs.get(entry.name)
@@ -146,8 +144,8 @@ class _SignatureGraphs:
             if _without_batch(array.shape) != _without_batch(entry.shape):
                 raise ShapeError(f"score takes '{entry.name}' as {entry.shape}, got {array.shape}")
             feeds[entry.tensor] = to_graph(array, entry).reshape(entry.shape)
-        answer = self._run("score", feeds)
-        logits = {e.name: from_graph(answer[e.tensor], e) for e in self._score.outputs}
+        outputs = self._run("score", feeds)
+        logits = {e.name: from_graph(outputs[e.tensor], e) for e in self._score.outputs}
         return logits["frame_logits"].reshape(-1, 2), logits["clip_logits"].reshape(2)
 
 
@@ -258,15 +256,19 @@ def _check_tensors(where: str, found: dict[str, tuple[Any, str]], entries: tuple
         if entry.tensor not in found:
             raise BundleError(f"{where} has no tensor '{entry.tensor}', only {sorted(found)}", fix=FIX_COPY)
         shape, dtype = found[entry.tensor]
-        fits = len(shape) == len(entry.shape) and all(
-            not isinstance(axis, int | np.integer) or axis == size
-            for axis, size in zip(shape, entry.shape, strict=True)
-        )
-        if not fits or dtype != entry.dtype:
+        if not _shape_fits(shape, entry.shape) or dtype != entry.dtype:
             raise BundleError(
                 f"{where}: '{entry.tensor}' is {dtype} {shape}, the manifest says {entry.dtype} {entry.shape}",
                 fix=FIX_COPY,
             )
+
+
+def _shape_fits(found: tuple[Any, ...], expected: tuple[int, ...]) -> bool:
+    """Whether a graph's shape, in which a dynamic axis is a name or None, takes arrays of the expected one."""
+    if len(found) != len(expected):
+        return False
+    fixed = [(axis, size) for axis, size in zip(found, expected, strict=True) if isinstance(axis, int | np.integer)]
+    return all(axis == size for axis, size in fixed)
 
 
 def _check_picture(entry: TensorEntry, picture: np.ndarray | None) -> None:
@@ -294,9 +296,13 @@ def picture_table(entry: TensorEntry) -> np.ndarray | None:
     levels = np.arange(256)
     low, high = (0, 255) if entry.dtype == "uint8" else (-128, 127)
     stored = np.clip(np.rint(levels / 255 / entry.scale) + entry.zero_point, low, high).astype(entry.dtype)
-    # An ONNX graph that casts by itself takes uint8 with scale 1.
-    plain = levels.astype(np.uint8) if entry.dtype == "uint8" else (levels.astype(np.uint8) ^ 0x80).view(np.int8)
-    return None if np.array_equal(stored, plain) or (entry.dtype == "uint8" and entry.scale == 1.0) else stored
+    identity = levels.astype(np.uint8)
+    if entry.dtype == "uint8":
+        # An ONNX graph that casts by itself takes uint8 with scale 1.
+        needs_no_table = entry.scale == 1.0 or np.array_equal(stored, identity)
+    else:
+        needs_no_table = np.array_equal(stored, (identity ^ 0x80).view(np.int8))
+    return None if needs_no_table else stored
 
 
 def picture_to_graph(picture: np.ndarray, entry: TensorEntry, table: np.ndarray | None) -> np.ndarray:
@@ -332,6 +338,6 @@ def from_graph(array: np.ndarray, entry: TensorEntry) -> np.ndarray:
 
 
 def signature_parts(backend: Backend) -> tuple[tuple[str, Signature], ...]:
-    """The signatures that a backend has, by part."""
+    """The signatures that a backend has, each with its part, `encode` or `score`; without pictures only `score`."""
     parts = (("encode", backend.encode), ("score", backend.score))
     return tuple((part, signature) for part, signature in parts if signature is not None)

@@ -1,4 +1,4 @@
-"""Opens a bundle, from a folder or a .zip, and believes nothing in it before its hash fits.
+"""Opens a bundle, from a folder or a .zip, and uses nothing in it before its hash is verified.
 
 Order: manifest, schema, every file's presence, size and SHA-256, then the face models that this installation
 ships. Only then may a graph be loaded, and `Bundle.read` hashes again what it hands out.
@@ -20,13 +20,13 @@ from pydantic import ValidationError
 
 from dfkit.clip import SCHEMA_VERSION
 from dfkit.errors import BundleError
-from dfkit.runtime.manifest import MANIFEST_FILE, MANIFEST_VERSION, FileEntry, Manifest
+from dfkit.runtime.manifest import MANIFEST_FILE, MANIFEST_VERSION, FileEntry, Manifest, validation_faults
 
 if TYPE_CHECKING:
     from dfkit.media.faces import FaceVariant
 
 FIX_COPY = "copy the bundle again from where it was exported, or run dfkit export anew"
-LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+IGNORED_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What file managers leave in every folder; `__MACOSX/` in archives likewise. Never read."""
 INPUT_NAMES = {
     "encode": frozenset({"face", "lip"}),
@@ -39,20 +39,20 @@ OUTPUT_NAMES = {
 
 
 class FileSource(Protocol):
-    """Where the bytes of a bundle lie."""
+    """Files of a bundle, by name, wherever they lie."""
 
     def names(self) -> list[str]:
         """Files, as paths with `/` relative to the manifest."""
         ...
 
     def read(self, name: str) -> bytes:
-        """Content of one file."""
+        """Content of one file; a BundleError where it cannot be read."""
         ...
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A bundle as a folder."""
+    """Files of a bundle that lies as a folder."""
 
     folder: Path
 
@@ -108,7 +108,7 @@ class ZipSource:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle."""
+    """A bundle whose files were verified against its manifest."""
 
     path: Path
     manifest: Manifest
@@ -131,7 +131,7 @@ class Bundle:
 
     @property
     def bundle_bytes(self) -> int:
-        """All files and the manifest."""
+        """Size of all files and the manifest, in bytes."""
         return sum(entry.bytes for entry in self.manifest.files.values()) + len(self.source.read(MANIFEST_FILE))
 
 
@@ -178,23 +178,18 @@ def _read_manifest(path: Path, source: FileSource) -> Manifest:
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-        raise BundleError(
-            "\n  ".join([f"{MANIFEST_FILE} in {path} does not follow the schema:", *lines]), fix=FIX_COPY
-        ) from error
+        faults = [f"{MANIFEST_FILE} in {path} does not follow the schema:", *validation_faults(error)]
+        raise BundleError("\n  ".join(faults), fix=FIX_COPY) from error
 
 
 def _refuse_newer(path: Path, data: dict[str, Any]) -> None:
     spec = data.get("clip_spec")
-    found = [
+    spec_version = spec.get("schema_version", 0) if isinstance(spec, dict) else 0
+    versions = [
         ("schema_version", data.get("schema_version", MANIFEST_VERSION), MANIFEST_VERSION),
-        (
-            "clip_spec.schema_version",
-            spec.get("schema_version", 0) if isinstance(spec, dict) else 0,
-            SCHEMA_VERSION,
-        ),
+        ("clip_spec.schema_version", spec_version, SCHEMA_VERSION),
     ]
-    for key, version, known in found:
+    for key, version, known in versions:
         if isinstance(version, int) and version > known:
             made_by = data.get("dfkit_version", "a newer dfkit")
             raise BundleError(
@@ -213,8 +208,10 @@ def _file_problems(source: FileSource, manifest: Manifest) -> list[str]:
         elif name not in present:
             problems.append(f"{name} is missing")
         else:
-            problems += filter(None, [_file_problem(name, source.read(name), entry)])
-    unknown = sorted(n for n in present - set(manifest.files) - {MANIFEST_FILE} if PurePosixPath(n).name not in LITTER)
+            problem = _file_problem(name, source.read(name), entry)
+            problems += [problem] if problem else []
+    unlisted = sorted(present - set(manifest.files) - {MANIFEST_FILE})
+    unknown = [name for name in unlisted if PurePosixPath(name).name not in IGNORED_FILES]
     return [*problems, *(f"{name} is not listed in {MANIFEST_FILE}" for name in unknown)]
 
 
@@ -222,13 +219,13 @@ def _file_problem(name: str, content: bytes, entry: FileEntry) -> str | None:
     if len(content) != entry.bytes:
         return f"{name} has {len(content)} bytes, {MANIFEST_FILE} says {entry.bytes}"
     digest = hashlib.sha256(content).hexdigest()
-    return (
-        None if digest == entry.sha256 else f"{name} was changed: SHA-256 {digest}, {MANIFEST_FILE} says {entry.sha256}"
-    )
+    if digest != entry.sha256:
+        return f"{name} was changed: SHA-256 {digest}, {MANIFEST_FILE} says {entry.sha256}"
+    return None
 
 
 def _graph_problems(manifest: Manifest) -> list[str]:
-    """What the schema's types cannot say about graphs and operating point."""
+    """Faults of graphs and operating point that the schema's types cannot express."""
     problems = []
     if not manifest.backends:
         problems.append("backends: none listed")
@@ -265,8 +262,8 @@ def face_variant(manifest: Manifest, *, where: str) -> FaceVariant:
     named = set(manifest.face_models)
     variant = variant_of(named)
     if variant is None:
-        wanted = max(VARIANTS.values(), key=lambda models: len(named & set(models)))
-        problems = [("lacks", set(wanted) - named), ("has besides", named - set(wanted))]
+        nearest = max(VARIANTS.values(), key=lambda models: len(named & set(models)))
+        problems = [("lacks", set(nearest) - named), ("has besides", named - set(nearest))]
         found = ", ".join(f"{what} {', '.join(sorted(names))}" for what, names in problems if names)
         raise BundleError(f"{where}: face_models {found}", fix="export again with this dfkit")
     return variant
@@ -286,3 +283,18 @@ def _check_face_models(path: Path, manifest: Manifest) -> None:
                 fix=f"install dfkit {manifest.dfkit_version}, or export again with this version",
             )
     face_variant(manifest, where=f"bundle {path}")
+
+
+def file_entry(content: bytes) -> FileEntry:
+    """Size and hash of a file's content."""
+    return FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def face_model_entries(variant: FaceVariant = "float16") -> dict[str, FileEntry]:
+    """The face models that the runtime has to run, as shipped with dfkit."""
+    from dfkit.media.faces import MODEL_FOLDER, VARIANTS
+
+    return {
+        name: FileEntry(bytes=(MODEL_FOLDER / name).stat().st_size, sha256=digest)
+        for name, digest in sorted(VARIANTS[variant].items())
+    }

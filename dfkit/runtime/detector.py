@@ -1,22 +1,28 @@
-"""The detector: a bundle, loaded, that scores files and streams."""
+"""The detector: a bundle, loaded, that scores files and streams.
+
+What it is assembled from stands in `DetectorParts`: whoever measures or replaces a stage passes other factories.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, MediaError
 from dfkit.media.audio import SoundReader
-from dfkit.media.container import refuse
-from dfkit.media.faces import FaceModels
+from dfkit.media.container import media_error
+from dfkit.media.faces import FaceModels, FaceVariant
 from dfkit.media.stream import MAX_TRACKED_PX, FaceFrame, FaceStream
 from dfkit.media.video import PictureReader
 from dfkit.runtime.backends import BackendName, Graphs, open_backend
 from dfkit.runtime.bundle import Bundle, face_variant, open_bundle
-from dfkit.runtime.results import ClipScore, Status, VideoResult, judge_clips, refused
+from dfkit.runtime.results import ClipScore, Status, VideoResult, judge_clips, result_without_score
 from dfkit.runtime.scoring import ClipScorer, Sound
 from dfkit.runtime.stream import DetectorStream, GridPicture, GridStream, PushedSound
 
@@ -24,25 +30,66 @@ FaceWatcher = Callable[[FaceFrame], None]
 
 
 class FileSound:
-    """A file's sound: all of it is always there."""
+    """A file's sound as a `scoring.Sound`: unlike a stream's, all of it can be read at any time."""
 
     def __init__(self, reader: SoundReader) -> None:
         self._reader = reader
 
     def has(self, end: int) -> bool:
-        """See `scoring.Sound`."""
+        """Always True: the reader decodes as far as sample `end`, and gives zeros past the file's end."""
         return True
 
     def read(self, start: int, num_samples: int) -> np.ndarray:
-        """See `scoring.Sound`."""
+        """(num_samples,) float32 from sample `start` on, counted from the first picture; `start` never falls."""
         return self._reader.read(start, num_samples)
 
 
+@contextmanager
+def open_file_sound(path: Path, *, sample_rate: int, first_picture_s: float) -> Iterator[Sound]:
+    """Opens a file's sound.
+
+    Args:
+        path: Media file.
+        sample_rate: Hz of what is read.
+        first_picture_s: Container time of the first picture, where sample 0 lies, seconds.
+    Yields:
+        The sound, closed at the end.
+    Raises:
+        MediaError: `unreadable` or `no_audio`.
+    """
+    with SoundReader(path, sample_rate=sample_rate, first_picture_s=first_picture_s) as reader:
+        yield FileSound(reader)
+
+
+class OpenSound(Protocol):
+    """A function that opens a file's sound, as `open_file_sound` does."""
+
+    def __call__(self, path: Path, *, sample_rate: int, first_picture_s: float) -> AbstractContextManager[Sound]: ...
+
+
+@dataclass(frozen=True)
+class DetectorParts:
+    """Factories of what a detector reads and tracks with: its one extension point, beside `graphs`.
+
+    A factory may wrap what the default one makes, as the benchmark does to time each stage; what it makes has to
+    behave the same, or the scores are no longer those of the shipped detector.
+    """
+
+    load_face_models: Callable[[FaceVariant], FaceModels] = FaceModels
+    """Face networks of the variant that the bundle names; called once, when the detector is made."""
+    make_face_stream: Callable[[ClipSpec, FaceModels], FaceStream] = FaceStream
+    """Tracker and cropper without pictures; called for each file and each stream."""
+    read_pictures: Callable[[PictureReader], Iterable[GridPicture]] = iter
+    """Pictures of a file on the grid of `ClipSpec.fps`; called once a file."""
+    open_sound: OpenSound = open_file_sound
+    """Sound of a file, opened after its first picture was read; not called for a model without sound."""
+
+
 class Detector:
-    """Scores videos with one bundle. One object serves one thread at a time."""
+    """Scores videos with one bundle. Not thread-safe: each thread needs a detector of its own."""
 
     fixed_grid = True
-    """Of `uniform50`: an exported graph takes exactly 50 steps; see `score_whole_video`."""
+    """Under `uniform50`: whether the model takes exactly 50 steps, as an exported graph does."""
 
     def __init__(
         self,
@@ -52,6 +99,7 @@ class Detector:
         num_threads: int = 1,
         decoder_threads: int = 0,
         graphs: Graphs | None = None,
+        parts: DetectorParts | None = None,
     ) -> None:
         """Loads the model and the face models.
 
@@ -60,7 +108,8 @@ class Detector:
             backend: `tflite` or `onnx`; None takes TFLite where the bundle has it.
             num_threads: Threads of the model.
             decoder_threads: Threads of the video decoder; 0 leaves the number to it.
-            graphs: Instead of the bundle's own; for measuring.
+            graphs: A loaded model in place of the bundle's own.
+            parts: Factories of the stages before the model; the shipped ones when left out.
         Raises:
             BundleError: The bundle cannot be used.
             ConfigError: It has no such backend.
@@ -69,7 +118,9 @@ class Detector:
         self._spec = self.bundle.manifest.clip_spec
         self.graphs = graphs or open_backend(self.bundle, backend, num_threads=num_threads)
         self._decoder_threads = decoder_threads
-        self._face_models = FaceModels(face_variant(self.bundle.manifest, where=f"bundle {self.bundle.path}"))
+        self._parts = parts or DetectorParts()
+        variant = face_variant(self.bundle.manifest, where=f"bundle {self.bundle.path}")
+        self._face_models = self._parts.load_face_models(variant)
         self._takes_sound = "audio" in self.bundle.manifest.modalities
 
     def detect(self, path: str | Path, *, watch: FaceWatcher | None = None) -> VideoResult:
@@ -100,7 +151,7 @@ class Detector:
         except MediaError as error:
             status: Status = error.status  # type: ignore[assignment]
             reason = error.found if error.fix is None else f"{error.found}. Fix: {error.fix}"
-            return refused(str(path), status, reason, manifest)
+            return result_without_score(str(path), status, reason, manifest)
         return judge_clips(str(path), clips, manifest)
 
     def open_stream(self, *, sample_rate: int = 16000) -> DetectorStream:
@@ -120,8 +171,11 @@ class Detector:
             )
         sound = PushedSound(sample_rate, self._spec.audio.sample_rate) if self._takes_sound else None
         scorer = self._make_scorer(sound)
-        grid = GridStream(self.make_faces(), scorer, self._spec)
+        grid = GridStream(self._make_face_stream(), scorer, self._spec)
         return DetectorStream(grid, scorer, sound, fps=self._spec.fps)
+
+    def _make_face_stream(self) -> FaceStream:
+        return self._parts.make_face_stream(self._spec, self._face_models)
 
     def _make_scorer(self, sound: Sound | None) -> ClipScorer:
         return ClipScorer(
@@ -140,49 +194,37 @@ class Detector:
         """
         spec = self._spec
         reader = PictureReader(path, spec.fps, num_threads=self._decoder_threads, max_area_px=MAX_TRACKED_PX)
-        faces = self.make_faces()
+        faces = self._make_face_stream()
         grid: GridStream | None = None
         clips: list[ClipScore] = []
         with ExitStack() as stack:
-            for picture in self.read_pictures(reader):
+            for picture in self._parts.read_pictures(reader):
                 if grid is None:
-                    sound = self.open_sound(stack, path, reader) if self._takes_sound else None
+                    sound = self._open_sound(stack, path, reader) if self._takes_sound else None
                     grid = GridStream(faces, self._make_scorer(sound), spec, shrink=reader.shrink)
                 _collect(grid.push(picture), clips, watch)
             # A reader without one picture raises `unreadable` by itself.
             assert grid is not None
             if grid.num_frames < spec.num_frames:
                 reason = f"{grid.num_frames / spec.fps:.2f} s of pictures, at least {spec.clip_s:g} s are needed"
-                raise refuse(path, "too_short", reason, "use a longer recording")
+                raise media_error(path, "too_short", reason, "use a longer recording")
             _collect(grid.finish(), clips, watch)
         if not clips:
             reason = f"no face is in view for {spec.clip_s:g} s on end"
-            raise refuse(path, "no_face", reason, "use a recording that shows a face")
+            raise media_error(path, "no_face", reason, "use a recording that shows a face")
         return clips
 
-    # The three ways in, for the benchmark to put its clock around.
-    def read_pictures(self, reader: PictureReader) -> Iterable[GridPicture]:
-        """Pictures of a file on the grid."""
-        return reader
-
-    def make_faces(self) -> FaceStream:
-        """A tracker without pictures."""
-        return FaceStream(self._spec, self._face_models)
-
-    def open_sound(self, stack: ExitStack, path: Path, reader: PictureReader) -> Sound:
-        """Sound of a file whose first picture was read.
-
-        Raises:
-            MediaError: `no_audio`.
-        """
-        sound = SoundReader(
-            path, sample_rate=self._spec.audio.sample_rate, first_picture_s=reader.first_picture_s or 0.0
-        )
-        return FileSound(stack.enter_context(sound))
+    def _open_sound(self, stack: ExitStack, path: Path, reader: PictureReader) -> Sound:
+        sample_rate, first_picture_s = self._spec.audio.sample_rate, reader.first_picture_s or 0.0
+        opened = self._parts.open_sound(path, sample_rate=sample_rate, first_picture_s=first_picture_s)
+        return stack.enter_context(opened)
 
 
-def _collect(made: tuple[list[FaceFrame], list[ClipScore]], clips: list[ClipScore], watch: FaceWatcher | None) -> None:
-    faces, scores = made
+def _collect(
+    finished: tuple[list[FaceFrame], list[ClipScore]], clips: list[ClipScore], watch: FaceWatcher | None
+) -> None:
+    """Appends the clips that became final, and shows the faces to the watcher."""
+    faces, scores = finished
     clips += scores
     if watch is not None:
         for face in faces:

@@ -34,10 +34,10 @@ METADATA = "metadata"
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """One input or output."""
+    """Name, shape and type of a graph's input or output."""
 
     name: str
-    """In the graph."""
+    """Of the tensor, inside the graph."""
     shape: tuple[int | str, ...]
     """A dynamic axis by its name."""
     dtype: str
@@ -53,7 +53,7 @@ class TensorFacts:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """One signature of a .tflite, or one .onnx."""
+    """Interface and operators of one signature of a .tflite, or of one .onnx."""
 
     name: str
     inputs: tuple[TensorFacts, ...]
@@ -65,7 +65,7 @@ class GraphFacts:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One model file."""
+    """Graphs of one model file, and where its bytes go."""
 
     file: str
     bytes: int
@@ -76,7 +76,7 @@ class FileFacts:
     """Bytes by part (a signature, `shared`, `metadata`, `tables`), then by type or entry; they add up to `bytes`."""
 
     def lines(self) -> list[str]:
-        """The file for people."""
+        """Lines for the terminal: each graph's interface and operators, then the bytes by part."""
         lines = [f"{self.file}: {self.bytes / 1e6:.3f} MB, {self.format}"]
         for graph in self.graphs:
             count = sum(graph.operators.values())
@@ -93,7 +93,7 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A bundle or a lone file."""
+    """What a bundle or a lone model file consists of."""
 
     path: str
     name: str | None
@@ -104,7 +104,7 @@ class Inspection:
     """Bytes of a bundle's other files."""
 
     def summary(self) -> list[str]:
-        """Lines for people."""
+        """Lines for the terminal: the manifest's head, each model file, the other files."""
         lines = [f"{self.path}: {self.name or 'carries no manifest'}"]
         if self.manifest is not None:
             recipes = ", ".join(f"{name} {backend.recipe}" for name, backend in self.manifest.backends.items())
@@ -120,7 +120,7 @@ class Inspection:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """A JSON object with every field."""
         return {
             "path": self.path,
             "name": self.name,
@@ -135,6 +135,8 @@ def inspect_path(path: str | Path) -> Inspection:
 
     Args:
         path: Bundle folder or .zip, or a model file, which may stand alone.
+    Returns:
+        Its graphs and sizes; of a lone file that carries no manifest, without one.
     Raises:
         BundleError: Missing, damaged, or none of these.
         MissingExtraError: An .onnx is to be read and the package `onnx` is not installed.

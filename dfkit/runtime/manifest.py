@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from dfkit.clip import ClipSpec, Modality
+from dfkit.measures.decision import Calibration, OperatingPoint
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_VERSION = 1
@@ -63,28 +64,6 @@ class Backend(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     """ONNX operator set of the graphs; none for a .tflite."""
 
 
-class Calibration(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """From logits to `p_fake`: softmax(logits / temperature)[1]."""
-
-    calibration_temperature: PositiveFloat = 1.0
-    """Unitless."""
-    fitted_on: str = "not fitted"
-    """Which data it was fitted on."""
-
-
-class OperatingPoint(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Where `p_fake` becomes a verdict."""
-
-    threshold: float = Field(ge=0, le=1)
-    """Fake from here on."""
-    review_low: float = Field(ge=0, le=1)
-    """`review` from here ..."""
-    review_high: float = Field(ge=0, le=1)
-    """... to here; both equal to the threshold where there is no band."""
-    name: str
-    """Operating point and the data it was chosen on, such as `EER on 3 validation groups`."""
-
-
 class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Content of manifest.json."""
 
@@ -111,3 +90,8 @@ class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     """What a reader has to know before trusting the figures."""
     versions: dict[str, str] = {}
     """Packages that made the bundle."""
+
+
+def validation_faults(error: ValidationError) -> list[str]:
+    """One line per fault of a JSON document: the path of the key, and what is wrong with its value."""
+    return [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfkit.errors import ConfigError, MissingExtraError
+from dfkit.files import write_atomically
+from dfkit.measures.decision import OperatingPoint, verdict_of
+from dfkit.measures.spacing import evenly_spaced
 from dfkit.media.stream import FaceFrame
-from dfkit.runtime.files import write_atomically
-from dfkit.runtime.manifest import OperatingPoint
-from dfkit.runtime.results import TrackResult, VideoResult, verdict_of
+from dfkit.runtime.results import TrackResult, VideoResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +53,7 @@ KOREAN_FONTS = (
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small picture of one face at one time."""
+    """A reduced face crop of one track at one time."""
 
     track_id: int
     t_s: float
@@ -67,48 +68,50 @@ class FaceSampler:
     bounded, and what is left is spread over all that was seen.
     """
 
-    def __init__(self, wanted: int = FACES_SHOWN, *, kept: int = PICTURES_KEPT) -> None:
+    def __init__(self, num_shown: int = FACES_SHOWN, *, num_held: int = PICTURES_KEPT) -> None:
         """Starts empty.
 
         Args:
-            wanted: How many spread pictures are shown in the end.
-            kept: How many moments are held at most, to choose the most suspicious ones from.
+            num_shown: How many spread pictures are shown in the end.
+            num_held: How many moments are held at most, to choose the most suspicious ones from.
         """
-        self._wanted, self._kept = wanted, max(kept, 2 * wanted)
+        self._num_shown, self._num_held = num_shown, max(num_held, 2 * num_shown)
         self._step = 1
         self._by_index: dict[int, list[Thumbnail]] = {}
 
     def add(self, face: FaceFrame) -> None:
-        """Looks at a face; faces come in order of time."""
+        """Takes a thumbnail of a face, if its moment is one of those held; faces come in order of time."""
         if face.index % self._step:
             return
         small = face.face[::THUMBNAIL_STEP, ::THUMBNAIL_STEP].copy()
         self._by_index.setdefault(face.index, []).append(Thumbnail(face.track_id, face.t_s, small))
-        if len(self._by_index) > self._kept:
+        if len(self._by_index) > self._num_held:
             self._step *= 2
             self._by_index = {i: faces for i, faces in self._by_index.items() if i % self._step == 0}
 
     def pick(self, track_id: int | None) -> list[Thumbnail]:
         """The faces to show, in order of time: of one track, or of whichever is there where it is None."""
-        kept = [
-            next((face for face in faces if track_id is None or face.track_id == track_id), None)
-            for _, faces in sorted(self._by_index.items())
-        ]
-        own = [face for face in kept if face is not None]
-        if len(own) <= self._wanted:
-            return own
-        places = np.unique(np.linspace(0, len(own) - 1, self._wanted).round().astype(int))
-        return [own[i] for i in places]
+        candidates: list[Thumbnail] = []
+        for _, faces in sorted(self._by_index.items()):
+            matching = [face for face in faces if track_id is None or face.track_id == track_id]
+            candidates += matching[:1]
+        if len(candidates) <= self._num_shown:
+            return candidates
+        return [candidates[place] for place in evenly_spaced(len(candidates), self._num_shown)]
 
-    def pick_suspects(self, track: TrackResult, wanted: int = SUSPECTS_SHOWN) -> list[Thumbnail]:
+    def pick_suspects(self, track: TrackResult, num_shown: int = SUSPECTS_SHOWN) -> list[Thumbnail]:
         """The faces of a track with the highest scores among those held, at different moments, highest first."""
-        own = [face for faces in self._by_index.values() for face in faces if face.track_id == track.track_id]
-        scored = [(p_fake, face) for face in own if (p_fake := _frame_score(track, face.t_s)) is not None]
+        scored: list[tuple[float, Thumbnail]] = []
+        for faces in self._by_index.values():
+            for face in faces:
+                p_fake = _frame_score(track, face.t_s) if face.track_id == track.track_id else None
+                if p_fake is not None:
+                    scored.append((p_fake, face))
         suspects: list[Thumbnail] = []
         for _, face in sorted(scored, key=lambda pair: (-pair[0], pair[1].t_s)):
             if all(abs(face.t_s - other.t_s) >= SUSPECTS_APART_S for other in suspects):
                 suspects.append(face)
-        return suspects[:wanted]
+        return suspects[:num_shown]
 
 
 def check_plotting(path: str | Path) -> None:
@@ -245,11 +248,11 @@ def _lay_out_scores(
 
 def _write_title(figure: Figure, result: VideoResult) -> None:
     name, font = printable(Path(result.video).name)
-    said = f"{result.verdict}   P(fake) {result.p_fake:.3f}" if result.p_fake is not None else result.status
+    headline = result.status if result.p_fake is None else f"{result.verdict}   P(fake) {result.p_fake:.3f}"
     color = VERDICT_COLORS.get(result.verdict or "", "#111827")
     # Bold only in matplotlib's own font: another one may not have it, and would be warned about.
     kwargs: dict[str, Any] = {"fontfamily": font} if font else {"fontweight": "bold"}
-    figure.suptitle(f"{name}   {said}", fontsize=14, color=color, **kwargs)
+    figure.suptitle(f"{name}   {headline}", fontsize=14, color=color, **kwargs)
 
 
 def _draw_faces(

@@ -1,4 +1,4 @@
-"""Verdicts for many files: what stands behind `dfkit predict`."""
+"""Scores many files and writes their verdicts as a table and as figures; the work of `dfkit predict`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfkit.data.labels import VIDEO_SUFFIXES
 from dfkit.errors import ConfigError
+from dfkit.files import write_atomically
+from dfkit.media.container import VIDEO_SUFFIXES
 from dfkit.runtime.backends import BackendName
 from dfkit.runtime.bundle import Bundle
 from dfkit.runtime.detector import Detector
-from dfkit.runtime.files import write_atomically
 from dfkit.runtime.results import DIGITS, VideoResult
 
 logger = logging.getLogger(__name__)
@@ -128,9 +128,9 @@ def _with_progress(videos: Sequence[Path]) -> Iterator[Path]:
         yield from videos
         return
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import track as show_progress
 
-    yield from track(videos, description="scoring", console=Console(stderr=True))
+    yield from show_progress(videos, description="scoring", console=Console(stderr=True))
 
 
 def plot_target(plot_path: str | Path, video: Path, *, number: int, total: int) -> Path:
@@ -148,6 +148,7 @@ def write_csv(results: Iterable[VideoResult], path: str | Path) -> Path:
     Returns:
         The path.
     Raises:
+        OSError: The disk is full.
         DfkitError: It cannot be written.
     """
     text = io.StringIO(newline="")

@@ -16,8 +16,10 @@ import numpy as np
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, ValidationError
 
 from dfkit.errors import BundleError, ShapeError
+from dfkit.measures.finite import finite_or_none
 from dfkit.runtime.backends import BACKEND_ORDER, BackendName, Graphs, open_backend
 from dfkit.runtime.bundle import FIX_COPY, Bundle, open_bundle
+from dfkit.runtime.manifest import validation_faults
 
 GOLDEN_FOLDER = "golden"
 GOLDEN_FILE = "golden/golden.json"
@@ -27,7 +29,7 @@ Part = Literal["encode", "score"]
 
 
 class ArrayFile(BaseModel, frozen=True, extra="forbid"):
-    """One array as raw little-endian bytes, C order."""
+    """A file with one array as raw little-endian bytes, C order."""
 
     file: str
     """Relative to golden.json."""
@@ -36,7 +38,7 @@ class ArrayFile(BaseModel, frozen=True, extra="forbid"):
 
 
 class GoldenCase(BaseModel, frozen=True, extra="forbid"):
-    """One call of a graph."""
+    """Inputs of one call of a graph, and the outputs that each backend gave at export."""
 
     name: str
     inputs: dict[str, ArrayFile]
@@ -45,20 +47,20 @@ class GoldenCase(BaseModel, frozen=True, extra="forbid"):
 
 
 class Tolerance(BaseModel, frozen=True, extra="forbid"):
-    """Largest absolute difference that passes."""
+    """Largest absolute differences from the golden outputs that pass, of features and of logits."""
 
     features: PositiveFloat
     logits: PositiveFloat
 
 
 class BackendTolerance(BaseModel, frozen=True, extra="forbid"):
-    """What one backend is held to."""
+    """Tolerances of one backend's outputs."""
 
     tolerance: Tolerance
 
 
 class GoldenIndex(BaseModel, frozen=True, extra="forbid"):
-    """Content of golden.json."""
+    """Content of golden.json: the cases of both graphs, and each backend's tolerances."""
 
     schema_version: Annotated[int, Field(ge=1, le=GOLDEN_VERSION)]
     backends: dict[str, BackendTolerance]
@@ -68,7 +70,7 @@ class GoldenIndex(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class OutputReplay:
-    """One output of one case."""
+    """Comparison of one output of one golden case with the stored one."""
 
     backend: str
     part: Part
@@ -89,12 +91,10 @@ class OutputReplay:
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """All outputs of all cases."""
+    """Comparison of all outputs of all golden cases."""
 
     outputs: tuple[OutputReplay, ...]
     num_cases: int
-    num_skipped: int
-    """Backends of the bundle that were not asked for."""
 
     @property
     def passed(self) -> bool:
@@ -105,20 +105,21 @@ class ReplayReport:
         """Lines for the terminal: per backend and output the largest and mean difference; every failure."""
         lines = []
         for backend, part, output in sorted({(o.backend, o.part, o.output) for o in self.outputs}):
-            own = [o for o in self.outputs if (o.backend, o.part, o.output) == (backend, part, output)]
-            failed = sum(not o.passed for o in own)
+            cases = [o for o in self.outputs if (o.backend, o.part, o.output) == (backend, part, output)]
+            num_failed = sum(not case.passed for case in cases)
+            mean_difference = np.mean([case.mean_difference for case in cases])
+            verdict = f"{num_failed} FAILED" if num_failed else "pass"
             lines.append(
-                f"{backend} {part} {output}: {len(own)} cases, largest difference {_largest(own):.3g}, mean "
-                f"{np.mean([o.mean_difference for o in own]):.3g}, tolerance {own[0].tolerance:.3g}: "
-                f"{f'{failed} FAILED' if failed else 'pass'}"
+                f"{backend} {part} {output}: {len(cases)} cases, largest difference {_largest(cases):.3g}, "
+                f"mean {mean_difference:.3g}, tolerance {cases[0].tolerance:.3g}: {verdict}"
             )
         failures = [f"{o.backend} {o.part} {o.case} {o.output}: {o.failure}" for o in self.outputs if not o.passed]
         return [*lines, *failures] if self.outputs else ["no golden vectors were replayed: FAILED"]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; a difference that is not finite is None."""
+        """A JSON object with every output; a difference that is not finite is None."""
         outputs = [
-            {key: _finite(value) for key, value in vars(output).items()} | {"passed": output.passed}
+            {key: finite_or_none(value) for key, value in vars(output).items()} | {"passed": output.passed}
             for output in self.outputs
         ]
         return {"passed": self.passed, "num_cases": self.num_cases, "outputs": outputs}
@@ -127,10 +128,6 @@ class ReplayReport:
 def _largest(outputs: list[OutputReplay]) -> float:
     # np.max keeps a NaN, Python's max may lose it.
     return float(np.max([o.max_difference for o in outputs]))
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def read_golden(bundle: Bundle) -> GoldenIndex:
@@ -149,10 +146,8 @@ def read_golden(bundle: Bundle) -> GoldenIndex:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{GOLDEN_FILE} in {bundle.path} is not JSON: {error}", fix=FIX_COPY) from error
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-        raise BundleError(
-            "\n  ".join([f"{GOLDEN_FILE} in {bundle.path} does not follow the schema:", *lines]), fix=FIX_COPY
-        ) from error
+        faults = [f"{GOLDEN_FILE} in {bundle.path} does not follow the schema:", *validation_faults(error)]
+        raise BundleError("\n  ".join(faults), fix=FIX_COPY) from error
 
 
 def read_array(bundle: Bundle, entry: ArrayFile) -> np.ndarray:
@@ -211,8 +206,7 @@ def replay(
             outputs.append(_failed(name, "encode", "all", "all", "no golden case"))
         if not index.score:
             outputs.append(_failed(name, "score", "all", "all", "no golden case"))
-    skipped = len(bundle.manifest.backends) - len(names)
-    return ReplayReport(tuple(outputs), len(index.encode) + len(index.score), skipped)
+    return ReplayReport(tuple(outputs), len(index.encode) + len(index.score))
 
 
 def replay_bundle(path: str | Path) -> ReplayReport:
@@ -257,7 +251,7 @@ def _compare(
     found: np.ndarray | None,
     limit: float,
 ) -> OutputReplay:
-    """Names, then shapes, then values."""
+    """Compares one output with the expected one: that both are there, then shapes, then values."""
     if expected is None or found is None:
         missing = "golden vectors lack this output" if expected is None else "the graph does not give this output"
         return _failed(backend, part, case, output, missing)

@@ -1,4 +1,4 @@
-"""What the runtime says of a video: scores of clips and frames, joined per track, and a verdict or a reason.
+"""Results of a video: scores of clips and frames, joined per track, and a verdict or a reason.
 
 All joining happens in logits: a frame seen by several clips has the mean of their frame logits, a track the
 mean of its clips' logits. `p_fake` is softmax(logits / calibration_temperature)[1] throughout. A video is as
@@ -14,17 +14,17 @@ from typing import Any, Literal
 import numpy as np
 
 from dfkit.errors import BundleError
-from dfkit.runtime.manifest import Manifest, OperatingPoint
+from dfkit.measures.decision import Verdict, p_fake_of, verdict_of
+from dfkit.runtime.manifest import Manifest
 
 Status = Literal["ok", "no_face", "no_audio", "too_short", "unreadable"]
-Verdict = Literal["real", "fake", "review"]
 DIGITS = 6
 """Decimals of a probability in JSON and CSV."""
 
 
 @dataclass(frozen=True)
 class ClipScore:
-    """One clip of one track, scored."""
+    """Scores of one clip of one track."""
 
     track_id: int
     start_index: int
@@ -40,10 +40,11 @@ class ClipScore:
 
 @dataclass(frozen=True)
 class TrackResult:
-    """One face over the video."""
+    """One face over the whole video."""
 
     track_id: int
     p_fake: float
+    """Of the mean of its clips' logits."""
     clips: tuple[tuple[float, float, float], ...]
     """Start and end in seconds, and p_fake of each clip."""
     frames: tuple[tuple[float, float], ...]
@@ -52,7 +53,7 @@ class TrackResult:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """Everything that the runtime says of one video."""
+    """Verdict on one video with all that it rests on, or the status that explains why there is none."""
 
     video: str
     status: Status
@@ -71,15 +72,15 @@ class VideoResult:
         return max(self.tracks, key=lambda track: track.p_fake, default=None)
 
     def summary(self) -> list[str]:
-        """Lines for the terminal."""
+        """One line for the terminal: verdict and score, or status and reason."""
         if self.p_fake is None:
             return [f"{self.video}: {self.status}: {self.reason}"]
         num_clips = sum(len(track.clips) for track in self.tracks)
         clips = f"{num_clips} clip{'' if num_clips == 1 else 's'}"
         # A face that went away and came back is a track of its own: tracks are not persons.
         tracks = f", {len(self.tracks)} tracks" if len(self.tracks) > 1 else ""
-        said = f"p_fake {self.p_fake:.3f} (threshold {self.threshold:.3f}, {clips}{tracks})"
-        return [f"{self.video}: {self.verdict}, {said}"]
+        score = f"p_fake {self.p_fake:.3f} (threshold {self.threshold:.3f}, {clips}{tracks})"
+        return [f"{self.video}: {self.verdict}, {score}"]
 
     def to_json(self) -> dict[str, Any]:
         """The fields that `dfkit predict --json` prints."""
@@ -125,27 +126,6 @@ def require_finite(frame_logits: np.ndarray, clip_logits: np.ndarray, *, where: 
         )
 
 
-def p_fake_of(logits: np.ndarray, *, calibration_temperature: float) -> np.ndarray:
-    """Probability of fake.
-
-    Args:
-        logits: (..., 2), class 1 fake.
-        calibration_temperature: Divides the logits; > 0.
-    Returns:
-        (...) float64 in [0, 1].
-    """
-    gap = (logits[..., 0].astype(np.float64) - logits[..., 1]) / calibration_temperature
-    # exp of more than 709 overflows a double; the answer is 0 long before.
-    return np.asarray(1.0 / (1.0 + np.exp(np.minimum(gap, 700.0))))
-
-
-def verdict_of(p_fake: float, point: OperatingPoint) -> Verdict:
-    """Verdict at an operating point: `review` from `review_low` up to, not including, `review_high`."""
-    if point.review_low <= p_fake < point.review_high:
-        return "review"
-    return "fake" if p_fake >= point.threshold else "real"
-
-
 def join_clips(clips: Iterable[ClipScore], *, fps: float, calibration_temperature: float) -> tuple[TrackResult, ...]:
     """Joins the scores of overlapping clips, per track.
 
@@ -160,14 +140,14 @@ def join_clips(clips: Iterable[ClipScore], *, fps: float, calibration_temperatur
     for clip in clips:
         by_track.setdefault(clip.track_id, []).append(clip)
     tracks = []
-    for track_id, own in sorted(by_track.items()):
-        own.sort(key=lambda clip: clip.start_index)
-        logits = np.stack([clip.clip_logits for clip in own]).mean(axis=0, dtype=np.float64)
+    for track_id, track_clips in sorted(by_track.items()):
+        track_clips.sort(key=lambda clip: clip.start_index)
+        logits = np.stack([clip.clip_logits for clip in track_clips]).mean(axis=0, dtype=np.float64)
         p_track = float(p_fake_of(logits, calibration_temperature=calibration_temperature))
-        indices, frame_logits = _mean_frames(own)
+        indices, frame_logits = _mean_frames(track_clips)
         p_frames = p_fake_of(frame_logits, calibration_temperature=calibration_temperature)
         frames = tuple((int(i) / fps, float(p)) for i, p in zip(indices, p_frames, strict=True))
-        spans = tuple((clip.start_s, clip.end_s, clip.p_fake) for clip in own)
+        spans = tuple((clip.start_s, clip.end_s, clip.p_fake) for clip in track_clips)
         tracks.append(TrackResult(track_id, p_track, spans, frames))
     return tuple(tracks)
 
@@ -208,8 +188,15 @@ def judge_clips(video: str, clips: Iterable[ClipScore], manifest: Manifest) -> V
     )
 
 
-def refused(video: str, status: Status, reason: str, manifest: Manifest) -> VideoResult:
-    """Result of a video that gets no score."""
+def result_without_score(video: str, status: Status, reason: str, manifest: Manifest) -> VideoResult:
+    """Result of a video that gets no score.
+
+    Args:
+        video: Name to report.
+        status: Why, in one word.
+        reason: Why, in a sentence, with a fix.
+        manifest: Threshold and modalities to report.
+    """
     return VideoResult(
         video=video,
         status=status,

@@ -28,7 +28,7 @@ def manifest_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Content of the shipped file."""
+    """The schema as the text of `manifest.schema.json`."""
     return json.dumps(manifest_schema(), indent=1, sort_keys=True) + "\n"
 
 

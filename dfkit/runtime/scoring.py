@@ -11,9 +11,10 @@ import numpy as np
 
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError
+from dfkit.measures.decision import p_fake_of
 from dfkit.media.stream import ClipCutter, FaceFrame
 from dfkit.runtime.backends import Graphs
-from dfkit.runtime.results import ClipScore, p_fake_of, require_finite
+from dfkit.runtime.results import ClipScore, require_finite
 
 MAX_SOUND_LAG_S = 10.0
 """Clips wait so long for their sound; a stream whose sound stops would fill the memory otherwise."""
@@ -23,17 +24,21 @@ class Sound(Protocol):
     """Sound of a video at the spec's sample rate; sample 0 is at the first picture."""
 
     def has(self, end: int) -> bool:
-        """Whether everything before sample `end` is there, or will never be."""
+        """Whether `read` may be called up to sample `end`: the sound has arrived, or has ended before it."""
         ...
 
     def read(self, start: int, num_samples: int) -> np.ndarray:
-        """(num_samples,) float32, zeros outside; `start` never falls."""
+        """Samples from `start` on: (num_samples,) float32, zeros outside of the sound.
+
+        `start` counts from the first picture, may be negative, and never falls from call to call: what lies before
+        it may be forgotten.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class EncodedFace:
-    """A face of which only the features are kept."""
+    """A `FaceFrame` after the encoder: its features in place of its pictures."""
 
     track_id: int
     index: int

@@ -101,7 +101,7 @@ class PushedSound:
         self._origin_s: float | None = None
         self._total = 0
         self._kept = np.zeros(0, np.float32)
-        self._dropped = 0
+        self._num_dropped = 0
         self._ended = False
         self.first_picture_s: float | None = None
 
@@ -132,7 +132,7 @@ class PushedSound:
         self._kept = np.concatenate([self._kept, self._resampler.push(mono)])
 
     def end(self) -> None:
-        """No more sound will come: what lies after is silence."""
+        """Ends the sound: what is read past its end is silence, and pushing more is refused."""
         if not self._ended:
             self._kept = np.concatenate([self._kept, self._resampler.flush(self._total)])
         self._ended = True
@@ -142,16 +142,16 @@ class PushedSound:
         """Index of the first kept sample, counted from the first picture."""
         if self._origin_s is None:
             return 0
-        return round((self._origin_s - (self.first_picture_s or 0.0)) * self._rate) + self._dropped
+        return round((self._origin_s - (self.first_picture_s or 0.0)) * self._rate) + self._num_dropped
 
     def has(self, end: int) -> bool:
-        """See `scoring.Sound`."""
+        """Whether everything before sample `end` has arrived, or the sound has ended; see `scoring.Sound`."""
         return self._ended or (self._origin_s is not None and self._start + len(self._kept) >= end)
 
     def read(self, start: int, num_samples: int) -> np.ndarray:
-        """See `scoring.Sound`."""
+        """(num_samples,) float32 from sample `start` on; forgets what lies before it. See `scoring.Sound`."""
         drop = min(max(start - self._start, 0), len(self._kept))
-        self._kept, self._dropped = self._kept[drop:], self._dropped + drop
+        self._kept, self._num_dropped = self._kept[drop:], self._num_dropped + drop
         result = np.zeros(num_samples, np.float32)
         first = self._start
         left, right = max(start, first), min(start + num_samples, first + len(self._kept))
@@ -170,25 +170,42 @@ class GridStream:
     """Scores clips of pictures that are on the grid already; what a file and a stream have in common."""
 
     def __init__(self, faces: FaceStream, scorer: ClipScorer, spec: ClipSpec, *, shrink: int = 1) -> None:
+        """Starts without pictures.
+
+        Args:
+            faces: Tracker without pictures.
+            scorer: Scorer without faces.
+            spec: The clip contract.
+            shrink: What the pictures' sides were divided by; landmarks are given in pixels of the whole.
+        """
         self._faces, self._scorer, self._spec = faces, scorer, spec
         self._shrink = shrink
         self.num_frames = 0
         """Grid frames so far."""
 
     def push(self, picture: GridPicture) -> tuple[list[FaceFrame], list[ClipScore]]:
-        """Takes one picture of the grid; gives the faces and the clips that became final."""
+        """Takes the next picture of the grid.
+
+        Args:
+            picture: Grid index, one more than the last; time; (H, W, 3) uint8.
+        Returns:
+            The faces and the clip scores that became final.
+        Raises:
+            ConfigError: The sound lags too far behind the pictures.
+        """
         index, t_s, rgb = picture
         self.num_frames = index + 1
         faces = self._faces.push(index, t_s, rgb, shrink=self._shrink)
         return faces, self._scorer.push(faces, index - self._spec.look_ahead_frames)
 
     def finish(self) -> tuple[list[FaceFrame], list[ClipScore]]:
-        """Ends the video."""
-        rest = list(self._faces.flush())
+        """Ends the video; gives the faces and the clip scores that waited for the look-ahead."""
+        last_faces = list(self._faces.flush())
+        first_waiting = max(self.num_frames - self._spec.look_ahead_frames, 0)
         scores: list[ClipScore] = []
-        for index in range(max(self.num_frames - self._spec.look_ahead_frames, 0), self.num_frames):
-            scores += self._scorer.push([face for face in rest if face.index == index], index)
-        return rest, [*scores, *self._scorer.finish(self.num_frames)]
+        for index in range(first_waiting, self.num_frames):
+            scores += self._scorer.push([face for face in last_faces if face.index == index], index)
+        return last_faces, [*scores, *self._scorer.finish(self.num_frames)]
 
 
 class DetectorStream:
@@ -215,7 +232,7 @@ class DetectorStream:
         pictures = self._picker.push(t_s, np.ascontiguousarray(rgb))
         if self._sound is not None:
             self._sound.first_picture_s = self._picker.origin_s
-        return [score for picture in pictures for score in self._grid.push(picture)[1]]
+        return self._push_to_grid(pictures)
 
     def push_sound(self, samples: np.ndarray, t_s: float | None = None) -> list[ClipScore]:
         """Takes the next block of sound; see `PushedSound.push`. A model without sound ignores it.
@@ -238,5 +255,13 @@ class DetectorStream:
         """
         if self._sound is not None:
             self._sound.end()
-        scores = [s for picture in self._picker.finish(last_duration_s) for s in self._grid.push(picture)[1]]
-        return [*scores, *self._grid.finish()[1]]
+        scores = self._push_to_grid(self._picker.finish(last_duration_s))
+        _, last_scores = self._grid.finish()
+        return [*scores, *last_scores]
+
+    def _push_to_grid(self, pictures: list[GridPicture]) -> list[ClipScore]:
+        scores: list[ClipScore] = []
+        for picture in pictures:
+            _, final = self._grid.push(picture)
+            scores += final
+        return scores

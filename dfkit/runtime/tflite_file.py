@@ -1,4 +1,4 @@
-"""What a .tflite says of itself, read from its tables without loading it: metadata, and the manifest among them."""
+"""Reads a .tflite's tables without loading its graphs: metadata, and the manifest among them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dfkit.errors import BundleError
-from dfkit.runtime.manifest import MANIFEST_VERSION, Manifest
+from dfkit.runtime.manifest import MANIFEST_VERSION, Manifest, validation_faults
 
 MANIFEST_ENTRY = "dfkit_manifest"
 """Name of the metadata entry that holds the manifest as JSON, without `files`."""
@@ -20,7 +20,7 @@ _DAMAGED = (struct.error, IndexError, TypeError, ValueError, AttributeError, Mem
 
 
 def read_tables(content: bytes, *, where: str) -> Any:
-    """The file's tables as Python objects.
+    """Parses a file's flatbuffer tables into Python objects.
 
     Args:
         content: Of a .tflite file.
@@ -48,13 +48,12 @@ def buffer_bytes(content: bytes, buffer: Any) -> bytes:
 
 
 def metadata_of(content: bytes, tables: Any) -> dict[str, bytes]:
-    """Metadata entries by name."""
-    return {
-        (entry.name.decode() if isinstance(entry.name, bytes) else entry.name): buffer_bytes(
-            content, tables.buffers[entry.buffer]
-        )
-        for entry in tables.metadata or []
-    }
+    """Content of each metadata entry, by name."""
+    entries = {}
+    for entry in tables.metadata or []:
+        name = entry.name.decode() if isinstance(entry.name, bytes) else entry.name
+        entries[name] = buffer_bytes(content, tables.buffers[entry.buffer])
+    return entries
 
 
 def embedded_manifest(content: bytes, *, where: str = "the file") -> Manifest | None:
@@ -84,6 +83,5 @@ def embedded_manifest(content: bytes, *, where: str = "the file") -> Manifest | 
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{where}: its manifest does not follow the schema: {place}: {first['msg']}") from error
+        first_fault = validation_faults(error)[0]
+        raise BundleError(f"{where}: its manifest does not follow the schema: {first_fault}") from error

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dfkit.data.uniform50 import view_uniform50
-from dfkit.media.container import refuse
+from dfkit.measures.decision import p_fake_of, verdict_of
+from dfkit.media.container import media_error
 from dfkit.media.stream import FaceFrame
+from dfkit.media.uniform50 import view_uniform50
 from dfkit.runtime.backends import Graphs
 from dfkit.runtime.manifest import Manifest
-from dfkit.runtime.results import TrackResult, VideoResult, p_fake_of, require_finite, verdict_of
+from dfkit.runtime.results import TrackResult, VideoResult, require_finite
 
 
 def pool_steps(steps: np.ndarray, num_steps: int) -> np.ndarray:
@@ -64,7 +65,7 @@ def score_whole_video(
     spec = manifest.clip_spec
     view = view_uniform50(path, spec=spec)
     if fixed_grid and len(view.face) < spec.num_frames:
-        raise refuse(
+        raise media_error(
             path,
             "too_short",
             f"{len(view.face)} frames can be read, the model takes {spec.num_frames}",

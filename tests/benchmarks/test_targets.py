@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from dfkit.benchmarks.cold_start import ColdStart
 from dfkit.benchmarks.evidence import Parity
-from dfkit.benchmarks.fresh import FreshStart
 from dfkit.benchmarks.latency import Percentiles
+from dfkit.benchmarks.rows import target_lines
 from dfkit.benchmarks.sizes import Sizes
-from dfkit.benchmarks.table import target_lines
 from dfkit.benchmarks.targets import ONNX_FLOAT, STRAIGHT, TargetResult, compare_targets, conversion_seconds
 from dfkit.errors import DataError
 
@@ -25,8 +25,8 @@ def times(clip: float, encode: float, next_clip: float) -> dict[str, Percentiles
     return {name: Percentiles(value, 2 * value, 3 * value, 10) for name, value in stages.items()}
 
 
-def fresh(peak: float | None) -> FreshStart:
-    return FreshStart(100.0, 20.0, 30.0, 50.0, peak, 3)
+def cold_start(peak: float | None) -> ColdStart:
+    return ColdStart(100.0, 20.0, 30.0, 50.0, peak, 3)
 
 
 def parity(flips: int, change: float) -> Parity:
@@ -38,7 +38,7 @@ def table(**changes: object) -> dict[str, TargetResult]:
         "primary": INT8,
         "sizes": SIZES,
         "latency": {INT8: times(10, 9, 5.9), STRAIGHT: times(45, 40, 20), ONNX_FLOAT: times(30, 25, 15)},
-        "fresh": {INT8: fresh(60), ONNX_FLOAT: fresh(None)},
+        "cold_starts": {INT8: cold_start(60), ONNX_FLOAT: cold_start(None)},
         "parity": parity(1, 0.03),
         "seconds": {"tflite fp32": 15.0, "tflite int8": 1.5, "straight": 90.0},
         **changes,

@@ -21,15 +21,15 @@ def test_each_flag_goes_before_the_configuration_and_is_named() -> None:
         save_format="original",
         own_split=True,
     )
-    config = flags.lay_over(BASE)
+    config = flags.apply_to(BASE)
     train = config.train
-    assert (train.split.folds, train.num_workers, train.sampling.type) == (4, 2, "weighted")
+    assert (config.split.folds, train.num_workers, train.sampling.type) == (4, 2, "weighted")
     assert (train.loss.class_weights, train.modalities, train.save.format) == (
         (1.0, 2.5),
         ("audio", "face"),
         "original",
     )
-    assert not train.split.use_given and not config.distill.split.use_given
+    assert not config.split.use_given
     assert train.epochs == 3
     assert config.flags == (
         "--kfold 4",
@@ -41,11 +41,11 @@ def test_each_flag_goes_before_the_configuration_and_is_named() -> None:
         "--own-split",
     )
     # Resumed with the same flags over its own configuration, a run is the same run.
-    assert flags.lay_over(config) == config
+    assert flags.apply_to(config) == config
 
 
 def test_no_flag_changes_nothing() -> None:
-    assert TrainFlags().lay_over(BASE) is BASE
+    assert TrainFlags().apply_to(BASE) is BASE
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def test_no_flag_changes_nothing() -> None:
     ],
 )
 def test_weighted_loss_takes_the_weights_that_are_named(base: Config, expected: object) -> None:
-    assert TrainFlags(use_weighted_loss=True).lay_over(base).train.loss.class_weights == expected
+    assert TrainFlags(use_weighted_loss=True).apply_to(base).train.loss.class_weights == expected
 
 
 def test_unusable_values_are_refused_with_the_flag() -> None:
     with pytest.raises(ConfigError, match=r"--modalities audio,depth: 1 wrong values:(.|\n)*train\.modalities"):
-        TrainFlags(modalities="audio,depth").lay_over(BASE)
+        TrainFlags(modalities="audio,depth").apply_to(BASE)
     with pytest.raises(ConfigError, match="--class-weights 0 1"):
-        TrainFlags(class_weights=(0.0, 1.0)).lay_over(BASE)
+        TrainFlags(class_weights=(0.0, 1.0)).apply_to(BASE)

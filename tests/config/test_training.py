@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfkit.config import Config, TrainConfig, read_config
-from dfkit.distill.balance import class_weights
-from dfkit.distill.objective import label_loss
+from dfkit.config import Config, TrainConfig
 from dfkit.errors import ConfigError
+from dfkit.experiment import read_config
 from dfkit.models import NetworkOutput
+from dfkit.training.balance import class_weights
+from dfkit.training.objective import label_loss
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
@@ -68,14 +69,14 @@ def test_every_wrong_entry_is_named_at_once(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError) as caught:
         read_config(path)
-    said = str(caught.value)
-    assert "6 wrong entries" in said
-    assert "'val_acc' is not logged; logged are train_loss, val_loss, val_auc" in said
-    assert "'loss' is not logged" in said
-    assert "focal_alpha 0.25: one number re-balances nothing; give [real, fake]" in said
-    assert "train.loss.focal_gama: unknown key; valid here: class_weights" in said
-    assert "betas [0.9, 1.0]: each must be in [0, 1)" in said
-    assert "train.devices" in said
+    message = str(caught.value)
+    assert "6 wrong entries" in message
+    assert "'val_acc' is not logged; logged are train_loss, val_loss, val_auc" in message
+    assert "'loss' is not logged" in message
+    assert "focal_alpha 0.25: one number re-balances nothing; give [real, fake]" in message
+    assert "train.loss.focal_gama: unknown key; valid here: class_weights" in message
+    assert "betas [0.9, 1.0]: each must be in [0, 1)" in message
+    assert "train.devices" in message
 
 
 def test_a_metric_knows_its_direction() -> None:
@@ -89,3 +90,43 @@ def test_a_configuration_survives_its_own_json() -> None:
     for path in CONFIGS:
         config = read_config(path)
         assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+def test_older_files_are_read_with_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before the experiment had one split, `train` and `distill` had one each."""
+    path = tmp_path / "older.yaml"
+    path.write_text("train: {split: {val_share: 0.3}}\ndistill: {split: {val_share: 0.3}, epochs: 2}\n", "utf-8")
+    config = read_config(path)
+    read_config(path)
+    assert (config.split.val_share, config.distill.epochs) == (0.3, 2)
+    assert capsys.readouterr().err.count("train.split is now split") == 1
+    path.write_text("train: {split: {val_share: 0.3}}\ndistill: {split: {val_share: 0.2}}\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"train\.split and distill\.split differ"):
+        read_config(path)
+
+
+def test_the_frame_weight_of_distillation_has_a_name_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was `distill.frame_weight`, beside the label loss's `distill.loss.frame_weight`."""
+    path = tmp_path / "older.yaml"
+    path.write_text("distill: {frame_weight: 0.25, loss: {frame_weight: 0.75}}\n", "utf-8")
+    config = read_config(path)
+    read_config(path)
+    assert (config.distill.frame_distillation_weight, config.distill.loss.frame_weight) == (0.25, 0.75)
+    assert capsys.readouterr().err.count("distill.frame_weight is now distill.frame_distillation_weight") == 1
+    # The stored configuration of a run is read without a file of its own.
+    assert Config.model_validate({"distill": {"frame_weight": 0.25}}).distill.frame_distillation_weight == 0.25
+    path.write_text("distill: {frame_weight: 0.25, frame_distillation_weight: 0.5}\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"keep distill\.frame_distillation_weight"):
+        read_config(path)
+    path.write_text("train: {frame_weight: 0.25}\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"train\.frame_weight: unknown key"):
+        read_config(path)
+
+
+def test_a_wrong_key_of_forge_is_refused_with_all_others(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text("forge: {method: [audio_swap]}\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"forge\.method: unknown key; valid here: .*methods"):
+        read_config(path)

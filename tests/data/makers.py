@@ -19,6 +19,7 @@ from dfkit.data.catalog import ChunkRow, ClipRow, DataInfo, VideoRow
 from dfkit.data.jobs import VideoJob, prepare_video
 from dfkit.data.samples import PictureCache, VideoLabels, encode_clip
 from dfkit.data.shards import ChunkWriter, write_index
+from dfkit.files import write_atomically
 from dfkit.media.stream import Clip
 
 
@@ -153,7 +154,7 @@ def make_prepared(folder: Path, rows: Sequence[VideoRow], *, clips: int = 1, spe
     write_index(folder, [chunk for row in whole for chunk in row.chunks])
     catalog.write_videos(folder, whole)
     info = DataInfo(spec, catalog.now(), True, all(row.groups for row in rows), "made for a test")
-    catalog.write_atomically(folder / catalog.DATA_FILE, catalog.dump_info(info))
+    write_atomically(folder / catalog.DATA_FILE, catalog.dump_info(info))
     return folder
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from dfkit.data.groups import components
-from dfkit.data.labels import interval_faults, list_videos, read_class_folders, read_csv, read_unlabelled
+from dfkit.data.labels import interval_faults, read_class_folders, read_csv, read_unlabelled
 from dfkit.errors import DataError
+from dfkit.media.container import list_videos
 from tests.data.makers import make_video, write_csv
 
 

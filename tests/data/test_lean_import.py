@@ -22,5 +22,5 @@ HEAVY = ("torch", "litdata", "sklearn", "boto3", "ray", "rich", "dfkit.media.fac
 @pytest.mark.parametrize("module", MODULES)
 def test_import_is_light(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.strip() == "[]"

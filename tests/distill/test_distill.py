@@ -10,12 +10,13 @@ import torch
 from dfkit.data.datasets import ClipDataset
 from dfkit.data.storage import PreparedData
 from dfkit.distill import distill
-from dfkit.distill.synthetic import make_synthetic_data
-from dfkit.distill.task import ClipNetwork
 from dfkit.models import MMMSBA, NetworkSpec
-from dfkit.models.checkpoint import load_checkpoint, save_checkpoint
+from dfkit.models.checkpoint import load_checkpoint
+from dfkit.training.checkpoints import save_checkpoint
+from dfkit.training.task import ClipNetwork
 from dfkit.workspace import Workspace
-from tests.distill.tiny import SPEC, WIDTHS, tiny_config
+from tests.training.tiny import SPEC, WIDTHS, tiny_config
+from tools.speed.made_data import make_synthetic_data
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_the_teacher_answers_every_clip_as_it_is_stored(data_dir: Path, teacher_
     data = PreparedData(data_dir)
     config = tiny_config(sampling={"type": "weighted"}, augment={"noise": {"prob": 1.0}}).distill
     teacher = load_checkpoint(teacher_path)
-    answers = distill.same_view_answers(teacher, data, {"train": [3, 0], "val": [1], "test": [5, 2]}, config)
+    answers = distill.teacher_clip_logits(teacher, data, {"train": [3, 0], "val": [1], "test": [5, 2]}, config)
     model = ClipNetwork(teacher.network, SPEC)
     for clip in (0, 1, 2, 3, 5):
         sample = {name: value[None] for name, value in ClipDataset(data)[clip].items()}

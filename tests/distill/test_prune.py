@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfkit.distill.prune import channel_slots, group_importance, gru_slots, prune, strongest
+from dfkit.distill.prune import channel_weight_slices, group_importance, gru_weight_slices, most_important_units, prune
 from dfkit.errors import ConfigError
 from dfkit.models import MMMSBA, NetworkSpec
 
@@ -20,14 +20,15 @@ def whole() -> MMMSBA:
 
 
 def groups(network: MMMSBA) -> list[tuple[list, int, int]]:
-    """Every group of the network: its slots, its units, and how many the cut keeps."""
+    """Every group of the network: its slices, its units, and how many the cut keeps."""
     found = []
     for name in ("face", "lip"):
         whole, cut = (getattr(spec, f"{name}_channels") for spec in (WHOLE, CUT))
-        found += [(channel_slots(name, n), whole[n], cut[n]) for n in range(3)]
+        found += [(channel_weight_slices(name, n), whole[n], cut[n]) for n in range(3)]
     for name in ("audio", "face", "lip"):
         found += [
-            (gru_slots(name, WHOLE.gru_hidden, reverse=r), WHOLE.gru_hidden, CUT.gru_hidden) for r in (False, True)
+            (gru_weight_slices(name, WHOLE.gru_hidden, reverse=r), WHOLE.gru_hidden, CUT.gru_hidden)
+            for r in (False, True)
         ]
     return found
 
@@ -36,11 +37,11 @@ def silence_dropped_units(network: MMMSBA) -> None:
     """Takes away all that the units which pruning would drop receive and send, so that they stay at zero."""
     with torch.no_grad():
         weights = network.state_dict()
-        for slots, units, count in groups(network):
-            kept = strongest(group_importance(weights, slots, units), count)
+        for slices, units, count in groups(network):
+            kept = most_important_units(group_importance(weights, slices, units), count)
             dropped = torch.tensor([k for k in range(units) if k not in kept.tolist()], dtype=torch.long)
-            for slot in slots:
-                weights[slot.tensor].index_fill_(slot.dim, slot.offset + dropped, 0.0)
+            for weight_slice in slices:
+                weights[weight_slice.tensor].index_fill_(weight_slice.dim, weight_slice.offset + dropped, 0.0)
 
 
 def run(network: MMMSBA) -> torch.Tensor:
@@ -71,11 +72,13 @@ def test_shapes_of_the_student(whole: MMMSBA) -> None:
 
 def test_l2_keeps_the_strong_units(whole: MMMSBA) -> None:
     strong = [1, 5, 20]
-    slots = gru_slots("audio", 24, reverse=True)
+    slices = gru_weight_slices("audio", 24, reverse=True)
     with torch.no_grad():
-        for slot in slots:
-            whole.state_dict()[slot.tensor].index_fill_(slot.dim, slot.offset + torch.tensor(strong), 9.0)
-    assert strongest(group_importance(whole.state_dict(), slots, 24), 3).tolist() == strong
+        for weight_slice in slices:
+            whole.state_dict()[weight_slice.tensor].index_fill_(
+                weight_slice.dim, weight_slice.offset + torch.tensor(strong), 9.0
+            )
+    assert most_important_units(group_importance(whole.state_dict(), slices, 24), 3).tolist() == strong
 
 
 def test_taylor_is_the_change_of_the_loss() -> None:
@@ -83,16 +86,16 @@ def test_taylor_is_the_change_of_the_loss() -> None:
     torch.manual_seed(0)
     network = MMMSBA(WHOLE)
     gradients = {name: torch.randn_like(value) for name, value in network.state_dict().items()}
-    slots = channel_slots("face", 1)
-    scores = group_importance(network.state_dict(), slots, 16, gradients=gradients)
+    slices = channel_weight_slices("face", 1)
+    scores = group_importance(network.state_dict(), slices, 16, gradients=gradients)
     weights = {name: value.clone() for name, value in network.state_dict().items()}
 
     def loss() -> float:
         return sum(float((weights[n].double() * gradients[n].double()).sum()) for n in weights)
 
     before = loss()
-    for slot in slots:
-        weights[slot.tensor].index_fill_(slot.dim, torch.tensor([slot.offset + 4]), 0.0)
+    for weight_slice in slices:
+        weights[weight_slice.tensor].index_fill_(weight_slice.dim, torch.tensor([weight_slice.offset + 4]), 0.0)
     assert abs(before - loss()) == pytest.approx(float(scores[4]), rel=1e-6)
 
 

@@ -22,7 +22,7 @@ def test_groups_of_the_teacher_are_named(tmp_path: Path) -> None:
     refuse_seen_groups(facts, data, {"train": [0, 1, 2], "val": [], "test": [4, 5]})
     with pytest.raises(DataError, match="1 groups of the val part, among them p1") as caught:
         refuse_seen_groups(facts, data, {"train": [0, 1], "val": [2, 3], "test": [4, 5]})
-    assert "distill: {split: {folds: 3, fold: 2, seed: 0}}" in str(caught.value)
+    assert "split: {folds: 3, fold: 2, seed: 0}" in str(caught.value)
     refuse_seen_groups({**facts, "data": "elsewhere"}, data, {"train": [0, 1], "val": [2, 3], "test": [4, 5]})
     # An original checkpoint says nothing of its data.
     refuse_seen_groups({"epoch": 7}, data, {"train": [0, 1], "val": [2, 3], "test": [4, 5]})

@@ -10,25 +10,16 @@ import pytest
 
 from dfkit.config import Config
 from dfkit.distill.distill import distill_student
-from dfkit.distill.synthetic import make_synthetic_data
-from dfkit.distill.train import RunSummary, train_teacher
-from dfkit.distill.variants import best_run, read_run, spread
+from dfkit.distill.variants import best_run, read_run
+from dfkit.training.train import RunSummary, train_teacher
 from dfkit.workspace import Workspace
-from tests.distill.tiny import SPEC, tiny_config
+from tests.training.tiny import SPEC, tiny_config
+from tools.speed.made_data import make_synthetic_data
 
 
 def summary_of(name: str, val: float | None, test: float | None) -> RunSummary:
     metrics: dict[str, Any] = {part: {"video": {"auc": auc}} for part, auc in (("val", val), ("test", test))}
     return RunSummary("student", "data", name, f"{name}/best.pth", 0, 1.0, metrics)
-
-
-def test_spread_by_hand() -> None:
-    # (0.7, 0.8, 0.9): mean 0.8, squared deviations 0.01 + 0 + 0.01 over 2.
-    found = spread([0.7, 0.8, 0.9])
-    assert (found.mean, found.std) == (pytest.approx(0.8), pytest.approx(0.1))
-    assert found.text() == "0.800 ± 0.100"
-    assert spread([0.7]).text() == "0.700"
-    assert spread([0.7, None]).text() == spread([0.7, float("nan")]).text() == spread([]).text() == "not defined"
 
 
 def test_best_seed_is_chosen_by_validation() -> None:

@@ -13,19 +13,20 @@ from sklearn.metrics import roc_auc_score
 
 from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec, PictureSpec
 from dfkit.data.storage import PreparedData
-from dfkit.distill.evaluate import ClipLogits, Decision, decide_on, video_logits
-from dfkit.distill.task import ClipNetwork
 from dfkit.errors import CheckpointError, ConfigError, DataError
-from dfkit.evaluation.beside import against_baseline, read_beside
+from dfkit.evaluation.data_findings import compare_with_baseline, read_data_findings
 from dfkit.evaluation.ensembles import soft_vote, weighted_vote
-from dfkit.evaluation.evaluate import Question, evaluate, make_batches
+from dfkit.evaluation.evaluate import EvaluationRequest, evaluate, make_batches
 from dfkit.evaluation.levels import Level, make_levels
-from dfkit.evaluation.points import fit_and_apply
+from dfkit.evaluation.operating_points import fit_and_apply
 from dfkit.evaluation.report import EvaluationReport
-from dfkit.evaluation.scorers import DropoutScorer, NetworkScorer, ViewsScorer, score_all
-from dfkit.evaluation.uncertainty import logits_of, spread_of
+from dfkit.evaluation.scorers import McDropoutScorer, NetworkScorer, TtaScorer, score_all
+from dfkit.evaluation.uncertainty import logits_from_p_fake, predictive_uncertainty
+from dfkit.measures.decision import Decision, decide_on
 from dfkit.models import MMMSBA, NetworkSpec
-from dfkit.models.checkpoint import save_checkpoint
+from dfkit.training.checkpoints import save_checkpoint
+from dfkit.training.scoring import ClipLogits, video_logits
+from dfkit.training.task import ClipNetwork
 from tests.data.makers import make_prepared, make_row
 
 TINY = NetworkSpec(face_channels=(4, 4, 4), lip_channels=(4, 4, 4), gru_hidden=4, dense_dim=4)
@@ -54,8 +55,8 @@ def checkpoint(folder: Path, *, seed: int = 0, groups: dict[str, list[str]] | No
 
 
 def run(tmp_path: Path, data_dir: Path, *paths: Path, **options: object) -> EvaluationReport:
-    question = Question(data_dir, paths, **options)  # type: ignore[arg-type]
-    return evaluate(question, reports=tmp_path / "reports", make_view=NO_VIEW)
+    request = EvaluationRequest(data_dir, paths, **options)  # type: ignore[arg-type]
+    return evaluate(request, reports=tmp_path / "reports", make_view=NO_VIEW)
 
 
 GROUPS = {"train": ["person0"], "val": ["person1"], "test": ["person2", "person3"]}
@@ -135,9 +136,9 @@ def test_an_original_checkpoint_asks_for_its_view(shared: Path, data_dir: Path, 
         asked.append(spec)
         raise DataError("stop here")
 
-    question = Question(data_dir, (shared / "teacher" / "fold4.pth",))
+    request = EvaluationRequest(data_dir, (shared / "teacher" / "fold4.pth",))
     with pytest.raises(DataError, match="stop here"):
-        evaluate(question, reports=tmp_path, make_view=make_view)
+        evaluate(request, reports=tmp_path, make_view=make_view)
     assert asked == [UNIFORM50]
 
 
@@ -145,8 +146,8 @@ def test_a_video_is_as_suspicious_as_its_worst_track(data_dir: Path) -> None:
     data = PreparedData(data_dir)
     clips = [replace(data.clips[0], index=n, track_id=track) for n, track in enumerate((0, 0, 1))]
     data.clips = [*clips, replace(data.clips[3], index=3)]
-    margins = np.array([3.0, -1.0, 2.0, 0.5])
-    logits = ClipLogits(np.arange(4), np.stack([np.zeros(4), margins], axis=1), np.zeros((4, 50, 2)))
+    logit_margins = np.array([3.0, -1.0, 2.0, 0.5])
+    logits = ClipLogits(np.arange(4), np.stack([np.zeros(4), logit_margins], axis=1), np.zeros((4, 50, 2)))
     videos, means = video_logits(data, logits)
     # Track 0 has mean 1, track 1 has 2.
     assert videos.tolist() == [0, 3] and (means[:, 1] - means[:, 0]).tolist() == [2.0, 0.5]
@@ -157,9 +158,9 @@ def test_frames_of_overlapping_clips_are_means_of_logits(tmp_path: Path) -> None
     frame = np.zeros((2, 50, 2))
     frame[0, :, 1], frame[1, :, 1] = 1.0, 3.0
     level = make_levels(data, ClipLogits(np.arange(2), np.zeros((2, 2)), frame), np.ones((2, 50), np.uint8))["frame"]
-    margins = level.logits[:, 1]
+    logit_margins = level.logits[:, 1]
     # The second clip starts 25 frames later.
-    assert margins.tolist() == [1.0] * 25 + [2.0] * 25 + [3.0] * 25
+    assert logit_margins.tolist() == [1.0] * 25 + [2.0] * 25 + [3.0] * 25
     np.testing.assert_allclose(level.times_s, np.arange(75) / 25)
 
 
@@ -168,26 +169,26 @@ def test_votes_by_hand() -> None:
     assert soft_vote(p).tolist() == [0.7, 0.5]
     # The second model tosses a coin on the first clip: it has no say there.
     np.testing.assert_allclose(weighted_vote(p), [0.9, 0.5], atol=1e-12)
-    spread = spread_of(np.array([[0.0, 0.3], [1.0, 0.3]]))
+    uncertainty = predictive_uncertainty(np.array([[0.0, 0.3], [1.0, 0.3]]))
     # Certain passes that disagree: all uncertainty is theirs. Passes that agree: none is.
-    np.testing.assert_allclose(spread["mutual_information"], [np.log(2), 0.0], atol=1e-9)
-    np.testing.assert_allclose(spread["std"], [0.5, 0.0])
-    np.testing.assert_allclose(1 / (1 + np.exp(-np.diff(logits_of(np.array([0.2])))[:, 0])), [0.2])
+    np.testing.assert_allclose(uncertainty["mutual_information"], [np.log(2), 0.0], atol=1e-9)
+    np.testing.assert_allclose(uncertainty["std"], [0.5, 0.0])
+    np.testing.assert_allclose(1 / (1 + np.exp(-np.diff(logits_from_p_fake(np.array([0.2])))[:, 0])), [0.2])
 
 
 def test_dropout_passes_differ_repeat_and_leave_the_network_as_it_was(data_dir: Path) -> None:
     data = PreparedData(data_dir)
     torch.manual_seed(3)
     model = ClipNetwork(MMMSBA(TINY, gru_dropout=0.5, dense_dropout=0.5), CLIP2S)
-    scorers = {"plain": NetworkScorer(model), "mc": DropoutScorer(model, passes=8), "views": ViewsScorer(model, CLIP2S)}
+    scorers = {"plain": NetworkScorer(model), "mc": McDropoutScorer(model, passes=8), "views": TtaScorer(model, CLIP2S)}
     first, _ = score_all(scorers, make_batches(data, [0, 1, 2]), num_frames=50)
     second, _ = score_all(scorers, make_batches(data, [0, 1, 2]), num_frames=50)
     np.testing.assert_array_equal(first["mc"].logits.clip, second["mc"].logits.clip)
-    assert (first["mc"].spread["std"] > 0).all() and (first["views"].spread["std"] > 0).all()
+    assert (first["mc"].uncertainty["std"] > 0).all() and (first["views"].uncertainty["std"] > 0).all()
     assert not any(part.training for part in model.modules())
     quiet = ClipNetwork(MMMSBA(TINY, gru_dropout=0.0, dense_dropout=0.0), CLIP2S)
     with pytest.raises(ConfigError, match="no dropout"):
-        DropoutScorer(quiet, passes=8)
+        McDropoutScorer(quiet, passes=8)
 
 
 def test_points_and_decision_come_from_validation_alone() -> None:
@@ -215,14 +216,14 @@ def test_points_and_decision_come_from_validation_alone() -> None:
 
 
 def test_baseline_and_audit_stand_beside_the_metrics(tmp_path: Path) -> None:
-    assert read_beside(tmp_path).baseline_auc is None
+    assert read_data_findings(tmp_path).baseline_auc is None
     (tmp_path / "audit.json").write_text('{"facts": [], "warnings": ["duration alone reaches AUC 0.95"]}')
     (tmp_path / "baseline.json").write_text('{"auc": 0.84}')
-    beside = against_baseline(read_beside(tmp_path), 0.71)
-    assert beside.audit_warnings == ("duration alone reaches AUC 0.95",)
-    assert str(beside.baseline_said).startswith("below its baseline")
-    assert str(against_baseline(read_beside(tmp_path), 0.9).baseline_said).startswith("not below")
-    assert "no value" in str(against_baseline(read_beside(tmp_path), float("nan")).baseline_said)
+    findings = compare_with_baseline(read_data_findings(tmp_path), 0.71)
+    assert findings.audit_warnings == ("duration alone reaches AUC 0.95",)
+    assert str(findings.baseline_comparison).startswith("below its baseline")
+    assert str(compare_with_baseline(read_data_findings(tmp_path), 0.9).baseline_comparison).startswith("not below")
+    assert "no value" in str(compare_with_baseline(read_data_findings(tmp_path), float("nan")).baseline_comparison)
     (tmp_path / "baseline.json").write_text("nothing")
     with pytest.raises(DataError, match=r"baseline.json(.|\n)*Fix: run dfkit baseline again"):
-        read_beside(tmp_path)
+        read_data_findings(tmp_path)

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from dfkit.clip import CLIP2S
-from dfkit.data.uniform50 import view_uniform50
 from dfkit.errors import CheckpointError, ConfigError, ShapeError
 from dfkit.evaluation.attention import attention_over_time
 from dfkit.evaluation.gallery import draw_gallery
 from dfkit.evaluation.torch_graphs import CheckpointDetector
+from dfkit.media.uniform50 import view_uniform50
 from dfkit.models import load_teacher
-from dfkit.models.checkpoint import save_checkpoint
 from dfkit.runtime.detector import Detector
 from dfkit.runtime.predict import predict_videos
+from dfkit.training.checkpoints import save_checkpoint
 from tests.runtime.bundles import make_network, write_bundle
 
 DECISION = {

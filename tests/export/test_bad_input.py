@@ -18,8 +18,9 @@ from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 from dfkit.export import export as export_module
 from dfkit.export import tflite
-from dfkit.export.calibration import calibration_set, choose_clips, refuse_leaks
+from dfkit.export.ranges import calibration_set, choose_clips, refuse_leaks
 from dfkit.export.stages import Graph, convert_all
+from dfkit.files import TEMPORARY_PREFIX
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.workspace import Workspace
 from tests.data.makers import make_prepared, make_row
@@ -221,7 +222,7 @@ def test_disk_that_fills_after_the_reference(
     original = Path.write_bytes
 
     def full(path: Path, data: bytes) -> int:
-        if ".tiny.partial" in path.parts:
+        if any(part.startswith(TEMPORARY_PREFIX) and part.endswith("-tiny") for part in path.parts):
             raise OSError(errno.ENOSPC, "No space left on device")
         return original(path, data)
 

@@ -27,7 +27,7 @@ from dfkit.runtime.inspection import METADATA, SHARED, TABLES, FileFacts, inspec
 from dfkit.runtime.manifest import Manifest
 from dfkit.runtime.replay import replay_bundle
 from dfkit.runtime.schema import SCHEMA_FILE, SHIPPED, manifest_schema, schema_text
-from dfkit.runtime.second_opinion import ask_tensorflow
+from dfkit.runtime.tensorflow_replay import replay_with_tensorflow
 from dfkit.runtime.tflite_file import MANIFEST_ENTRY, embedded_manifest, metadata_of, read_tables
 from tests.export import tiny
 
@@ -35,7 +35,7 @@ WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None
 from pathlib import Path
-from dfkit.runtime.second_opinion import ask_tensorflow
+from dfkit.runtime.tensorflow_replay import replay_with_tensorflow
 from dfkit.runtime.tflite_file import embedded_manifest
 found = embedded_manifest(Path(sys.argv[1]).read_bytes())
 print(found.clip_spec.num_frames, found.operating_point.threshold, len(found.files))
@@ -88,7 +88,7 @@ def test_golden_vectors_of_the_final_files_replay(exports: tuple[Path, Path]) ->
 
 
 def test_golden_vectors_through_tensorflow(exports: tuple[Path, Path]) -> None:
-    opinion = ask_tensorflow(exports[0])
+    opinion = replay_with_tensorflow(exports[0])
     print("\n".join(opinion.summary()))
     assert opinion.passed and opinion.tensorflow.startswith("2.")
     assert {output["backend"] for output in opinion.to_json()["outputs"]} == {"tflite"}
@@ -134,7 +134,7 @@ def test_a_lone_tflite_explains_itself(exports: tuple[Path, Path], tmp_path: Pat
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.stdout.split() == ["6", "0.5", "0"]
 

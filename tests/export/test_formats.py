@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,29 @@ from dfkit.errors import ConfigError, DfkitError, ParityError
 from dfkit.export import onnx_graph, tflite
 from dfkit.export.bundle import free_folder, write_bundle
 from dfkit.export.compact import compact
+from dfkit.export.export import write_under_free_name
 from dfkit.export.parity import Logits, compare, graph_logits, largest_change, run_parity
 from dfkit.export.recipes import RECIPES, recipe_named
+from dfkit.export.simplify import run, simplify
+from dfkit.measures.decision import Calibration, OperatingPoint
 from dfkit.runtime.backends import TfliteGraphs
+from dfkit.runtime.manifest import FileEntry, Manifest
 from tests.export.conftest import Converted
+
+
+def manifest_of_one_file(converted: Converted) -> Manifest:
+    return Manifest(
+        name="x",
+        dfkit_version="0",
+        clip_spec=CLIP2S,
+        modalities=("audio", "face", "lip"),
+        network={},
+        backends={"tflite": converted.stages["tflite int8"].backend},
+        operating_point=OperatingPoint(threshold=0.5, review_low=0.5, review_high=0.5, name="test"),
+        calibration=Calibration(),
+        files={"a.bin": FileEntry(bytes=1, sha256="0" * 64)},
+        face_models={},
+    )
 
 
 def test_unknown_recipes_are_refused_with_the_list() -> None:
@@ -127,20 +148,7 @@ def test_parity_without_clips_fails(converted: Converted) -> None:
 
 
 def test_full_disk_leaves_nothing(tmp_path: Path, converted: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dfkit.runtime.manifest import Calibration, Manifest, OperatingPoint
-
-    manifest = Manifest(
-        name="x",
-        dfkit_version="0",
-        clip_spec=CLIP2S,
-        modalities=("audio", "face", "lip"),
-        network={},
-        backends={"tflite": converted.stages["tflite int8"].backend},
-        operating_point=OperatingPoint(threshold=0.5, review_low=0.5, review_high=0.5, name="test"),
-        calibration=Calibration(),
-        files={"a.bin": {"bytes": 1, "sha256": "0" * 64}},  # type: ignore[dict-item]
-        face_models={},
-    )
+    manifest = manifest_of_one_file(converted)
 
     def full(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -155,3 +163,49 @@ def test_a_second_export_gets_a_name_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo-2.zip").touch()
     assert free_folder(tmp_path, "demo") == tmp_path / "demo-3"
+
+
+def test_two_exports_at_once_both_keep_their_bundle(tmp_path: Path, converted: Converted) -> None:
+    """One that is still writing must neither be removed nor overwritten by the other."""
+    manifest = manifest_of_one_file(converted)
+    barrier = threading.Barrier(4)
+
+    def export(content: bytes) -> Path:
+        barrier.wait()
+        return write_under_free_name(tmp_path, "x", {"a.bin": content}, manifest)
+
+    with ThreadPoolExecutor(4) as pool:
+        targets = list(pool.map(export, [b"0", b"1", b"2", b"3"]))
+    assert [(target / "a.bin").read_bytes() for target in targets] == [b"0", b"1", b"2", b"3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        name for number in ("", "-2", "-3", "-4") for name in (f"x{number}", f"x{number}.zip")
+    )
+
+
+def test_onnxsim_is_taken_where_it_helps_and_changes_nothing(converted: Converted) -> None:
+    network, spec = converted.checkpoint.network, converted.checkpoint.clip_spec
+    inputs = onnx_graph.example_inputs(network, spec)
+    for name, content in converted.stages["onnx fp32"].files.items():
+        found = simplify(name, content, inputs[name])
+        assert found.kept == (len(found.content) < len(content))
+        assert found.text.startswith(f"{name}: onnxsim made ") and ("; taken" in found.text) == found.kept
+        for before, after in zip(run(content, inputs[name]), run(found.content, inputs[name]), strict=True):
+            np.testing.assert_allclose(after, before, atol=1e-5, rtol=0)
+
+
+def test_a_simplified_graph_that_answers_otherwise_is_not_taken(
+    converted: Converted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxsim
+    from onnx import numpy_helper
+
+    def zeroed(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
+        for tensor in model.graph.initializer:
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
+        return model, True
+
+    monkeypatch.setattr(onnxsim, "simplify", zeroed)
+    network, spec = converted.checkpoint.network, converted.checkpoint.clip_spec
+    content = converted.stages["onnx fp32"].files["encode.onnx"]
+    found = simplify("encode.onnx", content, onnx_graph.example_inputs(network, spec)["encode.onnx"])
+    assert not found.kept and found.content == content and "changed an output" in found.text

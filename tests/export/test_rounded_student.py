@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfkit.distill.int8_rounding import Int8Rounding
-from dfkit.distill.task import ClipNetwork
 from dfkit.export import tflite
 from dfkit.export.recipes import recipe_named
 from dfkit.models import MMMSBA
 from dfkit.runtime.backends import TfliteGraphs
+from dfkit.training.int8_rounding import Int8Rounding
+from dfkit.training.task import ClipNetwork
 from tests.export.tiny import SPEC, tiny_clip, tiny_network
 
 CLIPS = [tiny_clip(seed) for seed in range(4)]

@@ -10,11 +10,11 @@ import torch
 
 from dfkit.clip import ClipSpec, PictureSpec
 from dfkit.config import Config, SplitConfig
+from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
-from dfkit.distill.evaluate import split_facts
-from dfkit.distill.loaders import split_clips
 from dfkit.models import MMMSBA, NetworkSpec
-from dfkit.models.checkpoint import save_checkpoint
+from dfkit.training.checkpoints import save_checkpoint
+from dfkit.training.scoring import split_facts
 from tests.data.makers import make_prepared, make_row
 
 SPEC = ClipSpec(num_frames=6, picture=PictureSpec(face_px=64, lip_px=32))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dfkit.errors import MediaError
+from dfkit.media import video
 from dfkit.media.container import check_size
 from dfkit.media.faces import FaceModels
 from dfkit.media.stream import read_clips
@@ -100,7 +100,7 @@ def test_absurd_sizes(tmp_path: Path, width: int, height: int) -> None:
     check_size(tmp_path / "a.mp4", 7680, 4320)
 
 
-def test_a_header_with_an_absurd_size_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_header_with_an_absurd_size_yields_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Raw pictures have no size but the container's; 30,000 x 30,000 would be 1.35 GB each.
     path = write_media(tmp_path / "a.avi", numbered(5), codec="rawvideo", options={})
     content = bytearray(path.read_bytes())
@@ -108,11 +108,12 @@ def test_a_header_with_an_absurd_size_is_refused_at_once(tmp_path: Path) -> None
     assert struct.unpack_from("<ii", content, start + 4) == (96, 64)
     struct.pack_into("<ii", content, start + 4, 30_000, 30_000)
     path.write_bytes(content)
-    began = time.monotonic()
-    with pytest.raises(MediaError) as caught:
+    converted: list[object] = []
+    monkeypatch.setattr(video.RgbConverter, "convert", lambda _, frame: converted.append(frame))
+    with pytest.raises(MediaError, match="not one picture") as caught:
         list(read_frames(path, 25.0))
     assert caught.value.status == "unreadable"
-    assert time.monotonic() - began < 2
+    assert converted == []
 
 
 def test_a_picture_of_an_absurd_size_is_refused(tmp_path: Path) -> None:
@@ -130,12 +131,11 @@ def test_lying_durations(tmp_path: Path, models: FaceModels) -> None:
     # The last picture says that it is shown for ten days: nothing is made up to fill them.
     times = [index / 25 for index in range(55)]
     path = write_media(tmp_path / "a.mkv", synthetic_head(56), times_s=[*times, 864_000.0], sound=tone(2.2))
-    began = time.monotonic()
     indexes = [index for index, _, _ in read_frames(path, 25.0)]
     assert indexes == list(range(55))
-    assert status_of(path, models) == "ok"
+    # 55 pictures hold two clips of 50: the first, and the one that ends with the video, from picture 5 on.
+    assert [clip.start_s for clip in read_clips(path, models=models)] == [0.0, 5 / 25]
     assert probe(path).duration_s < 15
-    assert time.monotonic() - began < 5
 
 
 def test_a_header_with_a_lying_duration(tmp_path: Path, head: Path) -> None:

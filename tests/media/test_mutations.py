@@ -1,4 +1,4 @@
-"""300 damaged files, seeded: each gets a status, none crashes, hangs or eats memory."""
+"""Damaged files, seeded: each gets a status, none crashes, hangs or eats memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +16,21 @@ import pytest
 from .face_cases import synthetic_head
 from .media_files import tone, write_media
 
-NUM_FILES = 300
-MAX_SECONDS_EACH = 10.0
-MAX_SECONDS = 180.0
+NUM_FILES, NUM_FILES_LONG = 60, 300
+HANGS_S = 120.0
+"""Only ends a test that would wait for ever; no file comes near it."""
 MAX_MEMORY_MB = 1500
 STATUSES = ("ok", "no_face", "no_audio", "too_short", "unreadable")
 WORKER = """
-import json, sys, time
-from dfkit.benchmarks.fresh import resident_mb
+import json, sys
+from dfkit.benchmarks.cold_start import resident_mb
 from dfkit.errors import MediaError
 from dfkit.media.facts import probe
 from dfkit.media.faces import FaceModels
 from dfkit.media.stream import read_clips
 models = FaceModels()
 for line in sys.stdin:
-    path, began = line.rstrip("\\n"), time.monotonic()
+    path = line.rstrip("\\n")
     try:
         try:
             probe(path)
@@ -44,7 +43,7 @@ for line in sys.stdin:
         status = f"{type(error).__name__}: {error}"
     # Not ru_maxrss: a child of a large test process would report its parent's peak.
     peak_mb = resident_mb("VmHWM")
-    print(json.dumps([status, time.monotonic() - began, peak_mb]), flush=True)
+    print(json.dumps([status, peak_mb]), flush=True)
 """
 INDEX_BOXES = (
     b"stsz",
@@ -154,7 +153,7 @@ class Child:
             self._answers.put(line)
         self._answers.put("")
 
-    def ask(self, path: Path, *, limit_s: float) -> tuple[str, float, int]:
+    def ask(self, path: Path, *, limit_s: float = HANGS_S) -> tuple[str, int]:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{path}\n")
         self.process.stdin.flush()
@@ -164,8 +163,8 @@ class Child:
             pytest.fail(f"{path} hangs for more than {limit_s} s")
         if not answer:
             pytest.fail(f"{path} crashed the process: exit code {self.process.wait()}")
-        status, seconds, peak_mb = json.loads(answer)
-        return status, seconds, peak_mb
+        status, peak_mb = json.loads(answer)
+        return status, peak_mb
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -173,26 +172,26 @@ class Child:
         self.process.wait(timeout=30)
 
 
-def test_damaged_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_files", [NUM_FILES, pytest.param(NUM_FILES_LONG, marks=pytest.mark.long)])
+def test_damaged_files(tmp_path: Path, num_files: int) -> None:
     bases = make_bases(tmp_path)
     rng = np.random.default_rng(20240607)
     # Most damage is done to good files; the rest makes sure that every status comes up under damage.
-    kinds = rng.choice(list(bases), NUM_FILES, p=[0.6, 0.12, 0.12, 0.12, 0.04])
-    child, began, histogram, slowest, peak = Child(), time.monotonic(), collections.Counter(), 0.0, 0
+    kinds = rng.choice(list(bases), num_files, p=[0.6, 0.12, 0.12, 0.12, 0.04])
+    child, histogram, peak = Child(), collections.Counter(), 0
     for name, paths in bases.items():
-        assert child.ask(paths[0], limit_s=60)[0] == name, "the undamaged file"
+        assert child.ask(paths[0])[0] == name, "the undamaged file"
     for number, kind in enumerate(kinds):
         base = bases[kind][int(rng.integers(len(bases[kind])))]
         path = tmp_path / f"mutated-{number}-{base.stem}{base.suffix}"
         path.write_bytes(damage(base.read_bytes(), rng))
-        status, seconds, peak_mb = child.ask(path, limit_s=MAX_SECONDS_EACH)
+        status, peak_mb = child.ask(path)
         assert status in STATUSES, f"{path}: {status}"
         histogram[status] += 1
-        slowest, peak = max(slowest, seconds), max(peak, peak_mb)
+        peak = max(peak, peak_mb)
         path.unlink()
     child.close()
-    print(dict(histogram), f"slowest {slowest:.1f} s, peak {peak} MB, {time.monotonic() - began:.0f} s in all")
-    assert sum(histogram.values()) == NUM_FILES
-    assert min(histogram[status] for status in STATUSES) >= 10, histogram
+    print(dict(histogram), f"peak {peak} MB")
+    assert sum(histogram.values()) == num_files
+    assert min(histogram[status] for status in STATUSES) >= num_files // 30, histogram
     assert peak < MAX_MEMORY_MB
-    assert time.monotonic() - began < MAX_SECONDS

@@ -16,11 +16,12 @@ import pytest
 from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec
 from dfkit.errors import ConfigError, MediaError
 from dfkit.media.faces import FaceModels
-from dfkit.media.stream import Clip, FaceFrame, FaceStream, face_frames, read_clips
+from dfkit.media.stream import Clip, FaceFrame, FaceStream, read_clips
 
 from .face_cases import hide_face, synthetic_head
 from .media_files import tone, write_media
 from .test_audio import beep_train, onset_s
+from .tracked_faces import face_frames
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
         textwrap.dedent(
             """
             import sys
-            from dfkit.benchmarks.fresh import resident_mb
+            from dfkit.benchmarks.cold_start import resident_mb
             from dfkit.media.stream import read_clips
             for path in sys.argv[1:]:
                 count = sum(1 for _ in read_clips(path, num_threads=1))

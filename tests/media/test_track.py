@@ -121,4 +121,10 @@ def test_nothing_in_empty_pictures(models: FaceModels) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2), (17, 33)])
 def test_tiny_pictures(models: FaceModels, size: tuple[int, int]) -> None:
-    follow(models, [np.zeros((*size, 3), np.uint8)] * 3)
+    """Nothing is seen in them, and a head that comes after them is found at once, as the first track."""
+    tiny = [np.zeros((*size, 3), np.uint8)] * 3
+    followed = follow(models, [*tiny, *islice(synthetic_head(20), 2)])
+    assert [(len(picture.faces), picture.lost) for picture in followed[:3]] == [(0, ())] * 3
+    assert [[face.track_id for face in picture.faces] for picture in followed[3:]] == [[0], [0]]
+    # From black to a lit head: one cut, and none within the black.
+    assert [picture.scene for picture in followed] == [0, 0, 0, 1, 1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfkit.media.color import choose_matrix, turn
+from dfkit.media.color import choose_matrix, rotate_upright
 from dfkit.media.video import pick_nearest, probe, read_frames
 
 from .media_files import numbered, read_number, tone, write_media
@@ -188,8 +188,8 @@ def _set_matrix(path: Path, turn_by: tuple[int, int, int, int]) -> None:
 
 def test_turn_goes_to_the_nearest_quarter() -> None:
     picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    assert turn(picture, -91).shape == (4, 2, 3)
-    np.testing.assert_array_equal(turn(picture, 90)[0, 0], picture[0, 3])
+    assert rotate_upright(picture, -91).shape == (4, 2, 3)
+    np.testing.assert_array_equal(rotate_upright(picture, 90)[0, 0], picture[0, 3])
 
 
 def test_4k(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from dfkit.clip import CLIP2S, UNIFORM50
-from dfkit.distill.task import ClipNetwork
 from dfkit.errors import ConfigError, ShapeError
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.models.motion import MOTION_DIM, MOTION_POINTS, OFFSET_SCALE, MotionFrontEnd, align
+from dfkit.training.task import ClipNetwork
 
 SMALL = {"gru_hidden": 8, "face_channels": (8, 8, 8), "lip_channels": (8, 8, 8)}
 

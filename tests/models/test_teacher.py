@@ -64,10 +64,10 @@ def test_equals_the_original(shared: Path, arrays: dict[str, np.ndarray], case: 
     assert compared == (0 if case in "EF" else len(FEATURES) + len(MAPS))
 
 
-def test_has_the_original_size_and_names(shared: Path) -> None:
-    teacher = load_teacher(shared / "teacher" / "fold4.pth")
+def test_has_the_original_size_and_names(original_checkpoint: Path) -> None:
+    teacher = load_teacher(original_checkpoint)
     assert sum(p.numel() for p in teacher.parameters()) == 3_040_166
-    stored = torch.load(shared / "teacher" / "fold4.pth", weights_only=True)["model_state_dict"]
+    stored = torch.load(original_checkpoint, weights_only=True)["model_state_dict"]
     assert list(teacher.state_dict()) == list(stored)
 
 
@@ -150,17 +150,17 @@ def test_every_parameter_gets_a_gradient() -> None:
     assert lacking == []
 
 
-def test_module_prefix_is_taken_off(tmp_path: Path, shared: Path) -> None:
-    content = torch.load(shared / "teacher" / "fold4.pth", weights_only=True)
+def test_module_prefix_is_taken_off(tmp_path: Path, original_checkpoint: Path) -> None:
+    content = torch.load(original_checkpoint, weights_only=True)
     content["model_state_dict"] = {f"module.{name}": value for name, value in content["model_state_dict"].items()}
     torch.save(content, tmp_path / "gpu.pth")
-    plain, prefixed = load_teacher(shared / "teacher" / "fold4.pth"), load_teacher(tmp_path / "gpu.pth")
+    plain, prefixed = load_teacher(original_checkpoint), load_teacher(tmp_path / "gpu.pth")
     for name, value in plain.state_dict().items():
         assert torch.equal(value, prefixed.state_dict()[name])
 
 
-def test_unfit_tensors_are_named(tmp_path: Path, shared: Path) -> None:
-    content = torch.load(shared / "teacher" / "fold4.pth", weights_only=True)
+def test_unfit_tensors_are_named(tmp_path: Path, original_checkpoint: Path) -> None:
+    content = torch.load(original_checkpoint, weights_only=True)
     weights = content["model_state_dict"]
     weights["extra.weight"] = torch.zeros(3)
     weights["lip_dense.1.bias"] = torch.zeros(7)
@@ -173,12 +173,12 @@ def test_unfit_tensors_are_named(tmp_path: Path, shared: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "truncated", "foreign", "pickle"])
-def test_unusable_files_are_refused(tmp_path: Path, shared: Path, kind: str) -> None:
+def test_unusable_files_are_refused(tmp_path: Path, original_checkpoint: Path, kind: str) -> None:
     path = tmp_path / "fold.pth"
     if kind == "text":
         path.write_text("not a checkpoint")
     elif kind == "truncated":
-        path.write_bytes((shared / "teacher" / "fold4.pth").read_bytes()[:100_000])
+        path.write_bytes(original_checkpoint.read_bytes()[:100_000])
     elif kind == "foreign":
         torch.save({"model_state_dict": {"layer.weight": torch.zeros(2)}}, path)
     elif kind == "pickle":

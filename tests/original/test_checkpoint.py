@@ -10,16 +10,16 @@ import torch
 
 from dfkit.errors import CheckpointError
 from dfkit.models import MMMSBA, NetworkSpec, load_teacher
-from dfkit.models.original import read_checkpoint, save_original
+from dfkit.models.original import read_checkpoint
+from dfkit.original.checkpoints import save_original
 
 
-def test_round_trip_is_exact(shared: Path, tmp_path: Path) -> None:
-    source = shared / "teacher" / "fold4.pth"
-    there = torch.load(source, weights_only=True)
+def test_round_trip_is_exact(original_checkpoint: Path, tmp_path: Path) -> None:
+    there = torch.load(original_checkpoint, weights_only=True)
     metrics = {name: there[f"best_val_{name}"] for name in ("acc", "loss", "precision", "recall", "f1")}
     path = save_original(
         tmp_path / "fold4.pth",
-        load_teacher(source),
+        load_teacher(original_checkpoint),
         epoch=there["epoch"],
         metrics=metrics,
         optimizer_state=there["optimizer_state_dict"],

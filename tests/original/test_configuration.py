@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from dfkit.config import read_config
 from dfkit.errors import ConfigError
+from dfkit.experiment import read_config
 from dfkit.original.configuration import data_folder, is_original, read_translation, translate
 
 # TEACHER, section 4: every key, with the original values.
@@ -95,11 +95,11 @@ def test_every_value_arrives() -> None:
     translation = translate(THEIRS, "theirs.yaml")
     config = translation.config
     train = config.train
-    assert (config.name, train.seed, train.split.seed) == ("teacher-v1", 42, 42)
+    assert (config.name, train.seed, config.split.seed) == ("teacher-v1", 42, 42)
     assert (config.clip.preset, config.clip.picture.lip_px, config.clip.audio.hop_length) == ("uniform50", 112, 512)
     assert (train.widths.gru_hidden, train.dropout, train.dense_dim, train.dense_dropout) == (300, 0.5, 100, 0.7)
     assert (train.attention, train.modalities) == ("bi_modal", ("audio", "face", "lip"))
-    assert (train.split.val_share, train.split.test_share, config.distill.split) == (0.15, 0.15, train.split)
+    assert (config.split.val_share, config.split.test_share) == (0.15, 0.15)
     optimizer = train.optimizer
     assert (optimizer.type, optimizer.learning_rate, optimizer.betas) == ("adam", 5e-4, (0.9, 0.99))
     assert (optimizer.weight_decay, optimizer.warmup_share, optimizer.max_norm) == (1e-4, 0.0, 1.5)

@@ -21,9 +21,10 @@ CUT = {"face_channels": [8, 8, 8], "lip_channels": [8, 8, 8], "gru_hidden": 8}
 
 
 def write_config(folder: Path, split: dict[str, Any]) -> Path:
-    section = {"epochs": 1, "num_threads": 1, "split": split}
+    section = {"epochs": 1, "num_threads": 1}
     content = {
         "name": "npz",
+        "split": split,
         "train": {**section, "widths": TINY},
         "distill": {**section, "widths": CUT},
         "export": {"parity_clips": 2, "calibration_clips": 2},
@@ -45,6 +46,7 @@ def test_sample_is_trained_and_distilled(shared: Path, tmp_path: Path) -> None:
     assert (loaded.kind, loaded.clip_spec.preset, loaded.clip_spec.picture.lip_px) == ("student", "uniform50", 96)
 
 
+@pytest.mark.long
 @pytest.mark.pipeline
 def test_lips_of_112_reach_the_bundle(shared: Path, tmp_path: Path) -> None:
     """Two persons, and val and test are the same files: only without a test part, and only when that is asked for."""

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from dfkit.cli import app
 from dfkit.clip import ClipSpec, PictureSpec
 from dfkit.config import Config, TrainConfig
-from dfkit.distill.original_checkpoints import claim_folders, file_prefix
-from dfkit.distill.train import train_teacher
 from dfkit.errors import CheckpointError
 from dfkit.models import MMMSBA, NetworkSpec, load_teacher
 from dfkit.models.checkpoint import load_checkpoint
+from dfkit.training.original_checkpoints import file_prefix, reserve_checkpoint_folders
+from dfkit.training.train import train_teacher
 from dfkit.workspace import Workspace
 from tests.data.makers import make_prepared, make_row
 from tests.original.test_configuration import changed
@@ -98,7 +98,7 @@ def test_folds_lie_in_folders_of_their_own(tmp_path: Path) -> None:
     run_dirs = [tmp_path / "runs" / f"fold_{number}" for number in (1, 2)]
     for run_dir in run_dirs:
         run_dir.mkdir(parents=True)
-    claim_folders(section, run_dirs, by_fold=True)
+    reserve_checkpoint_folders(section, run_dirs, by_fold=True)
     folders = [json.loads((run_dir / "original.json").read_text(encoding="utf-8"))["folder"] for run_dir in run_dirs]
     assert folders == [str(tmp_path / "models" / f"fold_{number}") for number in (1, 2)]
     # Another run finds one fold's checkpoint there: all of its folds go elsewhere; the first run keeps its place.
@@ -107,7 +107,7 @@ def test_folds_lie_in_folders_of_their_own(tmp_path: Path) -> None:
     later.mkdir(parents=True)
     others = [tmp_path / "later" / f"fold_{number}" for number in (1, 2)]
     others[1].mkdir()
-    claim_folders(section, others, by_fold=True)
+    reserve_checkpoint_folders(section, others, by_fold=True)
     assert json.loads((later / "original.json").read_text(encoding="utf-8"))["folder"] == str(
         tmp_path / "models-2" / "fold_1"
     )

@@ -8,9 +8,9 @@ import pytest
 
 from dfkit.benchmarks.sizes import measure_sizes
 from dfkit.errors import BundleError
-from dfkit.export.bundle import face_model_entries, face_model_files
+from dfkit.export.bundle import face_model_files
 from dfkit.media.faces import INT8_SHA256, MODEL_FOLDER, MODEL_SHA256
-from dfkit.runtime.bundle import open_bundle
+from dfkit.runtime.bundle import face_model_entries, open_bundle
 from dfkit.runtime.detector import Detector
 
 from .bundles import write_bundle

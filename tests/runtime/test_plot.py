@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from dfkit.measures.decision import OperatingPoint
 from dfkit.media.stream import FaceFrame
 from dfkit.runtime import plot
 from dfkit.runtime.bundle import Bundle
-from dfkit.runtime.manifest import OperatingPoint
-from dfkit.runtime.results import TrackResult, VideoResult, refused
+from dfkit.runtime.results import TrackResult, VideoResult, result_without_score
 
 POINT = OperatingPoint(threshold=0.5, review_low=0.4, review_high=0.6, name="test")
 
@@ -39,7 +39,7 @@ def read(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("count", [3, 10, 57, 2500])
 def test_sampler_is_bounded_and_spread_over_everything(count: int) -> None:
-    sampler = plot.FaceSampler(wanted=10, kept=20)
+    sampler = plot.FaceSampler(num_shown=10, num_held=20)
     most = 0
     for index in range(count):
         sampler.add(face(index))
@@ -91,7 +91,7 @@ def test_an_hour_and_three_seconds_take_the_same_way(tmp_path: Path) -> None:
 
 
 def test_a_video_without_a_score_shows_its_reason(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    blank = refused("v.mp4", "no_face", "nobody is there", tiny_bundle.manifest)
+    blank = result_without_score("v.mp4", "no_face", "nobody is there", tiny_bundle.manifest)
     small = read(plot.plot_video(blank, plot.FaceSampler(), tmp_path / "p.png", point=POINT))
     sampler = plot.FaceSampler()
     sampler.add(face(0))

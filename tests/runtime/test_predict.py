@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dfkit.errors import BundleError, ConfigError, DfkitError, MissingExtraError
+from dfkit.files import write_atomically
 from dfkit.runtime.bundle import Bundle
-from dfkit.runtime.files import write_atomically
 from dfkit.runtime.predict import CSV_COLUMNS, exit_code, find_videos, plot_target, predict_videos, write_csv
 from dfkit.runtime.results import VideoResult
 
@@ -123,6 +123,6 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         return plain(Path("/dev/full"), data)
 
     monkeypatch.setattr(Path, "write_bytes", to_full_disk)
-    with pytest.raises(DfkitError, match="No space left"):
+    with pytest.raises(OSError, match="No space left"):
         write_csv([], target)
     assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["out.csv"]

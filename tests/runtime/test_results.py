@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 
 from dfkit.errors import BundleError
+from dfkit.measures.decision import OperatingPoint, p_fake_of, verdict_of
 from dfkit.runtime.bundle import Bundle
-from dfkit.runtime.manifest import OperatingPoint
-from dfkit.runtime.results import (
-    ClipScore,
-    join_clips,
-    judge_clips,
-    p_fake_of,
-    refused,
-    require_finite,
-    verdict_of,
-)
+from dfkit.runtime.results import ClipScore, join_clips, judge_clips, require_finite, result_without_score
 
 
 def clip(track: int, start: int, gap: float, *, frames: float | None = None, length: int = 50) -> ClipScore:
@@ -94,7 +86,7 @@ def test_json_has_exactly_the_fields_of_the_contract(tiny_bundle: Bundle) -> Non
 
 
 def test_a_refused_video_has_no_score(tiny_bundle: Bundle) -> None:
-    data = refused("x.mp4", "no_face", "nobody there", tiny_bundle.manifest).to_json()
+    data = result_without_score("x.mp4", "no_face", "nobody there", tiny_bundle.manifest).to_json()
     assert (data["verdict"], data["p_fake"], data["tracks"]) == (None, None, [])
     assert (data["status"], data["reason"], data["threshold"]) == ("no_face", "nobody there", 0.5)
 

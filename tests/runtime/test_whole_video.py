@@ -53,7 +53,7 @@ def test_pooling_is_torchs_adaptive_average(length: int) -> None:
 def test_a_whole_video_is_scored_as_torch_scores_its_view(uniform: Detector, talk: Path) -> None:
     import torch
 
-    from dfkit.data.uniform50 import view_uniform50
+    from dfkit.media.uniform50 import view_uniform50
 
     result = uniform.detect(talk)
     assert result.status == "ok" and len(result.tracks) == 1 and len(result.tracks[0].clips) == 1

@@ -15,7 +15,7 @@ from dfkit.data.labels import (
     refuse_two_labels,
 )
 from dfkit.data.layouts import celebdf, dfdc, faceforensics, fakeavceleb, kodf, periods
-from dfkit.data.layouts.base import Layout, differs, entries
+from dfkit.data.layouts.base import Layout, folder_listing, layout_error
 from dfkit.errors import DataError
 
 ADAPTERS: tuple[Layout, ...] = (
@@ -68,7 +68,7 @@ def _read_one(path: Path, layout: str) -> LabelSet:
         return read_csv(path)
     if layout == "folders":
         if not class_folders(path):
-            raise differs("folders", path, expected=CLASS_FOLDERS, found=entries(path))
+            raise layout_error("folders", path, expected=CLASS_FOLDERS, found=folder_listing(path))
         return read_class_folders(path)
     adapter = next((a for a in ADAPTERS if a.name == layout), None) or detect_layout(path)
     if adapter is not None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkit.data.labels import LabelSet, Source, faults_error, list_videos
+from dfkit.data.labels import LabelSet, Source, faults_error
 from dfkit.errors import DataError
+from dfkit.media.container import list_videos
 
 SPLIT_NAMES = {
     "train": "train",
@@ -27,7 +28,7 @@ SHOWN_ENTRIES = 8
 
 @dataclass(frozen=True)
 class Layout:
-    """One data set's layout."""
+    """How a public data set's folder is recognised and read."""
 
     name: str
     """As given to `--layout`."""
@@ -39,12 +40,12 @@ class Layout:
     """Labels of a folder. Raises DataError where the tree differs."""
 
 
-def differs(layout: str, root: Path, *, expected: str, found: str) -> DataError:
-    """The tree is not what the layout's name promises."""
+def layout_error(layout: str, root: Path, *, expected: str, found: str) -> DataError:
+    """The error for a folder whose tree is not what the layout's name promises."""
     return DataError(f"{root}: not the layout '{layout}': expected {expected}; found {found}", fix=FIX)
 
 
-def entries(root: Path) -> str:
+def folder_listing(root: Path) -> str:
     """The first names in a folder, for messages."""
     if not root.is_dir():
         return "no folder"
@@ -62,11 +63,13 @@ def read_json_file(layout: str, path: Path, kind: type[list] | type[dict]) -> An
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise differs(layout, path.parent, expected=path.name, found=entries(path.parent)) from None
+        raise layout_error(layout, path.parent, expected=path.name, found=folder_listing(path.parent)) from None
     except ValueError as error:
-        raise differs(layout, path, expected="JSON", found=f"text that is none ({error})") from error
+        raise layout_error(layout, path, expected="JSON", found=f"text that is none ({error})") from error
     if not isinstance(content, kind):
-        raise differs(layout, path, expected="a list" if kind is list else "an object", found=type(content).__name__)
+        raise layout_error(
+            layout, path, expected="a list" if kind is list else "an object", found=type(content).__name__
+        )
     return content
 
 
@@ -87,11 +90,11 @@ def read_table(layout: str, path: Path, columns: Sequence[str]) -> list[dict[str
             continue
         if set(columns) <= set(header):
             return rows
-        raise differs(layout, path, expected=f"the columns {', '.join(columns)}", found=", ".join(header))
-    raise differs(layout, path, expected="text in UTF-8 or CP949", found="other bytes")
+        raise layout_error(layout, path, expected=f"the columns {', '.join(columns)}", found=", ".join(header))
+    raise layout_error(layout, path, expected="text in UTF-8 or CP949", found="other bytes")
 
 
-class Gatherer:
+class SourceCollector:
     """Collects sources and faults, and raises all faults at once."""
 
     def __init__(self, layout: str, root: Path) -> None:
@@ -116,16 +119,11 @@ class Gatherer:
         if self.faults:
             raise faults_error(self.faults, f"{self.root} (layout {self.layout})", fix=FIX)
         if not self.sources:
-            raise differs(self.layout, self.root, expected=expected, found=entries(self.root))
+            raise layout_error(self.layout, self.root, expected=expected, found=folder_listing(self.root))
         unnamed = len(list_videos(self.root)) - len({source.path for source in self.sources})
         left_out = [f"{unnamed} videos that the layout does not name are left out"] if unnamed > 0 else []
         known = all(source.groups for source in self.sources)
         return LabelSet(tuple(self.sources), groups_known=known, notes=(*notes, *left_out))
-
-
-def is_label(value: Any) -> bool:
-    """Whether a value stands for a class, in any of the usual spellings."""
-    return str(value).strip().lower() in {"real", "fake", "0", "1"}
 
 
 NO_SOUND = "this data set has no sound: an audio-visual detector can neither be trained nor tested on it"

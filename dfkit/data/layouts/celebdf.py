@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dfkit.data.labels import FAKE, REAL, LabelSet, list_videos
-from dfkit.data.layouts.base import NO_SOUND, Gatherer, Layout, differs, entries
+from dfkit.data.labels import FAKE, REAL, LabelSet
+from dfkit.data.layouts.base import NO_SOUND, Layout, SourceCollector, folder_listing, layout_error
+from dfkit.media.container import list_videos
 
 NAME = "celebdf"
 FOLDERS = {"Celeb-real": REAL, "YouTube-real": REAL, "Celeb-synthesis": FAKE}
@@ -23,20 +24,22 @@ def detect(root: Path) -> bool:
 def read(root: Path) -> LabelSet:
     """Labels by folder; the persons in a name are its groups."""
     if not detect(root):
-        raise differs(NAME, root, expected=EXPECTED, found=entries(root))
-    gather = Gatherer(NAME, root)
-    tested = _read_test_list(root, gather)
+        raise layout_error(NAME, root, expected=EXPECTED, found=folder_listing(root))
+    collector = SourceCollector(NAME, root)
+    tested = _read_test_list(root, collector)
     for folder, label in FOLDERS.items():
         for path in list_videos(root / folder):
             groups = tuple(dict.fromkeys(PERSON.findall(path.stem))) or (f"{folder}:{path.stem}",)
-            split = None if tested is None else "test" if path in tested else "train"
+            split = None
+            if tested is not None:
+                split = "test" if path in tested else "train"
             method = None if label == REAL else "celeb-synthesis"
-            gather.add(path, label, groups=groups, method=method, split=split)
+            collector.add(path, label, groups=groups, method=method, split=split)
     notes = (NO_SOUND,) if tested is not None else (NO_SOUND, f"no {TEST_LIST}: no official split")
-    return gather.finish(expected=EXPECTED, notes=notes)
+    return collector.finish(expected=EXPECTED, notes=notes)
 
 
-def _read_test_list(root: Path, gather: Gatherer) -> set[Path] | None:
+def _read_test_list(root: Path, collector: SourceCollector) -> set[Path] | None:
     """Files of the official test part; its labels are the other way round (1 = real) and are checked."""
     path = root / TEST_LIST
     if not path.is_file():
@@ -49,9 +52,9 @@ def _read_test_list(root: Path, gather: Gatherer) -> set[Path] | None:
         folder = name.strip().split("/")[0]
         expected = {"1": REAL, "0": FAKE}.get(flag)
         if folder not in FOLDERS or expected != FOLDERS[folder]:
-            gather.faults.append(f"{TEST_LIST}, line {number}: '{line}': expected 1 for real, 0 for fake, a file")
+            collector.faults.append(f"{TEST_LIST}, line {number}: '{line}': expected 1 for real, 0 for fake, a file")
         elif not (root / name.strip()).is_file():
-            gather.faults.append(f"{TEST_LIST}, line {number}: {name.strip()} is named but missing")
+            collector.faults.append(f"{TEST_LIST}, line {number}: {name.strip()} is named but missing")
         tested.add(root / name.strip())
     return tested
 

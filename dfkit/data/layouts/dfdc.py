@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkit.data.labels import LABEL_VALUES, REAL, LabelSet
-from dfkit.data.layouts.base import SPLIT_NAMES, Gatherer, Layout, differs, entries, read_json_file
+from dfkit.data.layouts.base import SPLIT_NAMES, Layout, SourceCollector, folder_listing, layout_error, read_json_file
 
 NAME = "dfdc"
 META_FILE = "metadata.json"
@@ -25,24 +25,24 @@ def read(root: Path) -> LabelSet:
     """Labels of all parts; a fake's group is its original."""
     parts = find_parts(root) or ([root] if (root / META_FILE).is_file() else [])
     if not parts:
-        raise differs(NAME, root, expected=EXPECTED, found=entries(root))
-    gather = Gatherer(NAME, root)
+        raise layout_error(NAME, root, expected=EXPECTED, found=folder_listing(root))
+    collector = SourceCollector(NAME, root)
     found = {part: read_json_file(NAME, part / META_FILE, dict) for part in parts}
     for part, files in found.items():
         for file, facts in sorted(files.items()):
-            _add(gather, part, file, facts)
-    return gather.finish(expected=EXPECTED)
+            _add(collector, part, file, facts)
+    return collector.finish(expected=EXPECTED)
 
 
-def _add(gather: Gatherer, part: Path, file: str, facts: Any) -> None:
+def _add(collector: SourceCollector, part: Path, file: str, facts: Any) -> None:
     label = LABEL_VALUES.get(str(facts.get("label", "")).lower()) if isinstance(facts, dict) else None
     if label is None:
-        gather.faults.append(f"{part.name}/{META_FILE}: {file}: expected a label REAL or FAKE, found {facts}")
+        collector.faults.append(f"{part.name}/{META_FILE}: {file}: expected a label REAL or FAKE, found {facts}")
         return
     split = SPLIT_NAMES.get(str(facts.get("split") or "").lower())
     original = facts.get("original") or file
     method = None if label == REAL else "dfdc"
-    gather.add(part / file, label, groups=(str(original),), method=method, split=split)
+    collector.add(part / file, label, groups=(str(original),), method=method, split=split)
 
 
 LAYOUT = Layout(NAME, EXPECTED, lambda root: bool(find_parts(root)), read)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dfkit.data.labels import FAKE, REAL, LabelSet, list_videos
-from dfkit.data.layouts.base import NO_SOUND, Gatherer, Layout, differs, entries, read_json_file
+from dfkit.data.labels import FAKE, REAL, LabelSet
+from dfkit.data.layouts.base import NO_SOUND, Layout, SourceCollector, folder_listing, layout_error, read_json_file
+from dfkit.media.container import list_videos
 
 NAME = "faceforensics"
 ORIGINALS = "original_sequences"
@@ -23,23 +24,23 @@ def detect(root: Path) -> bool:
 def read(root: Path) -> LabelSet:
     """Labels by folder; both ids of a manipulation are its groups."""
     if not detect(root):
-        raise differs(NAME, root, expected=EXPECTED, found=entries(root))
+        raise layout_error(NAME, root, expected=EXPECTED, found=folder_listing(root))
     splits = _read_splits(root)
-    gather = Gatherer(NAME, root)
+    collector = SourceCollector(NAME, root)
     for top, label in ((ORIGINALS, REAL), (MANIPULATED, FAKE)):
         for kind in sorted(entry for entry in (root / top).iterdir() if entry.is_dir()):
             for videos in sorted(kind.glob("*/videos")):
-                _add_folder(gather, videos, label, kind.name, splits)
+                _add_folder(collector, videos, label, kind.name, splits)
     notes = (NO_SOUND,) if splits else (NO_SOUND, "no split lists (splits/train.json, ...): no official split")
-    return gather.finish(expected=EXPECTED, notes=notes)
+    return collector.finish(expected=EXPECTED, notes=notes)
 
 
-def _add_folder(gather: Gatherer, videos: Path, label: int, kind: str, splits: dict[str, str]) -> None:
+def _add_folder(collector: SourceCollector, videos: Path, label: int, kind: str, splits: dict[str, str]) -> None:
     for path in list_videos(videos):
         groups = _ids(path.stem, kind)
         split = next((splits[group] for group in groups if group in splits), None)
         method = None if label == REAL else kind
-        gather.add(path, label, groups=groups, method=method, split=split)
+        collector.add(path, label, groups=groups, method=method, split=split)
 
 
 def _ids(stem: str, kind: str) -> tuple[str, ...]:
@@ -58,7 +59,7 @@ def _read_splits(root: Path) -> dict[str, str]:
     for split, file in SPLIT_FILES.items():
         for pair in read_json_file(NAME, folder / file, list):
             if not isinstance(pair, list):
-                raise differs(NAME, folder / file, expected="a list of pairs of ids", found=str(pair))
+                raise layout_error(NAME, folder / file, expected="a list of pairs of ids", found=str(pair))
             splits.update({f"youtube:{value}": split for value in pair})
     return splits
 

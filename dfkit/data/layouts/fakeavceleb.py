@@ -6,8 +6,9 @@ import csv
 import re
 from pathlib import Path
 
-from dfkit.data.labels import FAKE, REAL, LabelSet, list_videos
-from dfkit.data.layouts.base import Gatherer, Layout, differs, entries
+from dfkit.data.labels import FAKE, REAL, LabelSet
+from dfkit.data.layouts.base import Layout, SourceCollector, folder_listing, layout_error
+from dfkit.media.container import list_videos
 
 NAME = "fakeavceleb"
 TYPES = {
@@ -42,23 +43,23 @@ def read(root: Path) -> LabelSet:
     """Labels by type; persons and methods from `meta_data.csv`, without it from the paths."""
     top = find_top(root)
     if top is None:
-        raise differs(NAME, root, expected=EXPECTED, found=entries(root))
+        raise layout_error(NAME, root, expected=EXPECTED, found=folder_listing(root))
     meta = next((p for p in (root / META_FILE, top / META_FILE) if p.is_file()), None)
-    gather = Gatherer(NAME, top)
+    collector = SourceCollector(NAME, top)
     if meta is None:
-        _from_paths(top, gather)
-        return gather.finish(expected=EXPECTED, notes=(f"no {META_FILE}: persons and methods from the paths",))
-    _from_table(meta, top, gather)
-    return gather.finish(expected=EXPECTED)
+        _from_paths(top, collector)
+        return collector.finish(expected=EXPECTED, notes=(f"no {META_FILE}: persons and methods from the paths",))
+    _from_table(meta, top, collector)
+    return collector.finish(expected=EXPECTED)
 
 
-def _from_table(meta: Path, top: Path, gather: Gatherer) -> None:
+def _from_table(meta: Path, top: Path, collector: SourceCollector) -> None:
     with meta.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         header = [name.strip() for name in next(reader, [])]
         rows = [row for row in reader if row]
     if not set(COLUMNS) <= set(header):
-        raise differs(NAME, meta, expected=f"the columns {', '.join(COLUMNS)}", found=", ".join(header))
+        raise layout_error(NAME, meta, expected=f"the columns {', '.join(COLUMNS)}", found=", ".join(header))
     for number, row in enumerate(rows, start=2):
         cells = dict(zip(header, row, strict=False))
         # The folder stands in the last column, which has no name.
@@ -66,12 +67,12 @@ def _from_table(meta: Path, top: Path, gather: Gatherer) -> None:
         path = top.joinpath(*_below_top(folder), cells["path"].strip())
         label = TYPES.get(cells["type"].strip())
         if label is None:
-            gather.faults.append(f"{meta.name}, row {number}: type '{cells['type']}' is none of {', '.join(TYPES)}")
+            collector.faults.append(f"{meta.name}, row {number}: type '{cells['type']}' is none of {', '.join(TYPES)}")
             continue
         persons = (cells[name].strip() for name in ("source", "target1", "target2"))
         groups = tuple(dict.fromkeys(person for person in persons if PERSON.fullmatch(person)))
         method = None if label == REAL else cells["method"].strip()
-        gather.add(path, label, groups=groups, method=method, row=number)
+        collector.add(path, label, groups=groups, method=method, row=number)
 
 
 def _below_top(folder: Path) -> tuple[str, ...]:
@@ -81,12 +82,12 @@ def _below_top(folder: Path) -> tuple[str, ...]:
     return parts[start:]
 
 
-def _from_paths(top: Path, gather: Gatherer) -> None:
+def _from_paths(top: Path, collector: SourceCollector) -> None:
     for name, label in TYPES.items():
         for path in list_videos(top / name):
             relative = path.relative_to(top)
             groups = tuple(dict.fromkeys(PERSON.findall(str(relative))))
-            gather.add(path, label, groups=groups, method=_method_of(name, path.stem))
+            collector.add(path, label, groups=groups, method=_method_of(name, path.stem))
 
 
 def _method_of(type_name: str, stem: str) -> str | None:

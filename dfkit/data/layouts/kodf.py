@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from dfkit.data.labels import FAKE, REAL, LabelSet, list_videos
-from dfkit.data.layouts.base import Gatherer, Layout, differs, entries, read_table
+from dfkit.data.labels import FAKE, REAL, LabelSet
+from dfkit.data.layouts.base import Layout, SourceCollector, folder_listing, layout_error, read_table
+from dfkit.media.container import list_videos
 
 NAME = "kodf"
 ORIGINAL_PREFIX = "원본영상_"
@@ -39,32 +40,32 @@ def read(root: Path) -> LabelSet:
     """Labels by table; the group of a fake is its original, and the person where the table names one."""
     tables = find_tables(root)
     if {label for _, label, _ in tables} != {REAL, FAKE}:
-        raise differs(NAME, root, expected=EXPECTED, found=entries(root))
+        raise layout_error(NAME, root, expected=EXPECTED, found=folder_listing(root))
     files: dict[str, list[Path]] = defaultdict(list)
     for path in list_videos(root):
         files[path.stem].append(path)
-    gather = Gatherer(NAME, root)
+    collector = SourceCollector(NAME, root)
     for table, label, split in tables:
         columns = (VIDEO,) if label == REAL else (VIDEO, TARGET, METHOD)
         for number, row in enumerate(read_table(NAME, table, columns), start=2):
-            _add(gather, files, row, label, split, f"{table.name}, row {number}")
-    return gather.finish(expected=EXPECTED, notes=(LENGTHS,))
+            _add(collector, files, row, label, split, f"{table.name}, row {number}")
+    return collector.finish(expected=EXPECTED, notes=(LENGTHS,))
 
 
 def _add(
-    gather: Gatherer, files: dict[str, list[Path]], row: dict[str, str], label: int, split: str, where: str
+    collector: SourceCollector, files: dict[str, list[Path]], row: dict[str, str], label: int, split: str, where: str
 ) -> None:
     video = Path(row[VIDEO].strip())
     stem = video.stem if video.suffix else video.name
     found = files.get(stem, [])
     if len(found) != 1:
-        gather.faults.append(f"{where}: {len(found)} files named {stem} below, expected one")
+        collector.faults.append(f"{where}: {len(found)} files named {stem} below, expected one")
         return
     original = stem if label == REAL else Path(row[TARGET].strip()).stem
     person = row.get(PERSON if label == REAL else TARGET_PERSON, "").strip()
     groups = tuple(value for value in (original, person) if value)
     method = None if label == REAL else row[METHOD].strip()
-    gather.add(found[0], label, groups=groups, method=method, split=split)
+    collector.add(found[0], label, groups=groups, method=method, split=split)
 
 
 LAYOUT = Layout(NAME, EXPECTED, lambda root: bool(find_tables(root)), read)

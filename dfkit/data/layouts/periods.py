@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkit.data.labels import FAKE, REAL, LabelSet
-from dfkit.data.layouts.base import SPLIT_NAMES, Gatherer, Layout, differs, entries, read_json_file
+from dfkit.data.layouts.base import SPLIT_NAMES, Layout, SourceCollector, folder_listing, layout_error, read_json_file
 
 LAVDF_FILES = ("metadata.json", "metadata.min.json")
 LAVDF_EXPECTED = "train, dev or test folders and metadata.json = [{file, original, split, fake_periods, ...}]"
@@ -33,11 +33,11 @@ def read_lavdf(root: Path) -> LabelSet:
     """Labels of LAV-DF: a real file has no fake period."""
     meta = next((root / name for name in LAVDF_FILES if (root / name).is_file()), None)
     if meta is None:
-        raise differs("lavdf", root, expected=LAVDF_EXPECTED, found=entries(root))
-    gather = Gatherer("lavdf", root)
+        raise layout_error("lavdf", root, expected=LAVDF_EXPECTED, found=folder_listing(root))
+    collector = SourceCollector("lavdf", root)
     for number, facts in enumerate(read_json_file("lavdf", meta, list)):
-        _add(gather, root, facts, f"{meta.name}, entry {number}", default_split=None)
-    return gather.finish(expected=LAVDF_EXPECTED)
+        _add(collector, root, facts, f"{meta.name}, entry {number}", default_split=None)
+    return collector.finish(expected=LAVDF_EXPECTED)
 
 
 def detect_deepfake1m(root: Path) -> bool:
@@ -48,36 +48,36 @@ def detect_deepfake1m(root: Path) -> bool:
 def read_deepfake1m(root: Path) -> LabelSet:
     """Labels of AV-Deepfake1M; the files lie below a folder per split."""
     if not detect_deepfake1m(root):
-        raise differs("avdeepfake1m", root, expected=DEEPFAKE1M_EXPECTED, found=entries(root))
-    gather = Gatherer("avdeepfake1m", root)
+        raise layout_error("avdeepfake1m", root, expected=DEEPFAKE1M_EXPECTED, found=folder_listing(root))
+    collector = SourceCollector("avdeepfake1m", root)
     for name in DEEPFAKE1M_FILES:
         if not (root / name).is_file():
             continue
         split = name.split("_")[0]
         folder = root / split if (root / split).is_dir() else root
         for number, facts in enumerate(read_json_file("avdeepfake1m", root / name, list)):
-            _add(gather, folder, facts, f"{name}, entry {number}", default_split=split)
-    return gather.finish(expected=DEEPFAKE1M_EXPECTED)
+            _add(collector, folder, facts, f"{name}, entry {number}", default_split=split)
+    return collector.finish(expected=DEEPFAKE1M_EXPECTED)
 
 
-def _add(gather: Gatherer, folder: Path, facts: Any, where: str, *, default_split: str | None) -> None:
+def _add(collector: SourceCollector, folder: Path, facts: Any, where: str, *, default_split: str | None) -> None:
     if not isinstance(facts, dict) or not isinstance(facts.get("file"), str):
-        gather.faults.append(f"{where}: expected an object with 'file', found {str(facts)[:80]}")
+        collector.faults.append(f"{where}: expected an object with 'file', found {str(facts)[:80]}")
         return
     if not any(name in facts for name in (*PERIODS, *VISUAL_PERIODS, *AUDIO_PERIODS)):
-        gather.faults.append(f"{where}: none of {', '.join(PERIODS)} in {', '.join(facts)}")
+        collector.faults.append(f"{where}: none of {', '.join(PERIODS)} in {', '.join(facts)}")
         return
     try:
         visual, audio, either = (_periods(facts, names) for names in (VISUAL_PERIODS, AUDIO_PERIODS, PERIODS))
     except (TypeError, ValueError):
-        gather.faults.append(f"{where}: fake periods are not pairs of seconds with start < end")
+        collector.faults.append(f"{where}: fake periods are not pairs of seconds with start < end")
         return
     intervals = tuple(sorted({*visual, *audio, *either}))
     declared = bool(facts.get("n_fakes")) or bool(facts.get("modify_video")) or bool(facts.get("modify_audio"))
     if declared and not intervals:
-        gather.faults.append(f"{where}: marked as modified, but without a fake period")
+        collector.faults.append(f"{where}: marked as modified, but without a fake period")
         return
-    gather.add(
+    collector.add(
         folder / facts["file"],
         FAKE if intervals else REAL,
         groups=_groups(facts),
@@ -113,7 +113,9 @@ def _method(facts: dict[str, Any], visual: list[Any], audio: list[Any]) -> str:
     is_audio = bool(facts.get("modify_audio", audio))
     if is_visual and is_audio:
         return "both"
-    return "visual" if is_visual else "audio" if is_audio else "unknown"
+    if is_visual:
+        return "visual"
+    return "audio" if is_audio else "unknown"
 
 
 LAVDF = Layout("lavdf", LAVDF_EXPECTED, detect_lavdf, read_lavdf)

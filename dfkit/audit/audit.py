@@ -1,0 +1,156 @@
+"""`dfkit audit`: how well facts of the files, which no detector should need, tell fake from real."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dfkit.audit.audit_facts import Fact, collect_facts
+from dfkit.audit.findings import AUDIT_FILE, WARN_AUC, AucScore, FoldedVideos, format_scores, write_finding
+from dfkit.data.storage import PreparedData
+from dfkit.errors import DataError, MissingExtraError
+from dfkit.measures.bootstrap import REPEATS
+
+KIND = "dfkit audit"
+ALL_FACTS = "all facts together"
+"""Name of the score of the forest."""
+TREE_DEPTH = 3
+"""Eight leaves: enough for a threshold, a band, or three frame rates."""
+NUM_TREES = 300
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """How well facts of the files tell fake from real."""
+
+    data: str
+    facts: tuple[AucScore, ...]
+    """By a tree on each fact alone, the highest AUC first."""
+    together: AucScore
+    """By a forest on all facts."""
+    skipped: dict[str, str]
+    """Facts that were not used, with the reason."""
+    groups_known: bool
+    num_groups: int
+    num_real: int
+    num_fake: int
+    folds: int
+    seed: int
+    path: str | None = None
+    """The file written; None for data on S3."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each fact, and for all together, above the limit."""
+        telling = [score for score in (*self.facts, self.together) if score.auc > WARN_AUC]
+        return [f"{_subject(score.name)} real from fake with AUC {_format_auc(score)}" for score in telling]
+
+    @property
+    def notes(self) -> list[str]:
+        """Limits of the audit itself."""
+        return [] if self.groups_known else ["groups unknown: persons may leak"]
+
+    def summary(self) -> list[str]:
+        """The audit as lines of text."""
+        lines = [
+            f"{self.data}: {self.num_real} real and {self.num_fake} fake videos, {self.num_groups} groups, "
+            f"{self.folds} grouped folds",
+            *format_scores([*self.facts, self.together]),
+            *(f"not looked at ({reason}): {', '.join(names)}" for reason, names in self._skipped_by_reason().items()),
+            *(f"note: {note}" for note in self.notes),
+            *(f"WARNING: {warning}" for warning in self.warnings),
+        ]
+        if not self.warnings:
+            lines.append(f"no fact tells the classes apart with an AUC above {WARN_AUC}")
+        return [*lines, f"written to {self.path}" if self.path else "not written: the data is read from S3"]
+
+    def _skipped_by_reason(self) -> dict[str, list[str]]:
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.skipped.items():
+            by_reason.setdefault(reason, []).append(name)
+        return by_reason
+
+    def to_json(self) -> dict[str, Any]:
+        """Content of `audit.json`."""
+        plain = ("data", "skipped", "groups_known", "num_groups", "num_real", "num_fake", "folds", "seed")
+        return {
+            "kind": KIND,
+            **{name: getattr(self, name) for name in plain},
+            "limit": WARN_AUC,
+            "facts": [score.to_json() for score in self.facts],
+            "together": self.together.to_json(),
+            "warnings": self.warnings,
+            "notes": self.notes,
+        }
+
+
+def audit(data: PreparedData, *, folds: int = 5, seed: int = 0, repeats: int = REPEATS) -> AuditResult:
+    """Predicts the label from each fact alone, and from all, under grouped folds; writes `audit.json`.
+
+    A shallow tree per fact and a forest for all, both with balanced classes, so that a fold's share of fakes is
+    no score. A video that lacks a fact is kept: to the tree that is a value, too.
+
+    Args:
+        data: Labelled.
+        folds: Grouped folds; each video is scored by models that saw nothing of its group.
+        seed: Of folds, forest and bootstrap.
+        repeats: Resamples of the intervals.
+    Returns:
+        The facts' AUC by video.
+    Raises:
+        DataError: A class is missing, groups are too few, no fact is known, or a foreign audit.json is there.
+    """
+    try:
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.tree import DecisionTreeClassifier
+    except ImportError as error:
+        raise MissingExtraError("scikit-learn", "train") from error
+    videos = FoldedVideos.from_data(data, folds=folds, seed=seed, repeats=repeats)
+    facts, skipped = collect_facts(data, videos.positions)
+    if not facts:
+        raise DataError(f"{data.path}: not one fact of its files is known", fix="dfkit prepare the videos again")
+    options = {"class_weight": "balanced", "random_state": seed}
+    scores = [
+        videos.score(
+            fact.name,
+            fact.values,
+            lambda: DecisionTreeClassifier(max_depth=TREE_DEPTH, min_samples_leaf=2, **options),
+        )
+        for fact in facts
+    ]
+    together = videos.score(
+        ALL_FACTS,
+        _join_columns(facts),
+        lambda: RandomForestClassifier(NUM_TREES, min_samples_leaf=2, n_jobs=1, **options),
+    )
+    result = AuditResult(
+        data=data.path,
+        facts=tuple(sorted(scores, key=lambda score: -score.auc)),
+        together=together,
+        skipped=skipped,
+        groups_known=data.groups_known,
+        num_groups=len(set(videos.groups)),
+        num_real=int((videos.labels == 0).sum()),
+        num_fake=int((videos.labels == 1).sum()),
+        folds=len(videos.test_parts),
+        seed=seed,
+    )
+    path = write_finding(data, AUDIT_FILE, result.to_json())
+    return replace(result, path=path)
+
+
+def _join_columns(facts: list[Fact]) -> np.ndarray:
+    return np.concatenate([fact.values for fact in facts], axis=1)
+
+
+def _subject(name: str) -> str:
+    return f"{name} tell" if name == ALL_FACTS else f"{name} alone tells"
+
+
+def _format_auc(score: AucScore) -> str:
+    if math.isnan(score.low):
+        return f"{score.auc:.2f}"
+    return f"{score.auc:.2f} [{score.low:.2f}, {score.high:.2f}]"

@@ -1,0 +1,232 @@
+"""Findings about labels without a network: small models scored out of fold, stored beside the data.
+
+`dfkit audit` and `dfkit baseline` both fit small models under the grouped folds that networks are tested with,
+and leave one JSON file each in the folder of the data, where `dfkit evaluate` finds it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkit.data import catalog
+from dfkit.data.hashing import sha256_json
+from dfkit.data.splits import make_folds
+from dfkit.data.storage import PreparedData
+from dfkit.errors import DataError
+from dfkit.files import write_atomically
+from dfkit.measures.bootstrap import REPEATS, group_bootstrap
+from dfkit.measures.finite import finite_or_none
+from dfkit.measures.metrics import auc
+
+SCHEMA_VERSION = 1
+AUDIT_FILE, BASELINE_FILE = "audit.json", "baseline.json"
+WARN_AUC = 0.7
+"""AUC above which a finding is named beside every metric; DESIGN section 9."""
+
+
+@dataclass(frozen=True)
+class AucScore:
+    """AUC of a fact or of a family of features, on videos of groups that its model was not fitted on."""
+
+    name: str
+    auc: float
+    """By video, out-of-fold scores of all folds pooled."""
+    low: float
+    """Lower end of the 95 % interval over groups; NaN, like `high`, where there are too few groups."""
+    high: float
+    num_videos: int
+    num_missing: int = 0
+    """Videos without a value; to the model that is a value, too, since it may give the label away."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field; NaN is None."""
+        return {name: finite_or_none(value) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class FoldedVideos:
+    """The usable videos of prepared data, and the fold in which each is tested. N videos."""
+
+    positions: tuple[int, ...]
+    """Index of each in `PreparedData.videos`."""
+    labels: NDArray[np.int64]
+    """(N,) 0 or 1."""
+    groups: tuple[str, ...]
+    """Group of each video."""
+    test_parts: tuple[NDArray[np.int64], ...]
+    """Places in `positions`, one array per fold, disjoint and together all."""
+    seed: int
+    """Of the folds and the bootstrap."""
+    repeats: int = REPEATS
+    """Resamples of the bootstrap."""
+
+    @classmethod
+    def from_data(cls, data: PreparedData, *, folds: int, seed: int, repeats: int = REPEATS) -> FoldedVideos:
+        """Makes the folds that `dfkit train` makes from the same number and seed.
+
+        Args:
+            data: Prepared data with labels.
+            folds: Number of grouped folds.
+            seed: Of the folds and the bootstrap.
+            repeats: Resamples of the bootstrap.
+        Raises:
+            DataError: Labels or a class are missing, or there are too few groups.
+        """
+        splits = make_folds(data, folds=folds, seed=seed)
+        positions = tuple(sorted(itertools.chain.from_iterable(split.test for split in splits)))
+        row_of_video = {video: row for row, video in enumerate(positions)}
+        labels = [data.videos[video].label for video in positions]
+        return cls(
+            positions=positions,
+            labels=np.asarray(labels, np.int64),
+            groups=tuple(data.groups[video] for video in positions),
+            test_parts=tuple(np.asarray([row_of_video[video] for video in split.test]) for split in splits),
+            seed=seed,
+            repeats=repeats,
+        )
+
+    def score(self, name: str, values: NDArray[np.float64], make_model: Callable[[], Any]) -> AucScore:
+        """AUC of a model that is fitted out of fold.
+
+        Args:
+            name: Of the result.
+            values: (N, K) one row per video; NaN where a value is missing.
+            make_model: Gives an unfitted scikit-learn classifier that takes NaN.
+        """
+        return self.score_predictions(name, values, self.out_of_fold(values, make_model))
+
+    def score_predictions(self, name: str, values: NDArray[np.float64], p_fake: NDArray[np.float64]) -> AucScore:
+        """AUC of out-of-fold scores with its interval over groups.
+
+        Args:
+            name: Of the result.
+            values: (N, K) that the scores were made from; rows of NaN are counted as missing.
+            p_fake: (N,) in [0, 1].
+        """
+        interval = group_bootstrap(
+            self.groups,
+            lambda rows: auc(self.labels[rows], p_fake[rows]),
+            repeats=self.repeats,
+            seed=self.seed,
+        )
+        missing = int(np.isnan(values).all(axis=1).sum())
+        return AucScore(name, interval.value, interval.low, interval.high, len(self.labels), missing)
+
+    def out_of_fold(self, values: NDArray[np.float64], make_model: Callable[[], Any]) -> NDArray[np.float64]:
+        """P(fake) of each video, by a model that was fitted without its fold.
+
+        Args:
+            values: (N, K) one row per video; NaN where a value is missing.
+            make_model: Gives an unfitted scikit-learn classifier that takes NaN.
+        Returns:
+            (N,) in [0, 1].
+        """
+        p_fake = np.full(len(self.labels), np.nan)
+        for test in self.test_parts:
+            training = np.setdiff1d(np.arange(len(self.labels)), test)
+            model = make_model().fit(values[training], self.labels[training])
+            p_fake[test] = model.predict_proba(values[test])[:, 1]
+        return p_fake
+
+
+def format_scores(scores: Sequence[AucScore]) -> list[str]:
+    """Lines of a table of scores, under a line of headings."""
+    width = max(len(score.name) for score in scores)
+    lines = [f"{'':{width}}    AUC   95 % interval   without"]
+    for score in scores:
+        interval = "-" if math.isnan(score.low) else f"{score.low:.3f} .. {score.high:.3f}"
+        missing = str(score.num_missing) if score.num_missing else "-"
+        lines.append(f"{score.name:{width}}  {score.auc:5.3f}  {interval:>14}  {missing:>8}")
+    return lines
+
+
+def write_finding(data: PreparedData, name: str, content: dict[str, Any]) -> str | None:
+    """Writes a finding into the folder of the data; an earlier one of the same kind is replaced.
+
+    Args:
+        data: What it is about.
+        name: File name, such as `audit.json`.
+        content: JSON object; its `kind` tells the program's own files from others.
+    Returns:
+        The file, or None where the data lies on S3, which is only read.
+    Raises:
+        DataError: A file of that name is there that this did not write.
+    """
+    if data.remote:
+        return None
+    path = Path(data.path) / name
+    if path.exists() and _read(path).get("kind") != content["kind"]:
+        raise DataError(
+            f"{path}: there is a file of that name that dfkit did not write; nothing was replaced",
+            fix="move it elsewhere and run the command again",
+        )
+    header = {"schema_version": SCHEMA_VERSION, "created": catalog.now(), "videos_hash": videos_hash(data)}
+    write_atomically(path, json.dumps({**header, **content}, indent=2, ensure_ascii=False) + "\n")
+    return str(path)
+
+
+def format_baseline_comparison(network_auc: float | None, baseline_auc: float) -> str:
+    """Compares a network with its baseline, in words.
+
+    Args:
+        network_auc: By video; None or NaN where undefined.
+        baseline_auc: By video, of `dfkit baseline` on the same data.
+    """
+    if network_auc is None or not np.isfinite(network_auc):
+        return f"baseline AUC {baseline_auc:.3f}; the network's has no value here, so neither is better"
+    both = f"AUC {network_auc:.3f} against {baseline_auc:.3f} of hand-made features"
+    return f"below its baseline: {both}" if network_auc < baseline_auc else f"not below its baseline: {both}"
+
+
+def findings_notes(data: PreparedData, network_auc: float | None) -> tuple[str, ...]:
+    """Notes beside a network's metrics on this data: the comparison with the baseline, and the audit's warnings.
+
+    Args:
+        data: Prepared data; findings are read from its folder.
+        network_auc: By video; None where undefined.
+    """
+    notes: list[str] = []
+    baseline = read_finding(data, BASELINE_FILE)
+    if baseline is not None and baseline.get("auc") is not None:
+        notes.append(format_baseline_comparison(network_auc, float(baseline["auc"])))
+    audit = read_finding(data, AUDIT_FILE)
+    if audit is not None:
+        notes += [str(warning) for warning in audit.get("warnings", [])]
+    return tuple(notes)
+
+
+def read_finding(data: PreparedData, name: str) -> dict[str, Any] | None:
+    """Reads a finding.
+
+    Args:
+        data: Prepared data.
+        name: File name, such as `audit.json`.
+    Returns:
+        None where there is none, or the videos have changed since it was made.
+    """
+    if data.remote:
+        return None
+    content = _read(Path(data.path) / name)
+    return content if content.get("videos_hash") == videos_hash(data) else None
+
+
+def videos_hash(data: PreparedData) -> str:
+    """SHA-256 of the videos' keys, which depend on content, labels and clip contract."""
+    return sha256_json([row.key for row in data.videos])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

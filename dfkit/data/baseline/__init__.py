@@ -1,5 +1,0 @@
-"""`dfkit baseline`: hand-made features and a random forest, what a network has to beat."""
-
-from dfkit.data.baseline.forest import BASELINE_FILE, BaselineResult, baseline
-
-__all__ = ["BASELINE_FILE", "BaselineResult", "baseline"]

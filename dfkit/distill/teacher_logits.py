@@ -1,0 +1,105 @@
+"""The teacher's logits on every clip: computed once, matched by any number of students."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+
+from dfkit.config import DistillConfig
+from dfkit.data.datasets import ClipDataset, collate_padded
+from dfkit.data.storage import PreparedData
+from dfkit.errors import DataError
+from dfkit.models.checkpoint import Checkpoint
+from dfkit.training.fit import compute_device
+from dfkit.training.loaders import clip_loader
+from dfkit.training.objective import Batch, TeacherLogits
+from dfkit.training.samplers import FixedOrder
+from dfkit.training.scoring import ClipLogits, clip_logits, summarize
+from dfkit.training.task import ClipNetwork
+
+# Frames of a uniform50 video differ in number of sound columns: one video a batch needs no padding.
+VIDEO_BATCH = 1
+
+
+def teacher_clip_logits(
+    teacher: Checkpoint, data: PreparedData, indices: dict[str, list[int]], section: DistillConfig
+) -> TeacherLogits:
+    """The teacher's logits on every clip of the splits, without augmentation.
+
+    Args:
+        teacher: Of the data's preset.
+        data: What the student trains on.
+        indices: Clip indices of each split.
+        section: Batch size, loader processes and device.
+    Returns:
+        Logits by clip index, on the CPU; zeros for clips of no split.
+    """
+    model = ClipNetwork(teacher.network, teacher.clip_spec).to(compute_device(section))
+    # A loader of its own: the training one may draw some clips twice, others not at all, and augment them.
+    clips = ClipDataset(data, sorted(itertools.chain.from_iterable(indices.values())))
+    logits = clip_logits(model, clip_loader(clips, section, FixedOrder(len(clips))))
+    model.to("cpu")
+    by_clip = np.zeros((len(data), 2), np.float32)
+    by_frame = np.zeros((len(data), data.spec.num_frames, 2), np.float32)
+    by_clip[logits.indices] = logits.clip
+    by_frame[logits.indices] = logits.frame
+    return TeacherLogits(torch.from_numpy(by_clip), torch.from_numpy(by_frame), by_video=False)
+
+
+def teacher_video_logits(
+    teacher: Checkpoint, data: PreparedData, view: PreparedData, device: torch.device
+) -> TeacherLogits:
+    """The teacher's logits of each video, prepared under the teacher's preset, by the video index of `data`.
+
+    Args:
+        teacher: Of the view's preset.
+        data: What the student trains on.
+        view: The same videos prepared for the teacher.
+        device: Where the teacher runs.
+    Raises:
+        DataError: The view lacks a video that the data holds.
+    """
+    model = ClipNetwork(teacher.network, view.spec).to(device)
+    dataset = ClipDataset(view)
+    loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
+        dataset, batch_size=VIDEO_BATCH, collate_fn=collate_padded if view.spec.preset == "uniform50" else None
+    )
+    logits = clip_logits(model, loader)
+    model.to("cpu")
+    logits_of_file = {}
+    for clip_index, row in zip(logits.indices, logits.clip, strict=True):
+        video = view.videos[view.clips[clip_index].video_index]
+        logits_of_file[video.sha256] = row
+    used = sorted({clip.video_index for clip in data.clips})
+    missing = [data.videos[index].path for index in used if data.videos[index].sha256 not in logits_of_file]
+    if missing:
+        raise DataError(
+            f"{view.path}: the teacher's view lacks {len(missing)} of the videos, the first is {missing[0]}",
+            fix=f"dfkit prepare the same videos with --preset {view.spec.preset}",
+        )
+    by_video = np.zeros((len(data.videos), 2), np.float32)
+    for index in used:
+        by_video[index] = logits_of_file[data.videos[index].sha256]
+    return TeacherLogits(torch.from_numpy(by_video), None, by_video=True)
+
+
+def teacher_metrics(data: PreparedData, logits: TeacherLogits, indices: dict[str, list[int]]) -> dict[str, Any]:
+    """The teacher's own metrics on validation and test clips.
+
+    Args:
+        data: What the student trains on.
+        logits: The teacher's.
+        indices: Clip indices of each split.
+    Returns:
+        `summarize` of `val` and of `test`, by name.
+    """
+    metrics = {}
+    for name in ("val", "test"):
+        clips = np.array(indices[name], dtype=int)
+        rows = [data.clips[index].video_index for index in clips] if logits.by_video else clips
+        no_frames = np.zeros((len(clips), 0, 2), np.float32)
+        metrics[name] = summarize(data, ClipLogits(clips, logits.clip_logits.numpy()[rows], no_frames))
+    return metrics

@@ -1,0 +1,110 @@
+"""Which clips are evaluated and which ones fix thresholds, without touching what a model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dfkit.config import SplitConfig
+from dfkit.data.splits import split_clips
+from dfkit.data.storage import PreparedData
+from dfkit.errors import DataError
+from dfkit.evaluation.ensemble_members import EnsembleMember
+
+SplitName = Literal["test", "val", "train", "all"]
+
+
+@dataclass(frozen=True)
+class EvaluationSplit:
+    """Clip indices of the evaluated split and of the validation split."""
+
+    name: SplitName
+    """The evaluated split."""
+    evaluated: list[int]
+    """Clip indices that metrics are computed on."""
+    validation: list[int]
+    """Clip indices that thresholds and calibration are fitted on; may be empty."""
+    source: str
+    """Where the splits come from, in words."""
+    warnings: tuple[str, ...]
+    """What the evaluated clips share with the data that the models were trained or tuned on."""
+
+
+def choose_evaluation_split(data: PreparedData, split: SplitName, members: Sequence[EnsembleMember]) -> EvaluationSplit:
+    """Splits as the first model recorded them, where this is its data; else as the labels give them, or by group.
+
+    Args:
+        data: Prepared data with labels.
+        split: The split to evaluate; `all` takes every clip.
+        members: The models; groups that any of them was trained on are warned about.
+    Raises:
+        DataError: Labels are missing, the split is empty, or the data cannot be split.
+    """
+    if not data.clips:
+        raise DataError(f"{data.path}: no clip was prepared, so there is nothing to judge", fix="dfkit prepare VIDEOS")
+    if any(clip.label is None for clip in data.clips):
+        raise DataError(
+            f"{data.path}: prepared without labels, so there is nothing to judge against",
+            fix="dfkit prepare FOLDER with real/ and fake/ in it, or --labels FILE.csv",
+        )
+    indices, source = _recorded_splits(data, members[0]) or _new_splits(data, split)
+    evaluated = list(range(len(data.clips))) if split == "all" else indices[split]
+    if not evaluated:
+        sizes = ", ".join(f"{name} {len(clips)}" for name, clips in indices.items())
+        raise DataError(
+            f"{data.path}: the {split} part holds no clip ({source}: {sizes})", fix="--split all, or another part"
+        )
+    return EvaluationSplit(
+        split, evaluated, indices["val"], source, tuple(_leakage_warnings(data, split, evaluated, members))
+    )
+
+
+def _recorded_splits(data: PreparedData, member: EnsembleMember) -> tuple[dict[str, list[int]], str] | None:
+    """The splits that a model recorded; None where it recorded none, or lacks one of the data's groups."""
+    if member.groups_by_split is None:
+        return None
+    split_of_group: dict[str, str] = {}
+    for name, groups in member.groups_by_split.items():
+        for group in groups:
+            split_of_group.setdefault(group, name)
+    indices: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for clip in data.clips:
+        group = str(clip.group)
+        if group not in split_of_group:
+            return None
+        indices[split_of_group[group]].append(clip.index)
+    return indices, f"as recorded in {member.path}"
+
+
+def _new_splits(data: PreparedData, split: SplitName) -> tuple[dict[str, list[int]], str]:
+    try:
+        labels_name_splits = any(row.split for row in data.videos)
+        source = "as the labels give it" if labels_name_splits else "cut by group, seed 0"
+        return split_clips(data, SplitConfig()), source
+    except DataError as error:
+        if split != "all":
+            raise
+        # All clips can be evaluated without splits; there is only nothing to take a threshold from.
+        return {"train": [], "val": [], "test": []}, f"not split ({error.found.splitlines()[0]})"
+
+
+def _leakage_warnings(
+    data: PreparedData, split: SplitName, evaluated: list[int], members: Sequence[EnsembleMember]
+) -> list[str]:
+    groups = {str(data.clips[i].group) for i in evaluated}
+    warnings = []
+    unknown = [str(member.path) for member in members if member.groups_by_split is None]
+    if unknown:
+        warnings.append(f"{', '.join(unknown)} does not say what it was trained on: these videos may be among it")
+    for name, purpose in (("train", "trained"), ("val", "tuned (stopping, threshold)")):
+        known_groups: set[str] = set()
+        for member in members:
+            known_groups |= (member.groups_by_split or {}).get(name, frozenset())
+        num_shared = len(groups & known_groups)
+        if num_shared:
+            model = "the model" if len(members) == 1 else "a member"
+            warnings.append(f"{num_shared} of {len(groups)} judged groups are ones that {model} was {purpose} on")
+    if split == "val":
+        warnings.append("thresholds and calibration were chosen on these very videos: the figures flatter")
+    return warnings

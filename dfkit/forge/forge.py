@@ -1,0 +1,242 @@
+"""`dfkit forge`: from real videos to twins and forgeries with labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dfkit.config.forge import ForgeConfig
+from dfkit.data.hashing import sha256_file
+from dfkit.data.processes import WorkerDiedError, map_processes
+from dfkit.errors import ConfigError, DataError
+from dfkit.files import whole_file, write_atomically
+from dfkit.forge.job import FORGE_VERSION, ForgeRecord, JobResult, SourceFile, run_job
+from dfkit.forge.plan import Job, connect_groups, make_plan
+
+LABEL_COLUMNS = ("path", "label", "group", "method", "fake_start_s", "fake_end_s")
+REAL = 0
+
+
+@dataclass(frozen=True)
+class ForgeSource:
+    """A video that prepared data name."""
+
+    path: Path
+    group: str | None
+    """Person, source and sound, several divided by ';'. None: the file is its own group."""
+    label: int
+    """0 real, 1 fake; only real videos are forged."""
+
+
+@dataclass(frozen=True)
+class ForgeSummary:
+    """What a run of the forge wrote, kept and left out."""
+
+    out_dir: Path
+    labels_csv: Path
+    num_sources: int
+    num_twins: int
+    num_kept: int
+    """Files that were already there."""
+    num_cells: int
+    methods: dict[str, int]
+    """Forgeries by method."""
+    skipped: tuple[tuple[str, str, str], ...]
+    """(source, method or empty for all of them, reason)."""
+    footage_s: float
+    """Seconds of video written in this run."""
+    wall_s: float
+    groups_known: bool
+
+    def summary(self) -> list[str]:
+        """Lines for the terminal: counts by method, what was skipped and why, the speed, the label file."""
+        forgeries = sum(self.methods.values())
+        lines = [
+            f"{self.num_twins} real twins and {forgeries} forgeries from {self.num_sources} real videos "
+            f"in {self.num_cells} cells ({self.num_kept} files were already there)",
+            "  " + ", ".join(f"{method} {count}" for method, count in sorted(self.methods.items())),
+        ]
+        reasons = Counter((method or "all methods", reason) for _, method, reason in self.skipped)
+        for (method, reason), count in sorted(reasons.items()):
+            lines.append(f"  skipped {count} x {method}: {reason}")
+        if not self.groups_known:
+            lines.append("  groups unknown: persons may leak")
+        if self.footage_s:
+            speed = self.footage_s / max(self.wall_s, 1e-9)
+            lines.append(f"  {self.footage_s:.0f} s of video in {self.wall_s:.0f} s ({speed:.1f} x real time)")
+        return [*lines, f"  labels: {self.labels_csv}"]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        content = asdict(self)
+        content["out_dir"], content["labels_csv"] = str(self.out_dir), str(self.labels_csv)
+        return content
+
+
+def forge(
+    sources: Sequence[ForgeSource], out_dir: Path, config: ForgeConfig | None = None, *, num_workers: int = 1
+) -> ForgeSummary:
+    """Makes a twin and forgeries of every real video.
+
+    Writes `videos/*.mp4`, `labels.csv` (path, label, group, method, fake_start_s, fake_end_s), `forge.json`
+    (settings, plan, what was skipped) and `forged.jsonl` (one line per file: method, parameters, seed,
+    source, donor, persons and sounds). A file that a run of the same settings has made is kept; one that
+    this run did not ask for stays, but is not in the labels.
+
+    Args:
+        sources: Videos; fakes among them are left out.
+        out_dir: Folder; made if needed.
+        config: Settings; the default makes every method.
+        num_workers: Processes; a file does not depend on their number.
+    Returns:
+        Counts, and what was skipped and why.
+    Raises:
+        ConfigError: `num_workers` below 1.
+        DataError: No real video, or not one forgery could be made.
+        OSError: A file cannot be written.
+    """
+    config = config or ForgeConfig()
+    if num_workers < 1:
+        raise ConfigError(f"num_workers is {num_workers}, at least 1 is needed")
+    started = time.monotonic()
+    files, jobs, groups_known = _plan(sources, config)
+    (out_dir / "videos").mkdir(parents=True, exist_ok=True)
+    results = _run_all(jobs, files, config, out_dir, num_workers)
+    records = [record for result in results for record in result.made]
+    skipped = [(r.source, method, reason) for r in results for method, reason in r.skipped]
+    skipped += [(str(s.path), "", "it is labelled fake") for s in sources if s.label != REAL]
+    if not any(record.label == "fake" for record in records):
+        raise _nothing_made(skipped)
+    _write_index(out_dir, config, records, skipped)
+    return ForgeSummary(
+        out_dir=out_dir,
+        labels_csv=out_dir / "labels.csv",
+        num_sources=len(files),
+        num_twins=sum(record.label == "real" for record in records),
+        num_kept=sum(len(result.made) for result in results if result.kept),
+        num_cells=len({record.group for record in records}),
+        methods=dict(Counter(record.method for record in records if record.method)),
+        skipped=tuple(skipped),
+        footage_s=sum(result.footage_s for result in results if not result.kept),
+        wall_s=time.monotonic() - started,
+        groups_known=groups_known,
+    )
+
+
+def _plan(sources: Sequence[ForgeSource], config: ForgeConfig) -> tuple[tuple[SourceFile, ...], list[Job], bool]:
+    real = [source for source in sources if source.label == REAL]
+    if not real:
+        raise DataError(
+            f"none of the {len(sources)} videos is labelled real, and only real ones can be forged",
+            fix="prepare real videos first: dfkit prepare videos/ with a folder real/ or --labels CSV",
+        )
+    if missing := [source.path for source in real if not source.path.is_file()]:
+        raise DataError(
+            f"{len(missing)} source videos are missing, the first is {missing[0]}",
+            fix="put them back where they were, or prepare the videos again where they are now",
+        )
+    # The order decides who lends to whom; it must not depend on the order of a folder's listing.
+    real = sorted(real, key=lambda source: (source.path.name, str(source.path)))
+    names = connect_groups([source.group or f"file:{source.path.name}" for source in real])
+    files = tuple(
+        SourceFile(source.path, name, source.group or source.path.name, sha256_file(source.path))
+        for source, name in zip(real, names, strict=True)
+    )
+    return files, make_plan(names, config), all(source.group for source in real)
+
+
+def _run_all(
+    jobs: list[Job], files: tuple[SourceFile, ...], config: ForgeConfig, out_dir: Path, num_workers: int
+) -> list[JobResult]:
+    # Cell by cell, so that a worker that has read a video soon needs it again as a donor's.
+    ordered = sorted(jobs, key=lambda job: (job.cell, job.source))
+    function = partial(run_job, files=files, config=config, out_dir=out_dir)
+    results = []
+    with _Progress(len(jobs)) as progress:
+        try:
+            for result in _map_jobs(function, ordered, num_workers):
+                results.append(result)
+                progress.advance()
+        except WorkerDiedError as error:
+            names = ", ".join(sorted({files[ordered[place].source].path.name for place in error.in_progress}))
+            raise DataError(
+                f"a worker process was ended from outside (killed for its memory?) while it worked on {names}",
+                fix="run the same command again with fewer --workers: files that are finished are kept",
+            ) from error
+    place_of = {str(file.path): place for place, file in enumerate(files)}
+    return sorted(results, key=lambda result: place_of[result.source])
+
+
+def _map_jobs(function: Callable[[Job], JobResult], jobs: Sequence[Job], num_workers: int) -> Iterator[JobResult]:
+    if num_workers == 1:
+        return map(function, jobs)
+    return (result for _, result in map_processes(function, jobs, min(num_workers, len(jobs))))
+
+
+class _Progress:
+    """A bar on stderr, on a terminal only."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._stop: Callable[[], None] = lambda: None
+        self.advance: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> _Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            bar = Progress(console=Console(stderr=True))
+            task = bar.add_task("forging", total=self._total)
+            bar.start()
+            self._stop, self.advance = bar.stop, lambda: bar.advance(task)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+
+def _nothing_made(skipped: list[tuple[str, str, str]]) -> DataError:
+    reasons = Counter((method, reason) for _, method, reason in skipped)
+    lines = [f"  - {count} x {method or 'all methods'}: {reason}" for (method, reason), count in reasons.most_common(8)]
+    return DataError(
+        "\n".join(["not one forgery could be made:", *lines]),
+        fix="give real videos of at least 2 s with sound and a face of 64 pixels or more, of two persons or more",
+    )
+
+
+def _write_index(
+    out_dir: Path, config: ForgeConfig, records: list[ForgeRecord], skipped: list[tuple[str, str, str]]
+) -> None:
+    rows = []
+    for record in records:
+        interval = _seconds_text(record.fake_start_s), _seconds_text(record.fake_end_s)
+        rows.append((record.path, record.label, record.group, record.method, *interval))
+    head = {
+        "schema_version": 1,
+        "forge_version": FORGE_VERSION,
+        "config": config.model_dump(mode="json"),
+        "num_files": len(records),
+        "skipped": [{"source": s, "method": m or None, "reason": r} for s, m, r in skipped],
+    }
+    lines = "".join(json.dumps(asdict(record)) + "\n" for record in records)
+    write_atomically(out_dir / "forged.jsonl", lines)
+    write_atomically(out_dir / "forge.json", json.dumps(head, indent=1))
+    # Last: who finds the labels finds all they name.
+    with (
+        whole_file(out_dir / "labels.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        csv.writer(file, lineterminator="\n").writerows([LABEL_COLUMNS, *rows])
+
+
+def _seconds_text(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:g}"

@@ -1,0 +1,123 @@
+"""Manipulations of the face and of the lips. Each changes a stretch of frames and leaves the rest alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dfkit.forge import blend, geometry
+from dfkit.forge.footage import Footage
+from dfkit.forge.matching import match_frames
+from dfkit.forge.mouths import paste_mouths
+from dfkit.forge.self_blend import draw_self_blend, self_blend_frame
+
+REPEAT_S = (0.16, 0.4)
+FPS = 25.0
+MIN_OTHER_MOMENT_FRAMES = 10
+
+
+@dataclass(frozen=True)
+class Change:
+    """The changed pictures of a stretch, and how they were changed."""
+
+    frames: list[np.ndarray]
+    parameters: dict[str, float | int | str] = field(default_factory=dict)
+
+
+def swap_face(footage: Footage, donor: Footage | None, start: int, end: int, rng: np.random.Generator) -> Change:
+    """The donor's face, warped onto the landmarks, in the colours and the light of the one it covers."""
+    assert donor is not None, "the plan gives a donor to every method that needs one"
+    chosen = match_frames(footage.landmarks[start:end], donor.landmarks)
+    feather = float(rng.uniform(0.12, 0.2))
+    points = list(geometry.WHOLE_FACE)
+
+    def lay_over(index: int) -> blend.Overlay:
+        landmarks, other = footage.landmarks[index], int(chosen[index - start])
+        box = geometry.face_box(landmarks, footage.frames[index].shape)
+        rgb = geometry.warp_into(donor.frames[other], box, landmarks[points], donor.landmarks[other][points])
+        return blend.Overlay(box, rgb, geometry.face_mask(landmarks, box, grow=0.97, feather=feather))
+
+    sampled = [(footage.frames[i], lay_over(i)) for i in blend.sample_frames(start, end)]
+    colours = blend.match_colours(sampled, max_gain=1.4)
+    frames = []
+    for index in range(start, end):
+        frame, over = footage.frames[index], lay_over(index)
+        around = frame[over.box.slices].astype(np.float32)
+        sigma = 0.22 * geometry.face_width(footage.landmarks[index])
+        lit = blend.relight(colours.apply(over.rgb), around, over.mask, sigma_px=sigma, strength=0.7, limit=2.0)
+        frames.append(blend.paste(frame, over.box, lit, over.mask))
+    return Change(frames, {"feather": feather, "first_donor_frame": int(chosen[0])})
+
+
+def blend_with_self(footage: Footage, _donor: Footage | None, start: int, end: int, rng: np.random.Generator) -> Change:
+    """The face over itself, recoloured and displaced a little: the seam of a face swap without another person."""
+    blending = draw_self_blend(rng)
+    frames = [
+        self_blend_frame(footage.frames[index], footage.landmarks[index], blending) for index in range(start, end)
+    ]
+    return Change(frames, blending.parameters())
+
+
+def lips_of_other_moment(
+    footage: Footage, _donor: Footage | None, start: int, end: int, rng: np.random.Generator
+) -> Change:
+    """The mouth from another time of the same video, running on."""
+    total = len(footage.frames)
+    offset = int(rng.integers(MIN_OTHER_MOMENT_FRAMES, total - MIN_OTHER_MOMENT_FRAMES + 1))
+    visible = footage.has_face
+    moments = [_nearest_visible((index + offset) % total, visible) for index in range(start, end)]
+    return Change(paste_mouths(footage, footage, start, moments), {"offset_frames": offset})
+
+
+def lips_of_other_person(
+    footage: Footage, donor: Footage | None, start: int, end: int, rng: np.random.Generator
+) -> Change:
+    """The donor's mouth, running on from some moment, in the colours of the one it covers."""
+    assert donor is not None, "the plan gives a donor to every method that needs one"
+    total = len(donor.frames)
+    offset = int(rng.integers(total))
+    visible = donor.has_face
+    moments = [_nearest_visible(_there_and_back(offset + i, total), visible) for i in range(end - start)]
+    return Change(paste_mouths(footage, donor, start, moments), {"first_donor_frame": moments[0]})
+
+
+def freeze_mouth(footage: Footage, _donor: Footage | None, start: int, end: int, rng: np.random.Generator) -> Change:
+    """The mouth stands still, or goes through the same few frames again and again."""
+    repeat = bool(rng.random() < 0.5)
+    length = round(float(rng.uniform(*REPEAT_S)) * FPS) if repeat else 1
+    first = max(0, start - length) if start > 0 else int(rng.integers(max(1, end - length)))
+    visible, moments = footage.has_face, []
+    for index in range(start, end):
+        moment = first + _there_and_back(index - start, length)
+        if moment == index:
+            # A mouth laid over itself would be no change: its neighbour is taken.
+            moment = index - 1 if index > 0 else 1
+        moments.append(_nearest_visible(moment, visible))
+    return Change(
+        paste_mouths(footage, footage, start, moments), {"mode": "repeat" if repeat else "freeze", "frames": length}
+    )
+
+
+def _there_and_back(index: int, length: int) -> int:
+    """0 … length - 1 … 0 …: a loop without a jump."""
+    if length == 1:
+        return 0
+    phase = index % (2 * length - 2)
+    return phase if phase < length else 2 * length - 2 - phase
+
+
+def _nearest_visible(index: int, visible: np.ndarray) -> int:
+    candidates = np.flatnonzero(visible)
+    return int(candidates[np.argmin(np.abs(candidates - index))])
+
+
+ChangeFunction = Callable[[Footage, "Footage | None", int, int, np.random.Generator], Change]
+CHANGES: dict[str, ChangeFunction] = {
+    "self_blend": blend_with_self,
+    "face_swap": swap_face,
+    "lip_time": lips_of_other_moment,
+    "lip_swap": lips_of_other_person,
+    "mouth_freeze": freeze_mouth,
+}

@@ -1,0 +1,182 @@
+"""Losses of training and distillation. Axes: B clips, T frames; class 1 = fake."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfkit.errors import ShapeError
+
+NUM_CLASSES = 2
+MIN_ONE_MINUS_P = 1e-6
+"""Lower limit of 1 - p in the focal loss."""
+MAX_LOG_P_JUMP = 4.0
+"""Limit of a jump in the temporal loss, nats; the source's tau."""
+
+
+def classification_loss(
+    logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy, weighted per class, smoothed.
+
+    Args:
+        logits: (..., 2) float32.
+        labels: (...) int64, 0 real, 1 fake.
+        class_weights: (2,) float32; the mean is taken over the weights, so that they only shift the balance.
+        label_smoothing: Mass moved off the label, in [0, 1).
+    Returns:
+        Scalar, nats.
+    """
+    return F.cross_entropy(
+        logits.flatten(0, -2), labels.flatten(), weight=class_weights, label_smoothing=label_smoothing
+    )
+
+
+def focal_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    gamma: float,
+    alpha: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Focal loss: cross-entropy in which confident right predictions count less.
+
+    Args:
+        logits: (..., 2) float32.
+        labels: (...) int64, 0 real, 1 fake.
+        gamma: Exponent of (1 - p of the right class), >= 0; 0 gives `classification_loss`.
+        alpha: (2,) float32, a factor per class. One number for both would re-balance nothing.
+        class_weights: (2,) float32; the mean is taken over them, as in `classification_loss`; not over alpha.
+        label_smoothing: Mass moved off the label, in [0, 1); the sum then runs over both classes.
+    Returns:
+        Scalar, nats.
+    Raises:
+        ShapeError: `alpha` is not one number per class.
+    Source: Lin et al. 2017, arXiv:1708.02002, equation 5.
+    """
+    if alpha is not None and tuple(alpha.shape) != (NUM_CLASSES,):
+        raise ShapeError(f"focal alpha has shape {tuple(alpha.shape)}, expected one number per class, (2,)")
+    log_p = F.log_softmax(logits.flatten(0, -2), dim=-1)
+    labels = labels.flatten()
+    one_hot = F.one_hot(labels, NUM_CLASSES).to(log_p.dtype)
+    target = one_hot * (1 - label_smoothing) + label_smoothing / NUM_CLASSES
+    # For gamma below 1 the power's slope is infinite at p = 1.
+    one_minus_p = (-torch.expm1(log_p)).clamp(min=MIN_ONE_MINUS_P)
+    terms = -target * one_minus_p**gamma * log_p
+    if alpha is not None:
+        terms = terms * alpha
+    if class_weights is None:
+        return terms.sum(-1).mean()
+    return (terms * class_weights).sum() / class_weights[labels].sum()
+
+
+def temporal_loss(frame_logits: Tensor, frame_labels: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+    """Truncated squared jumps of the log-probabilities between neighbouring frames of the same label.
+
+    Args:
+        frame_logits: (B, T, 2) float32.
+        frame_labels: (B, T) int, 0 real, 1 fake: where the label changes, the prediction may.
+        frame_mask: (B, T) bool, True = valid; all where left out.
+    Returns:
+        Scalar: mean squared difference of the log-probabilities, each cut off at 4 nats; 0 where no two frames
+        are neighbours. Unlike in the source both frames of a pair get the gradient.
+    Source: Farha and Gall 2019, arXiv:1903.01945, equations 8 to 10.
+    """
+    log_p = F.log_softmax(frame_logits, dim=-1)
+    jumps = (log_p[:, 1:] - log_p[:, :-1]).abs().clamp(max=MAX_LOG_P_JUMP).square()
+    same_label = frame_labels[:, 1:] == frame_labels[:, :-1]
+    if frame_mask is not None:
+        same_label = same_label & frame_mask[:, 1:] & frame_mask[:, :-1]
+    return (jumps * same_label[..., None]).sum() / (NUM_CLASSES * same_label.sum()).clamp(min=1)
+
+
+def supervised_contrastive_loss(features: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
+    """Supervised contrastive loss: pulls features of one class together and pushes the classes apart.
+
+    Args:
+        features: (B, D) float32; compared by cosine similarity.
+        labels: (B,) int64.
+        temperature: Divides the cosines; > 0.
+    Returns:
+        Scalar, nats: mean over the clips that share their label with another of the batch; 0 where none does.
+    Source: Khosla et al. 2020, arXiv:2004.11362, equation 2; mean in place of the sum over anchors.
+    """
+    unit = F.normalize(features, dim=-1)
+    is_self = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    similarities = (unit @ unit.t() / temperature).masked_fill(is_self, float("-inf"))
+    log_p = (similarities - similarities.logsumexp(dim=1, keepdim=True)).masked_fill(is_self, 0.0)
+    is_positive = (labels[:, None] == labels[None, :]) & ~is_self
+    num_positives = is_positive.sum(1)
+    # A batch of one clip has no other: its row is -inf throughout, and is left out.
+    is_anchor = num_positives > 0
+    if not bool(is_anchor.any()):
+        return features.sum() * 0.0
+    sum_over_positives = log_p.masked_fill(~is_positive, 0.0).sum(1)
+    return -(sum_over_positives[is_anchor] / num_positives[is_anchor]).mean()
+
+
+def distill_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    """Divergence of the student from the teacher's softened prediction.
+
+    Args:
+        student_logits: (..., 2) float32.
+        teacher_logits: (..., 2) float32, detached.
+        temperature: Divides both logits; > 0, unitless.
+    Returns:
+        Scalar KL(teacher || student), mean over all leading axes, in nats, scaled by temperature**2.
+    Raises:
+        ShapeError: The shapes differ.
+    Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
+    """
+    if student_logits.shape != teacher_logits.shape:
+        raise ShapeError(
+            f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} differ"
+        )
+    teacher = F.log_softmax(teacher_logits.flatten(0, -2) / temperature, dim=-1)
+    student = F.log_softmax(student_logits.flatten(0, -2) / temperature, dim=-1)
+    return F.kl_div(student, teacher, log_target=True, reduction="batchmean") * temperature**2
+
+
+def mean_logits_by_video(logits: Tensor, video_index: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean clip logits of each video in a batch.
+
+    Args:
+        logits: (B, 2).
+        video_index: (B,) int64, which video a clip is from.
+    Returns:
+        (V, 2) means in rising order of the video index, and (V,) those indices.
+    """
+    videos, row_of_clip = torch.unique(video_index, return_inverse=True)
+    sums = logits.new_zeros(len(videos), logits.shape[-1]).index_add(0, row_of_clip, logits)
+    counts = torch.bincount(row_of_clip, minlength=len(videos)).to(logits.dtype)
+    return sums / counts[:, None], videos
+
+
+def balanced_class_weights(labels: list[int]) -> Tensor:
+    """Class weights that give both classes the same total.
+
+    Args:
+        labels: 0 or 1.
+    Returns:
+        (2,) float32, n / (2 n_class).
+    """
+    counts = torch.bincount(torch.tensor(labels), minlength=2).clamp(min=1)
+    return len(labels) / (2.0 * counts.float())
+
+
+def effective_number_weights(labels: list[int], *, beta: float) -> Tensor:
+    """Class weights by the effective number of samples.
+
+    Args:
+        labels: 0 or 1.
+        beta: In [0, 1); 0 weighs both classes alike, towards 1 by the inverse of the count.
+    Returns:
+        (2,) float32, proportional to (1 - beta) / (1 - beta^n_class), with sum 2.
+    Source: Cui et al. 2019, arXiv:1901.05555, equation 2 and section 4.
+    """
+    counts = torch.bincount(torch.tensor(labels), minlength=NUM_CLASSES).clamp(min=1).double()
+    weights = (1 - beta) / (1 - beta**counts)
+    return (NUM_CLASSES * weights / weights.sum()).float()

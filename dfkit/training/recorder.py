@@ -1,0 +1,123 @@
+"""Records a run: a line of metrics per epoch, best and last weights, and the state to resume from."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+
+from dfkit.config import FitConfig
+from dfkit.errors import DivergedError
+from dfkit.training.checkpoints import atomic_checkpoint, save_checkpoint
+from dfkit.training.task import ClipTask
+
+ModelKind = Literal["teacher", "student"]
+"""Stored in checkpoints: which network it is."""
+RESUME_FILE = "last.ckpt"
+METRICS_FILE = "metrics.jsonl"
+TRACKER_STATE = ("best_epoch", "best_value", "reference", "waited")
+"""Attributes of `BestEpochTracker` that are stored in `last.ckpt`."""
+
+
+class BestEpochTracker:
+    """Tracks the best epoch by the monitored metric, and the epochs since the last improvement."""
+
+    def __init__(self, config: FitConfig) -> None:
+        self.monitor, self.min_delta = config.monitor, config.min_delta
+        self.sign = 1.0 if config.monitor_mode == "min" else -1.0
+        self.best_epoch, self.best_value = -1, math.inf
+        self.reference, self.waited = math.inf, 0
+
+    def observe(self, epoch: int, value: float) -> bool:
+        """Records an epoch's value of the monitored metric.
+
+        Args:
+            epoch: From 0 on.
+            value: Of the monitored metric.
+        Returns:
+            Whether it is the best so far, by however little; `waited` starts anew only when it is better than
+            the value it started from by more than `min_delta`.
+        Raises:
+            DivergedError: The value is no number.
+        """
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"epoch {epoch + 1}: {self.monitor} is {value}, so no epoch is the best by it",
+                fix="set monitor to val_loss, or give the validation part videos of both classes",
+            )
+        value = self.sign * value
+        if value < self.reference - self.min_delta:
+            self.reference, self.waited = value, 0
+        else:
+            self.waited += 1
+        is_best = value < self.best_value
+        if is_best:
+            self.best_epoch, self.best_value = epoch, value
+        return is_best
+
+
+class RunRecorder(lightning.Callback):
+    """Writes metrics.jsonl, the two checkpoints and one line per epoch to stderr; with several processes the first."""
+
+    def __init__(self, run_dir: Path, *, kind: ModelKind, facts: dict[str, Any], config: FitConfig) -> None:
+        self.run_dir, self.kind, self.facts, self.patience = run_dir, kind, facts, config.patience
+        self.best_epoch_tracker = BestEpochTracker(config)
+        self.started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the best-epoch tracker, for a resumed run."""
+        tracker = self.best_epoch_tracker
+        return {name: getattr(tracker, name) for name in TRACKER_STATE}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the best-epoch tracker of a resumed run."""
+        vars(self.best_epoch_tracker).update(state_dict)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Records the epoch after its validation; every process comes to the same decision about stopping."""
+        assert isinstance(pl_module, ClipTask)
+        row = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row |= {"learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"])}
+        row |= {"epoch": trainer.current_epoch, "seconds": round(time.monotonic() - self.started, 1)}
+        is_best = self.best_epoch_tracker.observe(trainer.current_epoch, row[self.best_epoch_tracker.monitor])
+        if trainer.is_global_zero:
+            self.write_epoch(pl_module, row, is_best=is_best)
+            with atomic_checkpoint(self.run_dir / RESUME_FILE) as partial:
+                trainer.save_checkpoint(partial)
+            self.print_epoch(row, max_epochs=trainer.max_epochs or 0, is_best=is_best)
+        else:
+            # All processes meet here; the others write nothing.
+            trainer.save_checkpoint(self.run_dir / RESUME_FILE)
+        if self.patience is not None and self.best_epoch_tracker.waited >= self.patience:
+            trainer.should_stop = True
+
+    def write_epoch(self, task: ClipTask, row: dict[str, float], *, is_best: bool) -> None:
+        """Appends the epoch's line of metrics and writes its checkpoints.
+
+        Args:
+            task: Whose network is saved.
+            row: Logged metrics, learning rate, epoch and seconds.
+            is_best: Whether `best.pth` is written, too.
+        """
+        with (self.run_dir / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        facts = {**self.facts, "epoch": row["epoch"], "val_loss": row["val_loss"], "logged": row}
+        network, spec = task.network_to_save(), task.model.spec
+        for name in ("last.pth", "best.pth") if is_best else ("last.pth",):
+            save_checkpoint(self.run_dir / name, network, spec, kind=self.kind, facts=facts)
+
+    def print_epoch(self, row: dict[str, float], *, max_epochs: int, is_best: bool) -> None:
+        """Prints one line about the epoch on stderr."""
+        monitor = self.best_epoch_tracker.monitor
+        monitored = "" if monitor in {"train_loss", "val_loss"} else f", {monitor} {row[monitor]:.4f}"
+        print(
+            f"epoch {row['epoch'] + 1:.0f}/{max_epochs}: train loss {row['train_loss']:.4f}, validation "
+            f"loss {row['val_loss']:.4f}{monitored}{' (best)' if is_best else ''}, {row['seconds']:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,279 @@
+"""`dfkit train`: the MMMS-BA teacher on prepared clips."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from dfkit.audit.findings import findings_notes
+from dfkit.clip import ClipSpec
+from dfkit.config import Config, TrainConfig
+from dfkit.data.splits import split_clips
+from dfkit.data.storage import PreparedData
+from dfkit.errors import ConfigError
+from dfkit.models.checkpoint import load_checkpoint
+from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
+from dfkit.models.original import refuse_foreign_network
+from dfkit.training.balance import class_weights, note_class_balance
+from dfkit.training.checkpoints import save_checkpoint
+from dfkit.training.fit import FitResult, compute_device, fit, refuse_other_config
+from dfkit.training.loaders import Loaders, make_loaders
+from dfkit.training.original_checkpoints import original_checkpoints
+from dfkit.training.recorder import ModelKind
+from dfkit.training.scoring import clip_logits, decide, split_facts, summarize
+from dfkit.training.task import ClipNetwork, ClipTask
+from dfkit.training.video_scores import write_scores
+from dfkit.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Checkpoint and metrics of a finished run."""
+
+    kind: ModelKind
+    data_dir: str
+    run_dir: str
+    checkpoint: str
+    best_epoch: int
+    """From 0 on."""
+    seconds: float
+    """Wall-clock time of the training."""
+    metrics: dict[str, Any]
+    """`summarize` of `val` and of `test`, by name."""
+    notes: tuple[str, ...] = ()
+    """The baseline's comparison and the audit's warnings."""
+
+    def summary(self) -> list[str]:
+        """The summary as lines of text."""
+        lines = [
+            f"{self.kind} from {self.data_dir} -> {self.checkpoint} (epoch {self.best_epoch + 1}, {self.seconds:.0f} s)"
+        ]
+        for split in ("val", "test"):
+            facts = self.metrics.get(split, {})
+            if not facts.get("videos"):
+                lines.append(f"{split}: no such part in the split, so nothing is reported on it")
+                continue
+            video = facts["video"]
+            lines.append(
+                f"{split}: video AUC {format_metric(video['auc'])}, "
+                f"balanced accuracy {format_metric(video['balanced_accuracy'])} "
+                f"({facts['videos']} videos, {facts['groups']} groups)"
+            )
+            lines += [facts[key] for key in ("warning", "warning_one_class") if key in facts]
+        return [*lines, *self.notes]
+
+    def to_json(self) -> dict[str, Any]:
+        """Content of `results.json`."""
+        return {**vars(self), "notes": list(self.notes)}
+
+
+def format_metric(value: float | None) -> str:
+    """A metric with three decimals; None is `not defined`."""
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def set_threads(num_threads: int) -> None:
+    """Sets the number of CPU threads of torch for this process; 0 leaves it as it is."""
+    if num_threads:
+        torch.set_num_threads(num_threads)
+
+
+def require_clip_spec(spec: ClipSpec, config_spec: ClipSpec, where: str) -> None:
+    """Refuses prepared data of another clip contract than the configuration's; other presets are let through.
+
+    Args:
+        spec: Of the data.
+        config_spec: Of the configuration.
+        where: Names the data in the message.
+    Raises:
+        ConfigError: The contracts differ under the same preset; names the fields.
+    """
+    if spec != config_spec and spec.preset == config_spec.preset:
+        data_values, config_values = spec.model_dump(), config_spec.model_dump()
+        different = ", ".join(sorted(key for key in data_values if data_values[key] != config_values[key]))
+        raise ConfigError(
+            f"{where} was prepared under another clip contract than the configuration's (different: {different})",
+            fix="prepare it again with the same --config, or take the configuration it was prepared with",
+        )
+
+
+def train_labels(data: PreparedData, loaders: Loaders) -> list[int]:
+    """Labels of the training clips, 0 or 1; clips without a label are left out."""
+    labels = [data.clips[index].label for index in loaders.indices["train"]]
+    return [label for label in labels if label is not None]
+
+
+def train_teacher(
+    data_dir: str | Path, workspace: Workspace, config: Config, *, resume: str | Path | None = None
+) -> RunSummary:
+    """Trains a teacher and scores its best epoch on validation and test clips.
+
+    Args:
+        data_dir: Prepared data with labels of both classes.
+        workspace: Where the run folder is made.
+        config: The experiment.
+        resume: Run folder to go on with.
+    Raises:
+        DataError: The data cannot be used or split.
+        ConfigError: Data and configuration do not fit, or the run cannot be resumed.
+    """
+    section = config.train
+    set_threads(section.num_threads)
+    data = PreparedData(data_dir)
+    require_clip_spec(data.spec, config.clip, str(data_dir))
+    refuse_unsaveable(section)
+    indices = split_clips(data, config.split)
+    if resume is not None:
+        run_dir = Path(resume)
+        refuse_other_config(run_dir, config)
+    else:
+        run_dir = workspace.new_run_dir(config.name, "teacher")
+    summary = train_on_split(data, indices, run_dir, config, resume=resume is not None)
+    workspace.finish_run(run_dir, checkpoint="best.pth")
+    return summary
+
+
+def train_on_split(
+    data: PreparedData, indices: dict[str, list[int]], run_dir: Path, config: Config, *, resume: bool = False
+) -> RunSummary:
+    """Trains a teacher on given splits of the data, for a plain run and for each fold alike.
+
+    Args:
+        data: Prepared data.
+        indices: Clip indices of `train`, `val` and `test`.
+        run_dir: Existing folder of the run.
+        config: The experiment.
+        resume: Go on from the run's `last.ckpt`.
+    """
+    section = config.train
+    lightning.seed_everything(section.seed, verbose=False)
+    spec = network_spec(section)
+    loaders = make_loaders(data, indices, section, pictures=bool(spec.pictures))
+    dense_dropout = section.dropout if section.dense_dropout is None else section.dense_dropout
+    network = MMMSBA(spec, gru_dropout=section.dropout, dense_dropout=dense_dropout)
+    model = ClipNetwork(network, data.spec)
+    labels = train_labels(data, loaders)
+    note_class_balance(labels, section)
+    task = ClipTask(model, config=section, class_weights=class_weights(labels, section))
+    callbacks = original_checkpoints(run_dir, section, data.spec)
+    return run_and_score(
+        task, data, loaders, kind="teacher", run_dir=run_dir, config=config, resume=resume, callbacks=callbacks
+    )
+
+
+def network_spec(section: TrainConfig) -> NetworkSpec:
+    """Architecture of the configured teacher."""
+    return NetworkSpec(
+        modalities=section.modalities,
+        face_channels=section.widths.face_channels,
+        lip_channels=section.widths.lip_channels,
+        gru_hidden=section.widths.gru_hidden,
+        dense_dim=section.dense_dim,
+        attention=section.attention,
+    )
+
+
+def refuse_unsaveable(section: TrainConfig) -> None:
+    """Refuses, before anything is trained, a network that its checkpoint format cannot hold.
+
+    Raises:
+        CheckpointError: Names what the original implementation cannot build.
+    """
+    if section.save.format == "original":
+        refuse_foreign_network(network_spec(section))
+
+
+def run_and_score(
+    task: ClipTask,
+    data: PreparedData,
+    loaders: Loaders,
+    *,
+    kind: ModelKind,
+    run_dir: Path,
+    config: Config,
+    resume: bool = False,
+    facts: dict[str, Any] | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
+) -> RunSummary:
+    """Trains, fixes the best epoch's decision on validation clips, and scores the test clips once.
+
+    Args:
+        task: Network and objective.
+        data: Prepared data.
+        loaders: Of its splits.
+        kind: Teacher or student.
+        run_dir: Existing folder of the run.
+        config: The experiment.
+        resume: Go on from the run's `last.ckpt`.
+        facts: Stored in the checkpoints beside data and splits.
+        callbacks: Run after the recorder.
+    """
+    facts = {
+        "data": str(data.path),
+        "splits": split_facts(data, loaders.indices),
+        "split_config": config.split.model_dump(),
+        "groups_known": data.groups_known,
+        **(facts or {}),
+    }
+    result = fit(
+        task,
+        loaders.train,
+        loaders.val,
+        kind=kind,
+        run_dir=run_dir,
+        config=config,
+        facts=facts,
+        resume=resume,
+        on_trainer=lambda trainer: trainer.callbacks.extend(callbacks),  # type: ignore[attr-defined]
+    )
+    return score_best(result, data, loaders, kind=kind, device=compute_device(task.config))
+
+
+def score_best(
+    result: FitResult, data: PreparedData, loaders: Loaders, *, kind: ModelKind, device: torch.device | None = None
+) -> RunSummary:
+    """Writes metrics and decision of the best epoch into its checkpoint and into the run folder.
+
+    Args:
+        result: Of the training.
+        data: Prepared data.
+        loaders: Of its splits.
+        kind: Teacher or student.
+        device: Where the network runs; the CPU where left out.
+    """
+    best = load_checkpoint(result.best_path)
+    model = ClipNetwork(best.network, best.clip_spec, pool_sound=kind == "student").to(device or torch.device("cpu"))
+    validation = clip_logits(model, loaders.val)
+    decision = decide(data, validation)
+    threshold, temperature = decision.operating_point.threshold, decision.calibration.calibration_temperature
+    logits = {"val": validation, "test": clip_logits(model, loaders.test)}
+    metrics = {
+        split: summarize(data, split_logits, threshold=threshold, calibration_temperature=temperature)
+        for split, split_logits in logits.items()
+    }
+    write_scores(result.run_dir, data, logits, decision)
+    facts = {
+        **best.facts,
+        "metrics": metrics,
+        "calibration": decision.calibration.model_dump(),
+        "operating_point": decision.operating_point.model_dump(),
+    }
+    save_checkpoint(result.best_path, best.network, best.clip_spec, kind=kind, facts=facts)
+    summary = RunSummary(
+        kind=kind,
+        data_dir=str(data.path),
+        run_dir=str(result.run_dir),
+        checkpoint=str(result.best_path),
+        best_epoch=result.best_epoch,
+        seconds=result.seconds,
+        metrics=metrics,
+        notes=findings_notes(data, metrics["test"].get("video", {}).get("auc")),
+    )
+    (result.run_dir / "results.json").write_text(json.dumps(summary.to_json(), indent=2), encoding="utf-8")
+    return summary

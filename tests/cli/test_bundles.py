@@ -1,0 +1,77 @@
+"""export, verify, inspect and bench as commands; verify and inspect on a real bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dfkit import pipeline
+from tests.cli.stand_ins import Answer, run, stand_in
+from tests.runtime.fixtures import own_folder, tiny_folder
+from tests.runtime.test_replay import add_golden, edit_array
+
+__all__ = ["own_folder", "tiny_folder"]
+
+
+@pytest.mark.parametrize(
+    ("args", "recipe"),
+    [
+        ([], "fp32"),
+        (["--int8"], "mixed_int8"),
+        (["--recipe", "fp16"], "fp16"),
+        (["--int8", "--recipe", "dynamic_int8"], "dynamic_int8"),
+    ],
+)
+def test_the_recipe_of_export(monkeypatch: pytest.MonkeyPatch, args: list[str], recipe: str) -> None:
+    called = stand_in(monkeypatch, pipeline, "export")
+    assert run("export", *args).exit_code == 0
+    assert (called.options["recipe"], called.options["formats"]) == (recipe, "tflite")
+
+
+@pytest.mark.parametrize(("args", "chosen"), [([], None), (["--int8-faces"], True), (["--float16-faces"], False)])
+def test_face_models_of_export(monkeypatch: pytest.MonkeyPatch, args: list[str], chosen: bool | None) -> None:
+    called = stand_in(monkeypatch, pipeline, "export")
+    assert run("export", *args, "--reference", "--self-contained", "--debug-parity").exit_code == 0
+    assert called.options["int8_faces"] is chosen
+    assert called.options["straight"] and called.options["self_contained"] and called.options["debug_parity"]
+
+
+def test_a_bundle_is_replayed(own_folder: Path) -> None:
+    add_golden(own_folder)
+    done = run("verify", own_folder, "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["passed"] is True
+    # Right hashes, but another answer than the golden one: that is no bad call but a failed check.
+    edit_array(own_folder, "score_0_onnx_clip_logits", lambda array: np.add(array, 1, out=array))
+    done = run("verify", own_folder)
+    assert done.exit_code == 1
+    assert "clip_logits" in done.stdout and done.stderr == ""
+
+
+def test_a_bundle_and_a_model_are_inspected(tiny_folder: Path) -> None:
+    done = run("inspect", tiny_folder)
+    assert done.exit_code == 0 and "encode" in done.stdout
+    model = tiny_folder / "model.tflite"
+    done = run("inspect", model, "--json")
+    assert done.exit_code == 0
+    assert str(model.stat().st_size) in done.stdout
+    assert isinstance(json.loads(done.stdout), dict)
+
+
+@pytest.mark.parametrize("code", [0, 1, 3])
+def test_bench_ends_with_the_code_of_its_gates(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    called = stand_in(monkeypatch, pipeline, "bench", Answer(code))
+    done = run("bench", "exports/a", "--video", "x.mp4", "--video", "y.mp4", "--repeats", 3, "--json")
+    assert (done.exit_code, json.loads(done.stdout)) == (code, {"value": 1})
+    assert called.options["videos"] == [Path("x.mp4"), Path("y.mp4")]
+    assert (called.options["repeats"], called.options["allow_unjudged"]) == (3, False)
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect", "bench"])
+def test_without_a_bundle_the_step_before_is_named(command: str, tmp_path: Path) -> None:
+    done = run(command, "-w", tmp_path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "dfkit export" in done.stderr

@@ -1,0 +1,126 @@
+"""What only measuring needs, beside a bundle: logits of both networks, the float stages, and times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dfkit.data.storage import PreparedData
+from dfkit.errors import DataError
+from dfkit.export.reference import reference_rows, teacher_logits, write_reference
+from dfkit.export.stages import Graph
+from dfkit.models import MMMSBA, NetworkSpec
+from dfkit.models.checkpoint import Checkpoint
+from dfkit.runtime.backends import open_backend
+from dfkit.runtime.bundle import Bundle, open_bundle
+from tests.data.makers import make_prepared, make_row
+from tests.runtime.bundles import convert_network
+from tests.runtime.fixtures import tiny_bundle, tiny_folder
+from tests.training.tiny import CUT, SPEC
+
+__all__ = ["tiny_bundle", "tiny_folder"]
+
+
+class HandGraphs:
+    """Answers whose clip logits are the number of pictures and of samples, times a factor."""
+
+    name, recipe, num_threads = "tflite", "fp32", 1
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+
+    def encode(self, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"face_features": np.full((len(pictures["face"]), 1), len(pictures["lip"]), np.float32)}
+
+    def score(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        value = np.array([inputs["face_features"].sum() / 50, len(inputs["pcm"])], np.float32)
+        return np.zeros((50, 2), np.float32), self._factor * value
+
+
+def stage(factor: float) -> Graph:
+    return Graph({}, None, HandGraphs(factor))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    """Three videos, two clips each; the second is a fake."""
+    rows = [make_row(n, n % 2, [f"g{n}"]) for n in range(3)]
+    return PreparedData(make_prepared(tmp_path_factory.mktemp("data") / "x", rows, clips=2, spec=SPEC))
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> Checkpoint:
+    return Checkpoint(MMMSBA(NetworkSpec(**CUT)).eval(), SPEC, "student", tmp_path / "run" / "best.pth")
+
+
+def keep_teacher(student: Checkpoint, logits: list[list[float]], *, by_video: bool) -> None:
+    student.path.parent.mkdir()
+    np.savez(student.path.parent / "teacher_logits.npz", clip_logits=np.array(logits), by_video=by_video)
+
+
+def test_teacher_logits_by_clip_and_by_video(data: PreparedData, student: Checkpoint) -> None:
+    keep_teacher(student, [[0, 0.1], [1 / 3, 2 / 3], [2, 0]], by_video=True)
+    of = teacher_logits(student, data)
+    # Clips 2 and 3 are of video 1; six decimals are kept.
+    assert of(2) == of(3) == [0.333333, 0.666667]
+    assert of(5) == [2.0, 0.0]
+
+
+def test_a_run_without_a_teacher_has_no_such_logits(data: PreparedData, student: Checkpoint) -> None:
+    assert teacher_logits(student, data) is None
+
+
+def test_logits_of_data_that_was_prepared_anew_are_refused(data: PreparedData, student: Checkpoint) -> None:
+    keep_teacher(student, [[0, 1]] * 3, by_video=False)
+    with pytest.raises(DataError, match="logits of 3 clips, the data has 6") as caught:
+        teacher_logits(student, data)
+    assert "dfkit distill" in str(caught.value)
+
+
+def test_a_row_for_every_held_out_clip(data: PreparedData, student: Checkpoint) -> None:
+    keep_teacher(student, [[n, -n] for n in range(6)], by_video=False)
+    indices = {"train": [0, 1], "val": [3], "test": [4, 5]}
+    rows = reference_rows(data, indices, {"tflite fp32": stage(1.0), "tflite int8": stage(0.5)}, student)
+    assert [(row["split"], row["teacher"]) for row in rows] == [("val", [3, -3]), ("test", [4, -4]), ("test", [5, -5])]
+    # 50 pictures with lips, and 33,408 samples of sound.
+    assert rows[0] == {
+        "video": "/videos/1.mp4",
+        "group": "g1",
+        "label": 1,
+        "method": "swap",
+        "clip_label": 1,
+        "clip_start_s": 1.0,
+        "track_id": 0,
+        "split": "val",
+        "teacher": [3.0, -3.0],
+        "student_fp32": [50.0, 33408.0],
+        "student_int8": [25.0, 16704.0],
+    }
+    (row,) = reference_rows(data, {"val": [], "test": [0]}, {"onnx fp32": stage(1.0)}, student)
+    assert "student_int8" not in row and row["method"] == ""
+
+
+def test_the_folder_holds_float_graphs_logits_and_times(
+    tiny_bundle: Bundle, student: Checkpoint, tmp_path: Path
+) -> None:
+    backend, files = convert_network()["tflite_fp32"]
+    mixed, mixed_files = convert_network()["tflite"]
+    stages = {
+        "tflite fp32": Graph(files, backend, open_backend(tiny_bundle), 3.14159),
+        "tflite int8": Graph(mixed_files, mixed, open_backend(tiny_bundle), 2.0),
+    }
+    rows: list[dict[str, Any]] = [{"video": "영상.mp4", "student_fp32": [0.5, -0.5]}]
+    folder = tmp_path / "tiny.reference"
+    write_reference(folder, student, rows, stages, tiny_bundle.manifest, straight=False)
+    assert sorted(path.name for path in folder.iterdir()) == ["export.json", "fp32", "fp32.zip", "logits.jsonl"]
+    assert [json.loads(line) for line in (folder / "logits.jsonl").read_text("utf-8").splitlines()] == rows
+    assert json.loads((folder / "export.json").read_text())["conversion_s"] == {"tflite fp32": 3.142, "tflite int8": 2}
+    twin = open_bundle(folder / "fp32")
+    assert (twin.manifest.name, list(twin.manifest.backends)) == ("tiny-fp32", ["tflite"])
+    assert twin.manifest.backends["tflite"].recipe == "fp32"
+    assert (folder / "fp32" / "model.tflite").read_bytes() == files["model.tflite"]

@@ -1,0 +1,3 @@
+from tests.forge.conftest import forged, heads
+
+__all__ = ["forged", "heads"]

@@ -1,0 +1,113 @@
+"""Rounding by hand arithmetic; what it leaves alone; and that trained under it the INT8 graph is nearer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dfkit.models import MMMSBA, NetworkSpec
+from dfkit.training.int8_rounding import Int8Rounding, round_positive, round_weight, rounded_weights
+from dfkit.training.task import ClipNetwork
+from tests.training.tiny import SPEC
+
+TINY = NetworkSpec(face_channels=(8, 8, 8), lip_channels=(8, 8, 8), gru_hidden=8, dense_dim=4)
+
+
+def tiny_network() -> MMMSBA:
+    torch.manual_seed(0)
+    return MMMSBA(TINY).eval()
+
+
+def tiny_batch(seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    sides = {"face": SPEC.picture.face_px, "lip": SPEC.picture.lip_px}
+    pictures = {
+        name: torch.randint(0, 256, (2, SPEC.num_frames, side, side, 3), generator=generator, dtype=torch.uint8)
+        for name, side in sides.items()
+    }
+    return {**pictures, "waveform": 0.1 * torch.randn(2, SPEC.num_samples, generator=generator)}
+
+
+def test_weights_by_hand() -> None:
+    # Row 0: scale 1/127, so 0.5 is 63.5 steps (to even: 64) and -0.25 is -31.75 (-32). Row 1 has scale 0.01.
+    weight = torch.tensor([[1.0, 0.5, -0.25], [1.27, -0.014, 0.016], [0.0, 0.0, 0.0]])
+    expected = torch.tensor([[1.0, 64 / 127, -32 / 127], [1.27, -0.01, 0.02], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(round_weight(weight), expected, atol=1e-7, rtol=0)
+    torch.testing.assert_close(round_weight(weight.t(), axis=1), expected.t(), atol=1e-7, rtol=0)
+
+
+def test_activations_by_hand() -> None:
+    # 0 to 2.55 in 255 steps of 0.01: 0.123 is 12.3 steps, 2.548 is 254.8, and above the range all is 2.55.
+    value = torch.tensor([0.0, 0.123, 2.548, 2.55, 7.0])
+    rounded = round_positive(value, torch.tensor(2.55))
+    torch.testing.assert_close(rounded, torch.tensor([0.0, 0.12, 2.55, 2.55, 2.55]), atol=1e-6, rtol=0)
+
+
+def test_gradient_is_one_inside_the_range_and_zero_outside() -> None:
+    value = torch.tensor([0.0, 0.123, 2.54, 2.6, 7.0], requires_grad=True)
+    (round_positive(value, torch.tensor(2.55)) * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])).sum().backward()
+    assert value.grad is not None
+    assert value.grad.tolist() == [1.0, 2.0, 3.0, 0.0, 0.0]
+    weight = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    round_weight(weight).sum().backward()
+    # The largest weight of a channel is its range: nothing lies outside.
+    assert weight.grad is not None and bool((weight.grad == 1).all())
+
+
+def test_all_directions_share_the_scales_of_the_recurrence() -> None:
+    network = tiny_network()
+    with torch.no_grad():
+        for modality in ("audio", "face", "lip"):
+            network.encoder(modality).gru.weight_hh_l0.fill_(0.5)
+            network.encoder(modality).gru.weight_hh_l0_reverse.fill_(0.5)
+        # Row 3 of one direction: its scale, 12.7 / 127 = 0.1, rules row 3 of all.
+        network.encoder("lip").gru.weight_hh_l0_reverse[3, 0] = 12.7
+        network.encoder("audio").gru.weight_hh_l0[3, 2] = 0.13
+    rounded = rounded_weights(network)
+    audio = rounded["audio_encoder.gru.weight_hh_l0"].detach()
+    assert float(audio[3, 2]) == pytest.approx(0.1, abs=1e-6)
+    assert float(audio[4, 2]) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_rounds_every_weight_and_the_candidate_biases_alone() -> None:
+    network = tiny_network()
+    rounded = rounded_weights(network)
+    weights = {name for name, value in network.named_parameters() if value.ndim > 1}
+    assert weights <= rounded.keys()
+    assert {name for name in rounded if name not in weights} == {
+        name for name, _ in network.named_parameters() if "bias_hh" in name
+    }
+    bias = "visual_encoder.gru.bias_hh_l0"
+    # Reset and update gates' biases are folded into the float input side.
+    assert torch.equal(rounded[bias][:16], network.get_parameter(bias)[:16])
+    assert not torch.equal(rounded[bias][16:], network.get_parameter(bias)[16:])
+
+
+def test_network_is_untouched_without_rounding() -> None:
+    network = tiny_network()
+    model, batch = ClipNetwork(network, SPEC).eval(), tiny_batch()
+    with torch.no_grad():
+        before = model(batch).clip_logits
+        rounding = Int8Rounding(network)
+        rounded = rounding(model, batch).clip_logits
+        after = model(batch).clip_logits
+    assert torch.equal(before, after)
+    assert not torch.equal(before, rounded)
+    assert rounding.activation_maxima.keys() == {f"{m}.{place}" for m in ("visual", "lip") for place in (1, 4, 7)}
+
+
+def test_rounded_network_lies_on_its_own_grid() -> None:
+    network = Int8Rounding(tiny_network()).rounded_network()
+    for name, value in rounded_weights(network).items():
+        torch.testing.assert_close(value, network.get_parameter(name), atol=1e-6, rtol=1e-6, msg=name)
+    hooked = [m for m in network.modules() if isinstance(m, nn.ReLU) and m._forward_hooks]
+    assert not hooked
+
+
+def test_gradient_reaches_every_weight() -> None:
+    network = tiny_network().train()
+    output = Int8Rounding(network)(ClipNetwork(network, SPEC), tiny_batch())
+    (output.clip_logits.square().sum() + output.frame_logits.square().sum()).backward()
+    assert [name for name, value in network.named_parameters() if value.grad is None] == []
+    assert float(network.get_parameter("lip_encoder.gru.weight_hh_l0").grad.abs().sum()) > 0  # type: ignore[union-attr]

@@ -1,0 +1,235 @@
+"""Losses against hand arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from dfkit.config import LossConfig
+from dfkit.errors import ShapeError
+from dfkit.measures.decision import fit_temperature
+from dfkit.models import NetworkOutput
+from dfkit.training.losses import (
+    balanced_class_weights,
+    classification_loss,
+    distill_loss,
+    effective_number_weights,
+    focal_loss,
+    mean_logits_by_video,
+    supervised_contrastive_loss,
+    temporal_loss,
+)
+from dfkit.training.objective import label_loss
+
+
+def test_distill_loss_by_hand() -> None:
+    # temperature 2: teacher softmax(ln 3, 0) = (3/4, 1/4), student (1/2, 1/2); KL in nats, times 4.
+    teacher = torch.tensor([[2 * math.log(3.0), 0.0]])
+    student = torch.tensor([[0.0, 0.0]])
+    expected = 4 * (0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5))
+    assert distill_loss(student, teacher, temperature=2.0).item() == pytest.approx(expected, rel=1e-6)
+    assert distill_loss(teacher, teacher, temperature=2.0).item() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_distill_loss_takes_the_mean_over_frames() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(3, 5, 2, generator=generator) for _ in range(2))
+    single = [
+        distill_loss(student[b, t : t + 1], teacher[b, t : t + 1], temperature=3.0) for b in range(3) for t in range(5)
+    ]
+    torch.testing.assert_close(distill_loss(student, teacher, temperature=3.0), torch.stack(single).mean())
+
+
+def test_distill_loss_gradient_pulls_towards_the_teacher() -> None:
+    student = torch.zeros(1, 2, requires_grad=True)
+    distill_loss(student, torch.tensor([[1.0, -1.0]]), temperature=2.0).backward()
+    # d/ds = T * (softmax(s/T) - softmax(t/T)); softmax(0.5, -0.5) = 0.7311.
+    torch.testing.assert_close(student.grad, torch.tensor([[2 * (0.5 - 0.7310586), 2 * (0.5 - 0.2689414)]]))
+
+
+def test_distill_loss_refuses_other_shapes() -> None:
+    with pytest.raises(ShapeError):
+        distill_loss(torch.zeros(2, 2), torch.zeros(3, 2), temperature=1.0)
+
+
+def test_classification_loss_by_hand() -> None:
+    logits, labels = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]]), torch.tensor([0, 1])
+    weights = torch.tensor([1.0, 3.0])
+    expected = (1 * -math.log(0.75) + 3 * -math.log(0.5)) / 4
+    assert classification_loss(logits, labels, class_weights=weights).item() == pytest.approx(expected, rel=1e-6)
+    smoothed = 0.9 * -math.log(0.75) + 0.1 * 0.5 * (-math.log(0.75) - math.log(0.25)) - 0.0
+    got = classification_loss(logits[:1], labels[:1], label_smoothing=0.1).item()
+    assert got == pytest.approx(smoothed, rel=1e-6)
+
+
+def test_balanced_weights_give_both_classes_the_same_total() -> None:
+    weights = balanced_class_weights([1, 1, 1, 0])
+    assert (weights * torch.tensor([1.0, 3.0])).tolist() == pytest.approx([2.0, 2.0])
+
+
+def test_video_means() -> None:
+    logits = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 5.0]])
+    means, videos = mean_logits_by_video(logits, torch.tensor([7, 7, 2]))
+    assert videos.tolist() == [2, 7]
+    assert means.tolist() == [[5.0, 5.0], [2.0, 1.0]]
+
+
+def test_temperature_is_found_where_it_is_known() -> None:
+    """Labels drawn from softmax(logits / 2.5): the best temperature is 2.5 up to sampling noise."""
+    rng = np.random.default_rng(0)
+    margin = rng.normal(0, 6, 20_000)
+    labels = (rng.random(20_000) < 1 / (1 + np.exp(-margin / 2.5))).astype(int)
+    logits = np.stack([np.zeros_like(margin), margin], axis=1)
+    assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.05)
+
+
+def logits_of(p_fake: float) -> list[float]:
+    """Logits whose softmax gives fake this probability."""
+    return [0.0, math.log(p_fake / (1 - p_fake))]
+
+
+def test_focal_loss_as_in_its_paper() -> None:
+    """Lin et al. 2017, section 3.2: with gamma 2, p 0.9 counts a hundredth, p 0.5 at most a quarter."""
+    for p, share in ((0.9, 1 / 100), (0.5, 1 / 4)):
+        logits, label = torch.tensor([logits_of(p)]), torch.tensor([1])
+        plain = classification_loss(logits, label).item()
+        assert plain == pytest.approx(-math.log(p), rel=1e-5)
+        assert focal_loss(logits, label, gamma=2.0).item() == pytest.approx(share * plain, rel=1e-5)
+
+
+def test_focal_alpha_is_per_class() -> None:
+    logits, labels = torch.tensor([logits_of(0.5), logits_of(0.75)]), torch.tensor([0, 1])
+    # (1 - 0.5) * ln 2 * 3 for the real one, (1 - 0.75) * -ln 0.75 * 0.5 for the fake one; mean of two.
+    expected = (3 * 0.5 * math.log(2) + 0.5 * 0.25 * -math.log(0.75)) / 2
+    got = focal_loss(logits, labels, gamma=1.0, alpha=torch.tensor([3.0, 0.5]))
+    assert got.item() == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ShapeError, match="one number per class"):
+        focal_loss(logits, labels, gamma=2.0, alpha=torch.tensor(0.25))
+
+
+def test_focal_loss_without_gamma_is_cross_entropy() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits, labels = torch.randn(4, 5, 2, generator=generator), torch.randint(2, (4, 5), generator=generator)
+    weights = torch.tensor([0.7, 2.0])
+    for options in ({}, {"label_smoothing": 0.2}, {"class_weights": weights, "label_smoothing": 0.1}):
+        torch.testing.assert_close(
+            focal_loss(logits, labels, gamma=0.0, **options), classification_loss(logits, labels, **options)
+        )
+
+
+def test_effective_number_by_hand() -> None:
+    # beta 0.9, one real and two fakes: effective numbers 1 and 1.9; weights 1 and 1 / 1.9, scaled to the sum of 2.
+    scale = 2 / (1 + 1 / 1.9)
+    assert effective_number_weights([0, 1, 1], beta=0.9).tolist() == pytest.approx([scale, scale / 1.9])
+    assert effective_number_weights([0, 1, 1], beta=0.0).tolist() == [1.0, 1.0]
+    # Towards beta 1 the inverse of the counts, 2 to 1.
+    real, fake = effective_number_weights([0, 1, 1], beta=1 - 1e-7).tolist()
+    assert real / fake == pytest.approx(2, rel=1e-3)
+
+
+def test_temporal_loss_by_hand() -> None:
+    """Log-probabilities of p 0.5, 0.5, 0.8, then a jump beyond the limit of 4 nats."""
+    frames = torch.tensor([[logits_of(0.5), logits_of(0.5), logits_of(0.8)]])
+    labels = torch.tensor([[0, 0, 0]])
+    jump = (math.log(0.5 / 0.2) ** 2 + math.log(0.8 / 0.5) ** 2) / 4
+    assert temporal_loss(frames, labels).item() == pytest.approx(jump, rel=1e-5)
+    far = torch.tensor([[[0.0, 20.0], [20.0, 0.0]]])
+    assert temporal_loss(far, labels[:, :2]).item() == pytest.approx(16.0)
+
+
+def test_temporal_loss_lets_the_answer_change_with_the_label_and_skips_padding() -> None:
+    frames = torch.tensor([[logits_of(0.1), logits_of(0.9), logits_of(0.2)]])
+    assert temporal_loss(frames, torch.tensor([[0, 1, 0]])).item() == 0.0
+    mask = torch.tensor([[True, True, False]])
+    same = torch.zeros(1, 3, dtype=torch.long)
+    assert temporal_loss(frames, same, mask).item() == pytest.approx(temporal_loss(frames[:, :2], same[:, :2]).item())
+    assert temporal_loss(frames[:, :1], same[:, :1]).item() == 0.0
+
+
+def test_supervised_contrastive_by_hand() -> None:
+    # Two equal clips of class 0 and one at right angles of class 1, temperature 1: each of the two has
+    # -ln(e / (e + 1)); the third has no other of its class and does not count. Lengths do not matter.
+    features = torch.tensor([[2.0, 0.0], [5.0, 0.0], [0.0, 1.0]])
+    got = supervised_contrastive_loss(features, torch.tensor([0, 0, 1]), temperature=1.0)
+    assert got.item() == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-5)
+    # Temperature 0.5 doubles the cosines.
+    got = supervised_contrastive_loss(features, torch.tensor([0, 0, 1]), temperature=0.5)
+    assert got.item() == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-5)
+
+
+@pytest.mark.parametrize("labels", [[0], [0, 1]])
+def test_supervised_contrastive_without_pairs_is_nothing(labels: list[int]) -> None:
+    features = torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = supervised_contrastive_loss(features, torch.tensor(labels), temperature=0.1)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert features.grad is not None and features.grad.abs().max() == 0.0
+
+
+LABELS = torch.tensor([0, 1, 1, 0])
+WEIGHTS = torch.tensor([0.5, 1.5], dtype=torch.float64)
+TAUGHT = torch.tensor([[1.0, 0.0], [-1.0, 2.0], [0.5, 0.5], [0.0, 3.0]], dtype=torch.float64)
+FRAME_LABELS = torch.tensor([[0, 0, 1], [1, 1, 1], [1, 0, 0], [0, 0, 0]])
+FRAME_MASK = torch.tensor([[True, True, True], [True, True, False], [True, True, True], [True, False, False]])
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        (lambda x: classification_loss(x, LABELS, class_weights=WEIGHTS, label_smoothing=0.1), (4, 2)),
+        (lambda x: focal_loss(x, LABELS, gamma=2.0, alpha=WEIGHTS), (4, 2)),
+        (lambda x: focal_loss(x, LABELS, gamma=0.5, class_weights=WEIGHTS, label_smoothing=0.1), (4, 2)),
+        (lambda x: distill_loss(x, TAUGHT, temperature=2.0), (4, 2)),
+        (lambda x: temporal_loss(x, FRAME_LABELS, FRAME_MASK), (4, 3, 2)),
+        (lambda x: supervised_contrastive_loss(x, LABELS, temperature=0.5), (4, 5)),
+    ],
+    ids=["cross-entropy", "focal", "focal-smoothed", "distill", "temporal", "contrastive"],
+)
+def test_gradients_equal_finite_differences(loss: Callable[[torch.Tensor], torch.Tensor], shape: tuple) -> None:
+    inputs = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    assert torch.autograd.gradcheck(loss, (inputs,))
+    (gradient,) = torch.autograd.grad(loss(inputs), inputs)
+    assert gradient.abs().max() > 1e-3
+
+
+def test_gradient_of_an_answer_that_is_certainly_right_is_finite() -> None:
+    logits = torch.tensor([[0.0, 200.0]], requires_grad=True)
+    focal_loss(logits, torch.tensor([1]), gamma=0.5).backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+
+
+def output_of(clip: torch.Tensor, frame: torch.Tensor, merged: torch.Tensor) -> NetworkOutput:
+    return NetworkOutput(clip, frame, {"merged": merged})
+
+
+def test_terms_add_up_and_padded_frames_do_not_count() -> None:
+    generator = torch.Generator().manual_seed(4)
+    clip, frame, merged = (torch.randn(*shape, generator=generator) for shape in ((4, 2), (4, 3, 2), (4, 6)))
+    config = LossConfig(
+        label_smoothing=0.0, frame_weight=0.5, temporal_weight=0.15, contrastive_weight=0.3, class_weights=None
+    )
+    batch = {"label": LABELS, "frame_labels": FRAME_LABELS.to(torch.uint8), "frame_mask": FRAME_MASK}
+    rows = [(frame[b, t], FRAME_LABELS[b, t]) for b in range(4) for t in range(3) if FRAME_MASK[b, t]]
+    expected = (
+        classification_loss(clip, LABELS)
+        + 0.5 * torch.stack([classification_loss(x[None], y[None]) for x, y in rows]).mean()
+        + 0.15 * temporal_loss(frame, FRAME_LABELS, FRAME_MASK)
+        + 0.3 * supervised_contrastive_loss(merged, LABELS, temperature=0.1)
+    )
+    torch.testing.assert_close(label_loss(output_of(clip, frame, merged), batch, config, None), expected)
+    changed = frame.clone()
+    changed[~FRAME_MASK] = 50.0
+    torch.testing.assert_close(label_loss(output_of(clip, changed, merged), batch, config, None), expected)
+
+
+def test_focal_is_chosen_by_the_configuration() -> None:
+    generator = torch.Generator().manual_seed(5)
+    clip = torch.randn(4, 2, generator=generator)
+    config = LossConfig(type="focal", focal_alpha=(2.0, 0.5), frame_weight=0.0, label_smoothing=0.0)
+    batch = {"label": LABELS, "frame_labels": FRAME_LABELS}
+    got = label_loss(output_of(clip, torch.zeros(4, 3, 2), clip), batch, config, None)
+    torch.testing.assert_close(got, focal_loss(clip, LABELS, gamma=2.0, alpha=torch.tensor([2.0, 0.5])))
