@@ -11,6 +11,10 @@ from typing import Literal
 from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt
 
 SCHEMA_VERSION = 1
+FaceVariant = Literal["float16", "int8"]
+"""The two forms in which the face models are shipped; `dfkit.media.faces` runs them."""
+DEFAULT_FACES: FaceVariant = "int8"
+"""What new data is prepared with, and so what its students are served with: half the bytes on a phone."""
 Modality = Literal["audio", "face", "lip", "motion"]
 MODALITIES: tuple[Modality, ...] = ("audio", "face", "lip")
 NUM_LANDMARKS = 468

@@ -24,6 +24,11 @@ class DfkitError(Exception):
         self.found = found
         self.fix = fix
 
+    @property
+    def sentence(self) -> str:
+        """The message in one line."""
+        return self.found if self.fix is None else f"{self.found}. Fix: {self.fix}"
+
 
 class ConfigError(DfkitError):
     """A configuration file or an option cannot be used."""
@@ -54,6 +59,10 @@ class CheckpointError(DfkitError):
 
 class BundleError(DfkitError):
     """A bundle is missing a file, was changed, or does not follow the schema."""
+
+
+class ModelAnswerError(BundleError):
+    """A model answers NaN or infinity: no verdict follows from that, and no other input is to blame."""
 
 
 class ShapeError(DfkitError):

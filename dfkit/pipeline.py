@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dfkit.clip import PRESETS, ClipSpec
+from dfkit.clip import PRESETS, ClipSpec, FaceVariant
 from dfkit.config import Config
 from dfkit.console import note
 from dfkit.errors import ConfigError, DataError
-from dfkit.experiment import read_config
+from dfkit.experiment import read_config, read_translation
 from dfkit.extras import require_extra
-from dfkit.original.configuration import data_folder, read_translation
-from dfkit.workspace import Workspace
+from dfkit.original.configuration import data_folder
+from dfkit.workspace import Workspace, find_stored
 
 if TYPE_CHECKING:
     from dfkit.audit import BaselineResult
@@ -57,6 +57,7 @@ def prepare(
     labels: Path | None = None,
     layout: str = "auto",
     preset: str | None = None,
+    faces: FaceVariant | None = None,
     out_dir: Path | None = None,
     num_workers: int = 1,
     executor: str = "local",
@@ -69,12 +70,20 @@ def prepare(
     """
     from dfkit.data.prepare import prepare as prepare_data
 
-    spec = clip_spec(read_config(config_path), preset)
+    config = read_config(config_path)
+    spec = clip_spec(config, preset)
     name = data_name(videos[0], labels)
     target = out_dir or workspace.data / (name if spec.preset == "clip2s" else f"{name}-{spec.preset}")
     sources = videos[0] if len(videos) == 1 else list(videos)
     return prepare_data(
-        sources, target, spec=spec, labels=labels, layout=layout, num_workers=num_workers, executor=executor
+        sources,
+        target,
+        spec=spec,
+        labels=labels,
+        layout=layout,
+        num_workers=num_workers,
+        executor=executor,
+        faces=faces or config.export.face_models,
     )
 
 
@@ -149,19 +158,31 @@ def forge(
     note(f"forging from the real videos of {source_dir}")
     # Videos whose label is unknown are not taken for real ones.
     reals = [
-        ForgeSource(path=Path(row.path), group=data.groups[n], label=0)
-        for n, row in enumerate(data.videos)
+        ForgeSource(path=Path(row.path), group=";".join(row.groups) or None, label=0)
+        for row in data.videos
         if row.status == "ok" and row.label == 0
     ]
     if not reals:
         raise DataError(f"{source_dir}: no usable real video to forge from", fix="dfkit prepare real videos first")
     target = out_dir or Path(f"{source_dir}{FORGED_SUFFIX}")
     videos_dir = target.with_name(f"{target.name}-videos")
-    forged = forge_videos(reals, videos_dir, read_config(config_path).forge, num_workers=num_workers)
+    forged = forge_videos(
+        reals,
+        videos_dir,
+        read_config(config_path).forge,
+        num_workers=num_workers,
+        groups_known=data.groups_known,
+    )
     for line in forged.summary():
         note(line)
     return prepare_data(
-        videos_dir, target, spec=data.spec, labels=forged.labels_csv, layout="csv", num_workers=num_workers
+        videos_dir,
+        target,
+        spec=data.spec,
+        labels=forged.labels_csv,
+        layout="csv",
+        num_workers=num_workers,
+        faces=data.info.face_models,
     )
 
 
@@ -278,17 +299,26 @@ def distill(
     config_path: Path | None = None,
     teacher_path: Path | None = None,
     data_dir: Path | None = None,
+    resume: Path | None = None,
     flags: DistillFlags | None = None,
 ) -> StudentSummary | SearchSummary:
     """`dfkit distill`: one student of the configured widths, or a search for widths where targets or points are given.
 
     Args:
         workspace: Where the run folder is made.
-        config_path: dfkit's YAML.
-        teacher_path: Checkpoint; the newest teacher's where left out.
-        data_dir: Prepared data; the newest where left out.
+        config_path: dfkit's YAML; that of the run where one is resumed and none is given.
+        teacher_path: Checkpoint; that of a resumed run, else the newest teacher's, where left out.
+        data_dir: Prepared data; that of a resumed run, else the newest, where left out.
+        resume: Run folder to go on with.
         flags: Go before the configuration.
     """
+    if resume is not None:
+        from dfkit.distill.request import read_request
+
+        request = read_request(resume)
+        config_path = config_path or resume / CONFIG_FILE
+        teacher_path = teacher_path or Path(find_stored(request["teacher"], resume))
+        data_dir = data_dir or Path(find_stored(request["data"], resume))
     read_config(config_path)
     chosen = data_dir or workspace.newest_data()
     teacher = teacher_path or workspace.newest_run("teacher") / "best.pth"
@@ -298,10 +328,12 @@ def distill(
     if config.distill.search.wanted:
         from dfkit.distill.search.run import search_student
 
-        return search_student(teacher, chosen, workspace, config, make_view=prepare_view, report_progress=note)
+        return search_student(
+            teacher, chosen, workspace, config, make_view=prepare_view, report_progress=note, resume=resume
+        )
     from dfkit.distill.distill import distill_student
 
-    return distill_student(teacher, chosen, workspace, config, make_view=prepare_view)
+    return distill_student(teacher, chosen, workspace, config, make_view=prepare_view, resume=resume)
 
 
 def prepare_view(data: PreparedData, spec: ClipSpec) -> Path:
@@ -323,7 +355,8 @@ def prepare_view(data: PreparedData, spec: ClipSpec) -> Path:
         for row in data.videos
         if row.status == "ok"
     )
-    prepare_data(LabelSet(sources, groups_known=data.groups_known), target, spec=spec)
+    label_set = LabelSet(sources, groups_known=data.groups_known)
+    prepare_data(label_set, target, spec=spec, view_of=Path(data.path).name, faces=data.info.face_models)
     return target
 
 
@@ -335,6 +368,7 @@ def export(
     data_dir: Path | None = None,
     formats: Literal["tflite", "onnx", "all", "executorch"] = "tflite",
     recipe: str | None = None,
+    int8: bool = False,
     calibration_dir: Path | None = None,
     straight: bool = False,
     simplify: bool = False,
@@ -353,8 +387,8 @@ def export(
     if int8_faces is not None:
         section = section.model_copy(update={"face_models": "int8" if int8_faces else "float16"})
     config = config.model_copy(update={"export": section})
-    if recipe is not None:
-        recipe_named(recipe)
+    chosen_recipe = export_recipe(config, recipe, int8=int8)
+    recipe_named(chosen_recipe)
     chosen = checkpoint or workspace.newest_run("student") / "best.pth"
     note(f"exporting {chosen}")
     return export_student(
@@ -362,7 +396,7 @@ def export(
         workspace.exports,
         config,
         formats=formats,
-        recipe=recipe,
+        recipe=chosen_recipe,
         data_dir=data_dir,
         calibration_dir=calibration_dir,
         straight=straight,
@@ -370,6 +404,22 @@ def export(
         on_parity=note_parity,
         on_layers=(lambda report: note("\n".join(report.summary()))) if debug_parity else None,
     )
+
+
+def export_recipe(config: Config, recipe: str | None, *, int8: bool) -> str:
+    """The quantization recipe of a call: `--recipe` goes before the configuration, and that before the defaults.
+
+    Args:
+        config: The experiment.
+        recipe: As `--recipe` names it; None where left out.
+        int8: Whether `--int8` was given; a recipe of the configuration is taken then if it is an INT8 one.
+    """
+    if recipe is not None:
+        return recipe
+    configured = config.export.recipe
+    if int8:
+        return configured if configured is not None and configured.endswith("int8") else "mixed_int8"
+    return configured or "fp32"
 
 
 def note_parity(report: ParityReport) -> None:

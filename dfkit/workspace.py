@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dfkit.clip import PRESETS
 from dfkit.errors import DataError
 from dfkit.files import write_atomically
 
@@ -19,7 +20,10 @@ MANIFEST_FILE = "manifest.json"
 REPORT_FILE = "report.json"
 TEACHER_LOGITS_FILE = "teacher_logits.npz"
 MAKERS = {"teacher": "dfkit train", "student": "dfkit distill --teacher CHECKPOINT"}
+URL_MARK = "://"
 NAME_PATTERN = re.compile(r"[^\w.-]+")
+OLD_VIEW_SOURCE = re.compile(r"\d+ files")
+"""`source` of a view in a data.json from before views were marked."""
 
 
 class Workspace:
@@ -64,12 +68,18 @@ class Workspace:
             number += 1
 
     def newest_data(self) -> Path:
-        """The newest finished data set.
+        """The newest finished data set; views belong to their data and are never the newest.
 
         Raises:
             DataError: There is none; names the command that makes one.
         """
-        return self._newest(self.data, DATA_FILE, _is_finished, what="prepared data", command="dfkit prepare VIDEOS")
+        return self._newest(
+            self.data,
+            DATA_FILE,
+            lambda folder, content: _is_finished(content) and not _is_view(folder, content),
+            what="prepared data",
+            command="dfkit prepare VIDEOS",
+        )
 
     def newest_run(self, kind: str) -> Path:
         """The newest finished run of a kind.
@@ -82,7 +92,7 @@ class Workspace:
         return self._newest(
             self.runs,
             RUN_FILE,
-            lambda content: _is_finished(content) and content.get("kind") == kind,
+            lambda _, content: _is_finished(content) and content.get("kind") == kind,
             what=f"{kind} run",
             command=MAKERS.get(kind, "dfkit train"),
         )
@@ -96,7 +106,7 @@ class Workspace:
         return self._newest(
             self.exports,
             MANIFEST_FILE,
-            lambda content: True,
+            lambda *_: True,
             what="bundle",
             command="dfkit export --int8 --format tflite",
         )
@@ -137,12 +147,55 @@ class Workspace:
                 return folder
 
     def _newest(
-        self, parent: Path, file: str, accept: Callable[[dict[str, Any]], bool], *, what: str, command: str
+        self, parent: Path, file: str, accept: Callable[[Path, dict[str, Any]], bool], *, what: str, command: str
     ) -> Path:
-        found = [(_age_key(path, content), path) for path, content in _read_all(parent, file) if accept(content)]
+        found = [(_age_key(path, content), path) for path, content in _read_all(parent, file) if accept(path, content)]
         if not found:
             raise DataError(f"{self.root.resolve()}: no {what} in {parent.name}/", fix=command)
         return max(found)[1]
+
+
+def workspace_of(path: str | Path) -> Path | None:
+    """The workspace that a run's file or folder lies in: what holds `runs/`; None for one that lies elsewhere."""
+    return next((parent.parent for parent in Path(path).absolute().parents if parent.name == RUNS), None)
+
+
+def stored_path(path: str | Path, run: str | Path) -> str:
+    """How a run names data or a checkpoint: a moved or copied workspace still finds what lies inside of it.
+
+    Args:
+        path: To be stored; addresses such as `s3://bucket/prefix` stay as they are.
+        run: Folder of the run, or a file in it.
+    Returns:
+        With forward slashes, relative to the run's workspace where it lies inside of that, else absolute.
+    """
+    if URL_MARK in str(path):
+        return str(path)
+    root, absolute = workspace_of(run), Path(path).absolute()
+    if root is None:
+        return absolute.as_posix()
+    # As named first: `data` may be a link to another disk, which the workspace keeps when it is moved.
+    for place, top in ((absolute, root), (absolute.resolve(), root.resolve())):
+        if place.is_relative_to(top):
+            return place.relative_to(top).as_posix()
+    return absolute.as_posix()
+
+
+def find_stored(stored: str, run: str | Path) -> str:
+    """Where a path that a run stored is now.
+
+    Args:
+        stored: As `stored_path` gave it, or as earlier versions wrote it: relative to a folder that nothing names.
+        run: The checkpoint or folder that it was stored in.
+    Returns:
+        In the run's workspace, else relative to the current folder where that exists; in the workspace where neither
+        does.
+    """
+    root = workspace_of(run)
+    if URL_MARK in stored or root is None or Path(stored).is_absolute():
+        return stored
+    inside = root / stored
+    return stored if not inside.exists() and Path(stored).exists() else str(inside)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -155,6 +208,16 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _is_finished(content: dict[str, Any]) -> bool:
     return content.get("finished") is True
+
+
+def _is_view(folder: Path, content: dict[str, Any]) -> bool:
+    """Whether data are the videos of other data under another preset, made for a teacher of that preset."""
+    if "view_of" in content:
+        return content["view_of"] is not None
+    # Before views were marked: named after the data beside them, and made from a list of files.
+    named = [folder.name.removesuffix(f"-{preset}") for preset in PRESETS if folder.name.endswith(f"-{preset}")]
+    beside = any((folder.parent / name / DATA_FILE).is_file() for name in named)
+    return beside and OLD_VIEW_SOURCE.fullmatch(content.get("source", "1 files")) is not None
 
 
 def _age_key(folder: Path, content: dict[str, Any]) -> tuple[str, float]:

@@ -144,11 +144,12 @@ def check_prediction(folder: Path, clip: Path) -> None:
     done = run("predict", str(clip), str(text), "--json", "--csv", "out.csv", "--plot", "out.png", cwd=folder)
     assert done.returncode == 0, done.stderr
     good, bad = json.loads(done.stdout)
-    expected = {"video", "status", "verdict", "p_fake", "threshold", "modalities", "reason", "tracks"}
+    expected = {"video", "status", "verdict", "p_fake", "threshold", "modalities", "reason", "worst_clip", "tracks"}
     assert set(good) == set(bad) == expected
     assert good["status"] == "ok" and good["verdict"] in ("real", "fake", "review")
     assert 0 <= good["p_fake"] <= 1
     assert [set(c) for c in good["tracks"][0]["clips"]] == [{"start_s", "end_s", "p_fake"}] * 2
+    assert set(good["worst_clip"]) == {"track_id", "start_s", "end_s", "p_fake"} and bad["worst_clip"] is None
     assert bad["status"] == "unreadable" and bad["p_fake"] is None and bad["reason"]
     assert (folder / "out.csv").read_text(encoding="utf-8").count("\n") >= 3
     assert list(folder.glob("out*.png"))

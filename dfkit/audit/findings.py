@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkit.data import catalog
-from dfkit.data.hashing import sha256_json
 from dfkit.data.splits import make_folds
-from dfkit.data.storage import PreparedData
+from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import DataError
 from dfkit.files import write_atomically
 from dfkit.measures.bootstrap import REPEATS, group_bootstrap
@@ -29,6 +28,7 @@ from dfkit.measures.metrics import auc
 
 SCHEMA_VERSION = 1
 AUDIT_FILE, BASELINE_FILE = "audit.json", "baseline.json"
+COMMANDS = {AUDIT_FILE: "dfkit audit", BASELINE_FILE: "dfkit baseline"}
 WARN_AUC = 0.7
 """AUC above which a finding is named beside every metric; DESIGN section 9."""
 
@@ -187,41 +187,69 @@ def format_baseline_comparison(network_auc: float | None, baseline_auc: float) -
     return f"below its baseline: {both}" if network_auc < baseline_auc else f"not below its baseline: {both}"
 
 
-def findings_notes(data: PreparedData, network_auc: float | None) -> tuple[str, ...]:
-    """Notes beside a network's metrics on this data: the comparison with the baseline, and the audit's warnings.
-
-    Args:
-        data: Prepared data; findings are read from its folder.
-        network_auc: By video; None where undefined.
-    """
-    notes: list[str] = []
-    baseline = read_finding(data, BASELINE_FILE)
-    if baseline is not None and baseline.get("auc") is not None:
-        notes.append(format_baseline_comparison(network_auc, float(baseline["auc"])))
-    audit = read_finding(data, AUDIT_FILE)
-    if audit is not None:
-        notes += [str(warning) for warning in audit.get("warnings", [])]
-    return tuple(notes)
-
-
-def read_finding(data: PreparedData, name: str) -> dict[str, Any] | None:
-    """Reads a finding.
+def findings_notes(data: PreparedData, network_auc: float | None, videos: Sequence[int]) -> tuple[str, ...]:
+    """What belongs beside a network's metrics on this data: its baseline, and what the audit warned of.
 
     Args:
         data: Prepared data.
-        name: File name, such as `audit.json`.
-    Returns:
-        None where there is none, or the videos have changed since it was made.
+        network_auc: By video; None or NaN where undefined.
+        videos: Index of each video that it was measured on; the baseline is measured on the same ones.
     """
-    if data.remote:
+    baseline, audited = read_finding(data, BASELINE_FILE), read_finding(data, AUDIT_FILE)
+    baseline_auc = None if baseline is None else auc_on(baseline, [data.videos[index].key for index in videos])
+    compared = () if baseline_auc is None else (format_baseline_comparison(network_auc, baseline_auc),)
+    warned = () if audited is None else tuple(map(str, audited.get("warnings", [])))
+    return (*compared, *warned, *stale_findings(data))
+
+
+def auc_on(baseline: dict[str, Any], keys: Sequence[str]) -> float | None:
+    """AUC of a baseline's out-of-fold scores on some videos; None where it lacks one, or has no value.
+
+    Args:
+        baseline: Content of `baseline.json`.
+        keys: `VideoRow.key` of each video.
+    """
+    rows = {row["key"]: row for row in baseline.get("videos", ())}
+    if not keys or any(key not in rows for key in keys):
         return None
-    content = _read(Path(data.path) / name)
-    return content if content.get("videos_hash") == videos_hash(data) else None
+    value = auc(np.array([rows[key]["label"] for key in keys]), np.array([rows[key]["p_fake"] for key in keys]))
+    return value if np.isfinite(value) else None
 
 
-def videos_hash(data: PreparedData) -> str:
-    """SHA-256 of the videos' keys, which depend on content, labels and clip contract."""
-    return sha256_json([row.key for row in data.videos])
+def read_finding(data: PreparedData, name: str) -> dict[str, Any] | None:
+    """A finding about exactly these videos; None where there is none, or it was made before they changed.
+
+    Raises:
+        DataError: The file is there and is not what its command writes.
+    """
+    content = None if data.remote else _read_strictly(Path(data.path) / name)
+    return content if content is not None and content.get("videos_hash") == videos_hash(data) else None
+
+
+def stale_findings(data: PreparedData) -> tuple[str, ...]:
+    """A line for each finding that was made before the videos changed, and so says nothing about them."""
+    lines = []
+    for name, command in COMMANDS.items():
+        content = None if data.remote else _read_strictly(Path(data.path) / name)
+        if content is not None and content.get("videos_hash") != videos_hash(data):
+            lines.append(f"{name} is about other videos than these are now: run {command} again")
+    return tuple(lines)
+
+
+def _read_strictly(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _foreign_file(path, str(error)) from error
+    if not isinstance(content, dict) or not isinstance(content.get("warnings", []), list):
+        raise _foreign_file(path, "not what its command writes")
+    return content
+
+
+def _foreign_file(path: Path, found: str) -> DataError:
+    return DataError(f"{path}: {found}", fix=f"run {COMMANDS[path.name]} again, or take the file away")
 
 
 def _read(path: Path) -> dict[str, Any]:

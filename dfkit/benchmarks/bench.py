@@ -18,15 +18,18 @@ from dfkit.benchmarks.end_to_end import VideoTiming, measure_end_to_end
 from dfkit.benchmarks.evidence import (
     LOGITS_FILE,
     Comparison,
+    LogitsRow,
     Parity,
     compare_precisions,
     compare_with_teacher,
+    find_test_video,
     read_logits,
 )
 from dfkit.benchmarks.latency import Percentiles, Variant, measure_latency
 from dfkit.benchmarks.report import BenchReport
 from dfkit.benchmarks.sizes import Sizes, measure_sizes
 from dfkit.benchmarks.targets import STRAIGHT, compare_targets, conversion_seconds
+from dfkit.console import note
 from dfkit.errors import BundleError
 from dfkit.files import write_atomically
 from dfkit.measures import gates
@@ -57,7 +60,8 @@ def bench(
 
     Args:
         bundle_path: Bundle folder or .zip.
-        videos: Files and folders whose time from file to verdict is measured.
+        videos: Files and folders whose time from file to verdict is measured; left out, a test video that
+            `logits.jsonl` names, where its file is there.
         out_dir: Where `bench.json` and `index.html` go.
         repeats: Timed clips per variant.
         num_threads: Threads of the model.
@@ -72,9 +76,9 @@ def bench(
 
     environment = read_environment()
     bundle = open_bundle(bundle_path)
-    files = find_videos(videos) if videos else []
     reference = reference_of(bundle.path)
     rows = read_logits(reference / LOGITS_FILE)
+    files = find_videos(videos) if videos else _take_test_video(rows)
     variants = open_variants(bundle, reference, num_threads=num_threads)
     primary = next(iter(variants))
     timings = _measure_timings(bundle, variants, files, repeats=repeats, num_threads=num_threads)
@@ -120,6 +124,12 @@ def bench(
     write_atomically(report.json_path, json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False))
     write_atomically(report.page_path, render_page(report))
     return report
+
+
+def _take_test_video(rows: Sequence[LogitsRow]) -> list[Path]:
+    video = find_test_video(rows)
+    note(f"no video was named: {'none of the test split is at hand' if video is None else f'taking {video}'}")
+    return [] if video is None else [video]
 
 
 @dataclass(frozen=True)
@@ -267,7 +277,11 @@ def _judge_end_to_end(timings: Sequence[VideoTiming]) -> GateResult:
     gate = Gate("file to verdict, slowest file", ">=", gates.MIN_REAL_TIME, "x real time")
     scored = [timed for timed in timings if timed.status == "ok"]
     if not scored:
-        reason = f"none of {len(timings)} videos got a verdict" if timings else "no video was given"
+        reason = (
+            f"none of {len(timings)} videos got a verdict"
+            if timings
+            else "no video was named, and none of the test split is at hand"
+        )
         return gate.judge(None, note=reason)
     slowest = min(scored, key=lambda timed: timed.real_time)
     return gate.judge(slowest.real_time, note=f"{slowest.video}, {slowest.width} x {slowest.height}")
@@ -327,6 +341,7 @@ def _data_of(bundle: Bundle) -> dict[str, Any]:
     return {
         "threshold": manifest.operating_point.threshold,
         "operating_point": manifest.operating_point.name,
+        "aggregation": manifest.aggregation.model_dump(mode="json"),
         "calibration": manifest.calibration.model_dump(mode="json"),
         "calibration_set": manifest.calibration_set,
         "metrics": manifest.metrics,

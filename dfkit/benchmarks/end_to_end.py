@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dfkit.clip import ClipSpec
+from dfkit.clip import ClipSpec, FaceVariant
 from dfkit.errors import MediaError
-from dfkit.media.faces import FaceModels, FaceVariant
+from dfkit.media.faces import FaceModels
 from dfkit.media.stream import FaceFrame, FaceStream
 from dfkit.media.video import PictureReader, probe
 from dfkit.runtime.backends import BackendName, Graphs
@@ -152,6 +152,10 @@ class TimedSound:
         """(num_samples,) float32 from sample `start` on, timed; see `scoring.Sound`."""
         with self._watch.stage("sound"):
             return self._sound.read(start, num_samples)
+
+    def forget(self, start: int) -> None:
+        """Nothing before sample `start` will be read; see `scoring.Sound`."""
+        self._sound.forget(start)
 
 
 def timed_parts(watch: Stopwatch) -> DetectorParts:

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ValidationError
 
 from dfkit.errors import DataError
 from dfkit.measures.bootstrap import Interval, group_bootstrap
-from dfkit.measures.decision import p_fake_of
-from dfkit.measures.gates import MARGIN, MAX_FLIP_SHARE, MIN_GROUPS, MIN_VIDEOS
+from dfkit.measures.decision import Decision, VideoScores, compare_decisions, p_fake_of_margin, video_margin
+from dfkit.measures.gates import MARGIN, MIN_GROUPS, MIN_VIDEOS, max_flips
 from dfkit.measures.metrics import BinaryMetrics, accuracy, auc, measure
 from dfkit.runtime.manifest import Manifest
 
@@ -66,7 +66,7 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class VideoScores:
+class TeacherAndStudent:
     """Both models' answers for the videos that both have answered."""
 
     videos: tuple[str, ...]
@@ -86,7 +86,7 @@ class VideoScores:
 class Comparison:
     """Student against teacher on videos that neither was trained or tuned on."""
 
-    scores: VideoScores
+    scores: TeacherAndStudent
     split: str
     teacher: BinaryMetrics
     student: BinaryMetrics
@@ -129,6 +129,12 @@ def read_logits(path: Path) -> list[LogitsRow]:
     return rows
 
 
+def find_test_video(rows: Sequence[LogitsRow]) -> Path | None:
+    """The first video of the test split whose file is still where the export saw it; None where there is none."""
+    named = dict.fromkeys(row.video for row in rows if row.split == "test")
+    return next((Path(name) for name in named if Path(name).is_file()), None)
+
+
 def compare_precisions(rows: Sequence[LogitsRow], manifest: Manifest) -> Parity | None:
     """Holds INT8 against FP32 on every clip that both have answered, of all splits.
 
@@ -141,45 +147,30 @@ def compare_precisions(rows: Sequence[LogitsRow], manifest: Manifest) -> Parity 
     answered = [row for row in rows if row.student_fp32 and row.student_int8]
     if not answered:
         return None
-    # (N, 2) each.
-    fp32_logits = np.array([row.student_fp32 for row in answered], np.float64)
-    int8_logits = np.array([row.student_int8 for row in answered], np.float64)
-    temperature = manifest.calibration.calibration_temperature
-    fp32_p_fake = p_fake_of(fp32_logits, calibration_temperature=temperature)
-    int8_p_fake = p_fake_of(int8_logits, calibration_temperature=temperature)
-    p_change = np.abs(fp32_p_fake - int8_p_fake)
-    threshold = manifest.operating_point.threshold
-    flipped = (fp32_p_fake >= threshold) != (int8_p_fake >= threshold)
-    # How far FP32's difference of logits lies from the one at which the decision changes.
-    fp32_gap = fp32_logits[:, 1] - fp32_logits[:, 0]
-    margin = np.abs(fp32_gap - temperature * logit_of(threshold))
+    fp32, int8 = (
+        [VideoScores.of_clip(np.array(logits, np.float64)) for logits in side]
+        for side in ([row.student_fp32 for row in answered], [row.student_int8 for row in answered])
+    )
+    change = compare_decisions(fp32, int8, manifest.decision, margin_limit=MARGIN)
+    logits = [np.stack([scores.clip_logits for scores in side]) for side in (fp32, int8)]
     return Parity(
-        num_clips=len(answered),
-        num_flips=int(flipped.sum()),
-        num_flips_above_margin=int((flipped & (margin > MARGIN)).sum()),
-        max_flips=max(1, int(MAX_FLIP_SHARE * len(answered))),
-        max_p_change=float(p_change.max()),
-        mean_p_change=float(p_change.mean()),
-        max_logit_change=float(np.abs(fp32_logits - int8_logits).max()),
-        points=tuple(zip(fp32_p_fake.tolist(), int8_p_fake.tolist(), strict=True)),
+        num_clips=change.num,
+        num_flips=change.num_flips,
+        num_flips_above_margin=change.num_flips_above_margin,
+        max_flips=max_flips(change.num),
+        max_p_change=change.max_p_change,
+        mean_p_change=change.mean_p_change,
+        max_logit_change=float(np.abs(logits[0] - logits[1]).max()),
+        points=tuple(zip(change.p_before, change.p_after, strict=True)),
     )
 
 
-def logit_of(probability: float) -> float:
-    """Difference of logits at which softmax gives a probability; infinite at 0 and 1."""
-    if probability <= 0:
-        return -math.inf
-    if probability >= 1:
-        return math.inf
-    return math.log(probability / (1 - probability))
-
-
-def join_videos(rows: Sequence[LogitsRow], *, calibration_temperature: float) -> VideoScores:
-    """Joins clips to videos as the detector does: mean of logits per track, then the most suspicious track.
+def join_videos(rows: Sequence[LogitsRow], decision: Decision) -> TeacherAndStudent:
+    """Scores of the videos by the detector's rule.
 
     Args:
         rows: Of one split.
-        calibration_temperature: The student's; the teacher's is 1.
+        decision: The student's; the teacher is put together likewise, at temperature 1.
     Returns:
         The videos that teacher and INT8 student have answered, in order of name.
     """
@@ -187,43 +178,36 @@ def join_videos(rows: Sequence[LogitsRow], *, calibration_temperature: float) ->
     for row in rows:
         by_video.setdefault(row.video, []).append(row)
     first_rows: list[LogitsRow] = []
-    teacher_logits: list[np.ndarray] = []
-    student_logits: list[np.ndarray] = []
+    teacher: list[float] = []
+    student: list[float] = []
     for _, video_rows in sorted(by_video.items()):
-        teacher_clips = [(row.track_id, row.teacher) for row in video_rows if row.teacher]
-        student_clips = [(row.track_id, row.student_int8) for row in video_rows if row.student_int8]
-        if teacher_clips and student_clips:
+        teacher_scores = _video_scores([(row, row.teacher) for row in video_rows])
+        student_scores = _video_scores([(row, row.student_int8) for row in video_rows])
+        if teacher_scores is not None and student_scores is not None:
             first_rows.append(video_rows[0])
-            teacher_logits.append(most_suspicious(teacher_clips))
-            student_logits.append(most_suspicious(student_clips))
-    return VideoScores(
+            teacher.append(video_margin(teacher_scores, decision.aggregation))
+            student.append(video_margin(student_scores, decision.aggregation))
+    return TeacherAndStudent(
         videos=tuple(row.video for row in first_rows),
         groups=tuple(row.group for row in first_rows),
         labels=np.array([row.label for row in first_rows], int),
         methods=tuple(row.method for row in first_rows),
-        teacher=_p_fake_of_videos(teacher_logits, calibration_temperature=1.0),
-        student=_p_fake_of_videos(student_logits, calibration_temperature=calibration_temperature),
+        teacher=p_fake_of_margin(np.array(teacher), calibration_temperature=1.0),
+        student=p_fake_of_margin(np.array(student), calibration_temperature=decision.temperature),
         num_left_out=len(by_video) - len(first_rows),
     )
 
 
-def _p_fake_of_videos(logits: Sequence[np.ndarray], *, calibration_temperature: float) -> np.ndarray:
-    """(N,) p_fake of N times (2,) logits; N may be 0."""
-    stacked = np.array(logits).reshape(-1, 2)
-    return p_fake_of(stacked, calibration_temperature=calibration_temperature)
-
-
-def most_suspicious(clips: Sequence[tuple[int, Logits]]) -> np.ndarray:
-    """Logits (2,) of the track that looks most like a fake, each the mean over its clips.
-
-    Args:
-        clips: Track and logits of each clip of one video; at least one.
-    """
-    by_track: dict[int, list[Logits]] = {}
-    for track_id, logits in clips:
-        by_track.setdefault(track_id, []).append(logits)
-    means = [np.mean(track_logits, axis=0) for track_logits in by_track.values()]
-    return max(means, key=lambda logits: float(logits[1] - logits[0]))
+def _video_scores(answers: Sequence[tuple[LogitsRow, Logits | None]]) -> VideoScores | None:
+    """The clips of a video that a model has answered; None where it has answered none."""
+    answered = [(row, logits) for row, logits in answers if logits is not None]
+    if not answered:
+        return None
+    return VideoScores(
+        np.array([logits for _, logits in answered], np.float64),
+        np.array([row.track_id for row, _ in answered], np.int64),
+        np.array([row.clip_start_s or 0.0 for row, _ in answered]),
+    )
 
 
 def compare_with_teacher(rows: Sequence[LogitsRow], manifest: Manifest, *, split: str = "test") -> Comparison | None:
@@ -237,7 +221,7 @@ def compare_with_teacher(rows: Sequence[LogitsRow], manifest: Manifest, *, split
         Metrics and intervals, or None without a video that both have answered.
     """
     held_out = [row for row in rows if row.split == split]
-    scores = join_videos(held_out, calibration_temperature=manifest.calibration.calibration_temperature)
+    scores = join_videos(held_out, manifest.decision)
     if not scores.videos:
         return None
     labels, teacher, student = scores.labels, scores.teacher, scores.student
@@ -265,7 +249,7 @@ def compare_with_teacher(rows: Sequence[LogitsRow], manifest: Manifest, *, split
     )
 
 
-def _why_not_judged(scores: VideoScores) -> str | None:
+def _why_not_judged(scores: TeacherAndStudent) -> str | None:
     """What the gates lack in videos or groups; None where the data suffice."""
     num_videos, num_groups = len(scores.videos), len(set(scores.groups))
     if num_videos < MIN_VIDEOS or num_groups < MIN_GROUPS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dfkit.runtime.bundle import Bundle
-from dfkit.runtime.manifest import MANIFEST_FILE, Backend
+from dfkit.runtime.manifest import Backend
 
 BYTES_PER_MB = 1e6
 
@@ -36,7 +36,7 @@ def measure_sizes(bundle: Bundle) -> Sizes:
         name: sum(manifest.files[file].bytes for file in graph_files(backend)) / BYTES_PER_MB
         for name, backend in manifest.backends.items()
     }
-    manifest_mb = len(bundle.source.read(MANIFEST_FILE)) / BYTES_PER_MB
+    manifest_mb = bundle.manifest_bytes / BYTES_PER_MB
     face_models_mb = {name: entry.bytes / BYTES_PER_MB for name, entry in manifest.face_models.items()}
     return Sizes(
         model_mb={str(name): size for name, size in model_mb.items()},

@@ -13,7 +13,12 @@ from dfkit.console import show
 
 @command(extra="export")
 def export(
-    int8: Annotated[bool, typer.Option("--int8", help="Quantize with the default recipe, mixed_int8.")] = False,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8", help="Quantize: with the configuration's recipe where that is an INT8 one, else with mixed_int8."
+        ),
+    ] = False,
     formats: Annotated[
         Literal["tflite", "onnx", "all", "executorch"],
         typer.Option("--format", help="Runtime to export for; executorch adds a .pte to the .tflite."),
@@ -38,7 +43,7 @@ def export(
         bool | None,
         typer.Option(
             "--int8-faces/--float16-faces",
-            help="Face models to serve with, 0.71 or 1.47 MB; int8 unless the student takes motion.",
+            help="Face models to serve with, 0.71 or 1.47 MB; those that prepared its data where left out.",
         ),
     ] = None,
     self_contained: Annotated[
@@ -72,7 +77,8 @@ def export(
         checkpoint=checkpoint,
         data_dir=data,
         formats=formats,
-        recipe=recipe or ("mixed_int8" if int8 else "fp32"),
+        recipe=recipe,
+        int8=int8,
         calibration_dir=calibration,
         straight=reference,
         simplify=simplify,
@@ -139,7 +145,9 @@ def bench(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; the newest where left out.")] = None,
     video: Annotated[
         list[Path] | None,
-        typer.Option(help="Video for the whole way; one of the bundle's test videos where left out."),
+        typer.Option(
+            help="Video for the whole way; where left out, a test video of the export whose file is still there."
+        ),
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="Timed clips per variant.", min=3)] = None,
     threads: Annotated[int | None, typer.Option(help="Threads per interpreter.", min=1)] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,10 @@ def prepare(
     layout: Annotated[str, typer.Option(help="Layout of a known data set, or auto.")] = "auto",
     preset: Annotated[
         str | None, typer.Option(help="clip2s, or uniform50 for original checkpoints (leaks duration).")
+    ] = None,
+    faces: Annotated[
+        Literal["int8", "float16"] | None,
+        typer.Option(help="Face models, from here to the phone; the configuration's, else int8 for new data."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the prepared data; data/<name> where left out.")] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
@@ -55,6 +59,7 @@ def prepare(
         labels=labels,
         layout=layout,
         preset=preset,
+        faces=faces,
         out_dir=out,
         num_workers=workers,
         executor=executor,

@@ -106,6 +106,10 @@ def distill(
         typer.Option(help="Checkpoint of dfkit train or an original .pth; the newest where left out."),
     ] = None,
     data: DataOption = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Run folder to go on with, with the teacher, data and configuration it was started with."),
+    ] = None,
     target_mb: Annotated[
         float | None, typer.Option(help="Choose widths whose INT8 graph is at most so large, in MB of 10^6 bytes.")
     ] = None,
@@ -136,6 +140,8 @@ def distill(
         dfkit distill --target-mb 1.0 --target-ms 15
 
         dfkit distill --points 6 --seeds 3
+
+        dfkit distill --resume runs/default
     """
     from dfkit import pipeline
     from dfkit.config.flags import DistillFlags
@@ -145,6 +151,7 @@ def distill(
         config_path=config,
         teacher_path=teacher,
         data_dir=data,
+        resume=resume,
         flags=DistillFlags(target_mb=target_mb, target_ms=target_ms, points=points, seeds=seeds),
     )
     show(result, as_json=as_json)

@@ -21,15 +21,15 @@ OLD_FRAME_WEIGHT, FRAME_WEIGHT = "frame_weight", "frame_distillation_weight"
 class ExportConfig(Section):
     """`dfkit export`: quantization, parity and contents of the bundle."""
 
-    recipe: str = "mixed_int8"
-    """Quantization recipe of the .tflite."""
+    recipe: str | None = None
+    """Quantization recipe of the .tflite; where left out fp32, with `--int8` mixed_int8."""
     calibration_clips: PositiveInt = 16
     """Training clips that fix the static ranges."""
     parity_clips: PositiveInt = 12
     """Real clips that parity is shown on, beside the worst cases."""
     face_models: Literal["float16", "int8"] | None = None
-    """Face models that the bundle is served with: those that the data was prepared with, or their INT8 form; where left
-    out float16 for a student that takes `motion`, else int8."""
+    """Face models that prepare data and serve bundles; where left out int8 for new data, and a bundle gets
+    those that prepared its data."""
     self_contained: bool = False
     """Whether the bundle holds the face models themselves."""
 

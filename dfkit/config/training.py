@@ -29,9 +29,13 @@ LOGGED_METRICS: dict[str, Literal["min", "max"]] = {
     "val_mcc": "max",
     "val_eer": "min",
     "val_ece": "min",
+    "val_frame_accuracy": "max",
+    "val_real_frame_accuracy": "max",
+    "val_frame_auc": "max",
 }
 """What every epoch logs, and whether a lower or a higher value is better. `val_loss` is the mean
-cross-entropy of the validation clips, the others are by video (mean of its clips' logits, threshold 0.5)."""
+cross-entropy of the validation clips, `val_frame_*` are by frame, `val_real_frame_accuracy` by real frame; the others
+are by video (mean over a track's clips, then the most suspicious track; threshold 0.5)."""
 
 
 class WidthConfig(Section):
@@ -187,7 +191,8 @@ class FitConfig(Section):
     """After each GRU and before each dense layer."""
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Chance of each clip to lose each whole modality (silence, black pictures, still landmarks), never all of them:
-    so that a muted video can be judged by its picture."""
+    so that a muted video can be judged by its picture. In distillation the teacher's answer to such a clip stays that
+    to the whole clip: it is computed once, and what the student loses is to be made up for by the rest."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     loss: LossConfig = LossConfig()
@@ -312,7 +317,8 @@ class DistillConfig(FitConfig):
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3)
     loss: LossConfig = LossConfig(label_smoothing=0.0)
     baselines: bool = False
-    """Also train the same student from scratch and only pruned, at equal steps, for comparison."""
+    """Also train the same student from scratch and only pruned, for comparison; at equal steps unless `patience` ends
+    one early, which the report says."""
     seeds: PositiveInt = 1
     """Students of each kind, trained from `seed` on upwards; the best by validation AUC is kept as the run's own."""
     quantization_aware_epochs: NonNegativeInt = 0

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from dfkit.clip import ClipSpec
-from dfkit.data.groups import components
+from dfkit.clip import UNIFORM50, ClipSpec, FaceVariant
+from dfkit.data.groups import CONTENT_PREFIX, components, file_ids
 from dfkit.data.hashing import sha256_json
 from dfkit.errors import DataError
 from dfkit.files import write_atomically
@@ -111,11 +111,20 @@ class DataInfo:
     """What it was made from, for people."""
     notes: tuple[str, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
+    view_of: str | None = None
+    """Folder beside this one whose videos these are under another preset; such a view is never the newest data."""
+    face_models: FaceVariant | None = None
+    """Which face models found the faces; None under `uniform50`, which looks for none."""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
         return {**asdict(self), "spec": self.spec.model_dump(mode="json"), "spec_hash": spec_hash(self.spec)}
+
+
+def face_models_of(preset: str, faces: FaceVariant) -> FaceVariant | None:
+    """The face models that data of a preset need: those given, or none."""
+    return None if preset == UNIFORM50.preset else faces
 
 
 def spec_hash(spec: ClipSpec) -> str:
@@ -175,6 +184,10 @@ def parse_info(text: str, where: str) -> DataInfo:
             fix="pip install --upgrade dfkit",
         )
     try:
+        # Before the field, everything was prepared with float16.
+        faces = value.get("face_models", face_models_of(value["spec"]["preset"], "float16"))
+        if faces not in (None, *get_args(FaceVariant)):
+            raise ValueError(f"face_models '{faces}'")
         return DataInfo(
             spec=ClipSpec.model_validate(value["spec"]),
             created=value["created"],
@@ -183,6 +196,8 @@ def parse_info(text: str, where: str) -> DataInfo:
             source=value["source"],
             notes=tuple(value["notes"]),
             counts=value["counts"],
+            view_of=value.get("view_of"),
+            face_models=faces,
         )
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{where}: not the data.json of prepared data ({error})") from error
@@ -203,24 +218,21 @@ def read_journal(path: Path) -> list[VideoRow]:
     return rows
 
 
-def group_names(rows: Sequence[VideoRow], *, groups_known: bool) -> list[str]:
+def group_names(rows: Sequence[VideoRow]) -> list[str]:
     """The group of each video: files that share an id, or their whole content, are one.
 
+    Ids count whether or not they name every person: what is known to belong together stays together.
+
     Args:
-        rows: All videos that may be split against each other.
-        groups_known: Without known groups each file is its own.
+        rows: All videos that may be split against each other; one without ids is its own group.
     Returns:
         One name per row.
     """
-    ids = []
-    for row in rows:
-        group_ids = [f"id:{value}" for value in row.groups] if groups_known else []
-        ids.append([*group_ids, f"sha256:{row.sha256}"])
-    return [_short_name(name) for name in components(ids)]
+    return [_short_name(name) for name in components([file_ids(row.groups, row.sha256) for row in rows])]
 
 
 def _short_name(component: str) -> str:
     """An id as given ('id:' sorts before 'sha256:'), or the beginning of a content hash."""
     if component.startswith("id:"):
         return component.removeprefix("id:")
-    return component[: len("sha256:") + HASH_LENGTH]
+    return component[: len(CONTENT_PREFIX) + HASH_LENGTH]

@@ -63,7 +63,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         Returns:
             `face` uint8 (T, 224, 224, 3), `lip` uint8 (T, 96, 96, 3), `waveform` float32 (33408,),
             `landmarks` float32 (T, 468, 2), `interpolated` bool (T,), `label` int64 (-1 unknown),
-            `frame_labels` uint8 (T,), `index` int64 (clip in `prepared`), `video_index` and `video_label` int64.
+            `frame_labels` uint8 (T,), `index` int64 (clip in `prepared`), `video_index`, `video_label` and
+            `track_id` int64.
             Under `uniform50` `mfcc` float32 (T_a, 40) in place of `waveform` and `landmarks`.
         """
         epoch, position = key if isinstance(key, tuple) else (0, key)
@@ -81,6 +82,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "index": torch.tensor(index),
             "video_index": torch.tensor(video_index),
             "video_label": label_or_unknown(self.prepared.videos[video_index].label),
+            "track_id": torch.tensor(self.prepared.clips[index].track_id),
         }
         if self.prepared.spec.preset == "uniform50":
             return {**sample, "mfcc": torch.from_numpy(record.mfcc)}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+CONTENT_PREFIX = "sha256:"
+"""How an id begins that names a file's content, in a `group` cell, too."""
+
 
 class UnionFind:
     """Disjoint sets of strings."""
@@ -36,6 +39,24 @@ class UnionFind:
 def split_ids(value: str) -> tuple[str, ...]:
     """Ids of a `group` cell: separated by ';', blanks dropped."""
     return tuple(part.strip() for part in value.split(";") if part.strip())
+
+
+def content_id(sha256: str) -> str:
+    """The id that a file shares with its copies and with all that was made of it."""
+    return f"{CONTENT_PREFIX}{sha256}"
+
+
+def file_ids(groups: Sequence[str], sha256: str) -> list[str]:
+    """All that joins a file with others: the ids of its label row and its content.
+
+    Args:
+        groups: As given in a `group` cell; a content id among them joins the file that has the content.
+        sha256: Of the file.
+    Returns:
+        Ids for `components`; given ones are marked `id:`, which sorts before contents.
+    """
+    given = [value if value.startswith(CONTENT_PREFIX) else f"id:{value}" for value in groups]
+    return [*given, content_id(sha256)]
 
 
 def components(ids_of_files: Sequence[Sequence[str]]) -> list[str]:

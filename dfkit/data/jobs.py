@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfkit.clip import ClipSpec
+from dfkit.clip import DEFAULT_FACES, ClipSpec, FaceVariant
 from dfkit.data.catalog import ClipRow, VideoRow, spec_hash
 from dfkit.data.hashing import sha256_file, sha256_json
 from dfkit.data.labels import Source
@@ -36,14 +36,18 @@ class VideoJob:
     source: Source
     spec: ClipSpec
     out_dir: Path
+    faces: FaceVariant | None = DEFAULT_FACES
+    """Face models; None where no faces are looked for."""
     previous: VideoRow | None = None
     """Row of an earlier run, still good if file, labels and spec are the same."""
 
 
-def video_key(source: Source, sha256: str, spec: ClipSpec) -> str:
+def video_key(source: Source, sha256: str, spec: ClipSpec, faces: FaceVariant | None) -> str:
     """SHA-256 over all that a video's stored samples depend on."""
+    # As keys were when there was one variant: what was prepared then is not prepared again.
+    faces_part = [] if faces in (None, "float16") else [faces]
     labels = [source.label, source.groups, source.method, source.intervals, source.split, source.origin]
-    return sha256_json([PIPELINE_VERSION, str(source.path), sha256, labels, spec_hash(spec), FIELDS])
+    return sha256_json([PIPELINE_VERSION, str(source.path), sha256, labels, spec_hash(spec), FIELDS, *faces_part])
 
 
 def prepare_video(job: VideoJob) -> VideoRow:
@@ -88,7 +92,7 @@ def _start_row(job: VideoJob) -> VideoRow:
         logger.warning("%s: %s", source.path, error)
         sha256, size_bytes, mtime_ns = "", 0, 0
     return VideoRow(
-        key=video_key(source, sha256, job.spec),
+        key=video_key(source, sha256, job.spec, job.faces),
         path=str(source.path),
         sha256=sha256,
         size_bytes=size_bytes,
@@ -115,7 +119,7 @@ def _store(row: VideoRow, job: VideoJob) -> VideoRow:
     clips = []
     try:
         with ChunkWriter(job.out_dir, row.key) as writer:
-            for sample, clip in _samples(path, job.spec, _labels_of(row), cache):
+            for sample, clip in _samples(path, job, _labels_of(row), cache):
                 writer.add(sample)
                 clips.append(clip)
             chunks = writer.finish()
@@ -160,14 +164,15 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def _samples(
-    path: Path, spec: ClipSpec, labels: VideoLabels, cache: PictureCache
+    path: Path, job: VideoJob, labels: VideoLabels, cache: PictureCache
 ) -> Iterator[tuple[dict[str, bytes], ClipRow]]:
+    spec = job.spec
     if spec.preset == "uniform50":
         yield _uniform_sample(path, spec, labels, cache)
         return
     from dfkit.media.stream import read_clips
 
-    for clip in read_clips(path, spec, models=face_models(), num_threads=1):
+    for clip in read_clips(path, spec, models=face_models(job.faces or DEFAULT_FACES), num_threads=1):
         sample = encode_clip(clip, labels, cache)
         fake_frames = sum(sample["frame_labels"])
         start_s, end_s = round(float(clip.start_s), 6), round(float(clip.end_s), 6)
@@ -175,11 +180,11 @@ def _samples(
 
 
 @lru_cache(maxsize=1)
-def face_models() -> FaceModels:
+def face_models(variant: FaceVariant) -> FaceModels:
     """The face networks of this process: loading them once a video would cost 50 ms each."""
     from dfkit.media.faces import FaceModels
 
-    return FaceModels()
+    return FaceModels(variant)
 
 
 def _uniform_sample(

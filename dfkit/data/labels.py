@@ -19,7 +19,9 @@ REAL, FAKE = 0, 1
 LABEL_NAMES = {REAL: "real", FAKE: "fake"}
 LABEL_VALUES = {"real": REAL, "fake": FAKE, "0": REAL, "1": FAKE}
 SPLITS = ("train", "val", "test")
-COLUMNS = ("path", "label", "group", "method", "fake_start_s", "fake_end_s", "split")
+COLUMNS = ("path", "label", "group", "method", "fake_start_s", "fake_end_s", "split", "groups_known")
+YES_NO = {"yes": True, "no": False, "": True}
+"""Values of the column `groups_known`: whether a file's group names every person in it; blank is yes."""
 MAX_SHOWN = 20
 
 
@@ -132,13 +134,17 @@ def no_videos_error(*paths: Path) -> DataError:
 
 
 def read_csv(csv_path: Path, *, base: Path | None = None) -> LabelSet:
-    """Labels from a CSV `path,label[,group,method,fake_start_s,fake_end_s,split]`.
+    """Labels from a CSV `path,label[,group,method,fake_start_s,fake_end_s,split,groups_known]`.
+
+    `groups_known` (yes or no) is for groups that do not name every person, as those of what was forged from videos
+    without groups.
 
     Args:
         csv_path: UTF-8, with or without a byte order mark; other columns are ignored and named.
         base: A second folder that paths may be relative to, after the one of the CSV.
     Returns:
-        One source per file; rows of one path and label are merged into several intervals.
+        One source per file; rows of one path and label are merged into several intervals. Groups are known where
+        every file has one; a file without is its own group, the others keep theirs.
     Raises:
         DataError: Every fault of the file, with row numbers.
     """
@@ -152,18 +158,28 @@ def read_csv(csv_path: Path, *, base: Path | None = None) -> LabelSet:
         raise faults_error(faults, str(csv_path), fix="correct these rows and run the same command again")
     if not sources:
         raise DataError(f"{csv_path}: no rows below the header", fix="add one row per video: path,label")
-    groups_known = "group" in columns and all(source.groups for source in sources)
-    return LabelSet(tuple(sources), groups_known, _csv_notes(columns, sources))
+    unnamed = sum(YES_NO.get(_known_cell(row)) is False for _, row in rows)
+    groups_known = "group" in columns and all(source.groups for source in sources) and not unnamed
+    return LabelSet(tuple(sources), groups_known, _csv_notes(columns, sources, unnamed))
 
 
-def _csv_notes(columns: Sequence[str], sources: Sequence[Source]) -> tuple[str, ...]:
+def _known_cell(row: dict[str, str]) -> str:
+    return (row.get("groups_known") or "").strip().lower()
+
+
+def _csv_notes(columns: Sequence[str], sources: Sequence[Source], unnamed: int) -> tuple[str, ...]:
     notes = []
+    if unnamed:
+        notes.append(f"the groups of {unnamed} rows do not name every person (column groups_known)")
     ignored = [column for column in columns if column not in COLUMNS]
     if ignored:
         notes.append(f"columns ignored: {', '.join(ignored)}")
-    without = sum(not source.groups for source in sources)
-    if "group" in columns and without:
-        notes.append(f"{without} of {len(sources)} files have no group: groups count as unknown")
+    if "group" in columns and (blank := [source.row for source in sources if not source.groups]):
+        shown = ", ".join(map(str, blank[:MAX_SHOWN])) + (" ..." if len(blank) > MAX_SHOWN else "")
+        notes.append(
+            f"{len(blank)} of {len(sources)} files have no group (rows {shown}): each is its own, and their persons "
+            "may leak; all other groups hold"
+        )
     return tuple(notes)
 
 
@@ -200,6 +216,8 @@ def _parse_row(row: dict[str, str], number: int, folder: Path, base: Path | None
     label = LABEL_VALUES.get(cell("label").lower())
     if label is None:
         faults.append(f"row {number}: label '{cell('label')}' is neither real nor fake (nor 0 or 1)")
+    if (known := cell("groups_known").lower()) not in YES_NO:
+        faults.append(f"row {number}: groups_known '{known}' is neither yes nor no")
     split = cell("split") or None
     if split is not None and split not in SPLITS:
         faults.append(f"row {number}: split '{split}' is none of {', '.join(SPLITS)}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec
+from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec, FaceVariant
 from dfkit.data.executors import EXECUTORS
 from dfkit.data.labels import LabelSet
 from dfkit.data.layouts import read_sources
@@ -27,6 +27,8 @@ def prepare(
     num_workers: int = 1,
     executor: str = "local",
     progress: bool = True,
+    view_of: str | None = None,
+    faces: FaceVariant | None = None,
 ) -> PrepareSummary:
     """Prepares videos; does again only what changed since the last call with this `out_dir`.
 
@@ -39,6 +41,8 @@ def prepare(
         num_workers: Processes; 1 works in this one.
         executor: `local` or `ray`.
         progress: Whether to show a bar on stderr, if that is a terminal.
+        view_of: Name of the folder beside `out_dir` whose videos these are under another preset.
+        faces: Face models, `int8` or `float16`; where None those of the data in `out_dir`, `int8` for new data.
     Returns:
         What was done, with the reason for each video that gave no clip.
     Raises:
@@ -53,7 +57,7 @@ def prepare(
         return convert_npz(Path(str(sources)), out_dir, num_workers=num_workers, progress=progress)
     label_set = _as_label_set(sources, labels, layout)
     with _open_folder(Path(out_dir)) as folder:
-        run = PrepareRun(folder, spec, label_set, source=describe(sources))
+        run = PrepareRun(folder, spec, label_set, source=describe(sources), view_of=view_of, faces=faces)
         return run.execute(executor=executor, num_workers=num_workers, progress=progress)
 
 

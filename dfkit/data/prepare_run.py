@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfkit.clip import ClipSpec
+from dfkit.clip import DEFAULT_FACES, ClipSpec, FaceVariant
 from dfkit.data import catalog
 from dfkit.data.catalog import DataInfo, VideoRow
 from dfkit.data.executors import run_jobs
@@ -37,6 +37,8 @@ class PrepareSummary:
 
     out_dir: str
     preset: str
+    face_models: FaceVariant | None
+    """Which found the faces; None where none were looked for."""
     num_videos: int
     num_prepared: int
     """Videos prepared by this call; the rest was there already."""
@@ -58,9 +60,10 @@ class PrepareSummary:
         """Lines for the terminal: counts, failures, warnings and notes."""
         statuses = ", ".join(f"{count} {status}" for status, count in self.statuses.items())
         done = "nothing to do" if self.unchanged else f"{self.num_prepared} prepared now"
+        faces = "" if self.face_models is None else f", {self.face_models} face models"
         lines = [
             f"{self.out_dir}: {self.num_videos} videos ({statuses}), {done}",
-            f"{self.num_clips} clips, {self.size_bytes / 1e6:.1f} MB; preset {self.preset}; "
+            f"{self.num_clips} clips, {self.size_bytes / 1e6:.1f} MB; preset {self.preset}{faces}; "
             + ", ".join(f"{count} {label}" for label, count in self.labels.items()),
         ]
         lines += [f"  {status}: {path}: {reason}" for path, status, reason in self.failures]
@@ -80,7 +83,17 @@ class PrepareSummary:
 class PrepareRun:
     """A call of `prepare` on a folder that nobody else writes to."""
 
-    def __init__(self, folder: Path, spec: ClipSpec, label_set: LabelSet, *, source: str, strict: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        spec: ClipSpec,
+        label_set: LabelSet,
+        *,
+        source: str,
+        strict: bool = False,
+        view_of: str | None = None,
+        faces: FaceVariant | None = None,
+    ) -> None:
         """Reads what earlier runs left.
 
         Args:
@@ -89,6 +102,8 @@ class PrepareRun:
             label_set: What to prepare.
             source: What it was made from, for people.
             strict: Whether one unusable file makes the whole data set unusable.
+            view_of: Folder beside this one of which it is a view; None for data of its own.
+            faces: Face models; where None those of the data in the folder, or the default for a new one.
         """
         self.folder = folder
         self.spec = spec
@@ -97,8 +112,11 @@ class PrepareRun:
         self.label_set = replace(label_set, sources=sources)
         self.source = source
         self.strict = strict
+        self.view_of = view_of
         _refuse_repeated(sources)
-        self.former_rows = _former_rows(folder)
+        self.former_rows, former_info = _read_former(folder)
+        kept = None if former_info is None else former_info.face_models
+        self.faces = catalog.face_models_of(spec.preset, faces or kept or DEFAULT_FACES)
         self.rows: dict[int, VideoRow] = {}
         """By position in the label set."""
 
@@ -143,7 +161,7 @@ class PrepareRun:
             if previous is not None and self._is_same(source, previous):
                 self.rows[position] = previous
             else:
-                jobs.append((position, VideoJob(source, self.spec, self.folder, previous)))
+                jobs.append((position, VideoJob(source, self.spec, self.folder, self.faces, previous)))
         return jobs
 
     def _is_same(self, source: Source, previous: VideoRow) -> bool:
@@ -153,7 +171,7 @@ class PrepareRun:
         except OSError:
             return False
         same_file = (stat.st_size, stat.st_mtime_ns) == (previous.size_bytes, previous.mtime_ns)
-        return same_file and previous.key == video_key(source, previous.sha256, self.spec)
+        return same_file and previous.key == video_key(source, previous.sha256, self.spec, self.faces)
 
     def _is_current(self) -> bool:
         """Whether the catalog on disk says the same already."""
@@ -165,7 +183,10 @@ class PrepareRun:
             return False
         rows = [self.rows[position] for position in range(len(self.rows))]
         same = videos_text == "".join(map(catalog.dump_line, rows))
-        return info.finished and same and info.groups_known == self.label_set.groups_known
+        # A view that is asked for as data of its own becomes that; what was prepared as such is not made a view.
+        same_kind = self.view_of is not None or info.view_of is None
+        same_facts = (info.groups_known, info.face_models) == (self.label_set.groups_known, self.faces)
+        return info.finished and same and same_kind and same_facts
 
     def _prepare(self, jobs: Sequence[tuple[int, VideoJob]], *, executor: str, num_workers: int, progress: bool) -> int:
         """Runs the jobs; returns how many turned out to be unchanged (a file was touched, not altered)."""
@@ -215,6 +236,8 @@ class PrepareRun:
             source=self.source,
             notes=self._notes(),
             counts=counts if finished else {},
+            view_of=self.view_of,
+            face_models=self.faces,
         )
         text = catalog.dump_info(info)
         write_atomically(self.folder / catalog.DATA_FILE, text)
@@ -229,6 +252,7 @@ class PrepareRun:
         return PrepareSummary(
             out_dir=str(self.folder),
             preset=self.spec.preset,
+            face_models=self.faces,
             num_videos=len(rows),
             num_prepared=num_prepared,
             num_clips=sum(len(row.clips) for row in rows),
@@ -248,12 +272,13 @@ def _refuse_repeated(sources: Sequence[Source]) -> None:
         raise faults_error(repeated, "sources", fix="name each file once; a CSV may give it several intervals")
 
 
-def _former_rows(folder: Path) -> dict[str, VideoRow]:
-    """Rows of earlier runs by path, as far as their chunks are whole."""
+def _read_former(folder: Path) -> tuple[dict[str, VideoRow], DataInfo | None]:
+    """Rows of earlier runs by path, as far as their chunks are whole, and the facts of their data."""
+    info = None
     info_path, videos_path = folder / catalog.DATA_FILE, folder / catalog.VIDEOS_FILE
     if info_path.is_file():
         # A newer dfkit's data is refused, not overwritten.
-        catalog.parse_info(info_path.read_text(encoding="utf-8"), str(info_path))
+        info = catalog.parse_info(info_path.read_text(encoding="utf-8"), str(info_path))
     elif any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise DataError(
             f"{folder}: holds other files and no prepared data",
@@ -263,7 +288,7 @@ def _former_rows(folder: Path) -> dict[str, VideoRow]:
     if videos_path.is_file():
         rows += catalog.parse_videos(videos_path.read_text(encoding="utf-8"), str(videos_path))
     rows += catalog.read_journal(folder / catalog.JOURNAL_FILE)
-    return {row.path: row for row in rows if not size_faults(folder, list(row.chunks))}
+    return {row.path: row for row in rows if not size_faults(folder, list(row.chunks))}, info
 
 
 def _unusable(rows: Sequence[VideoRow], what: str) -> DataError:

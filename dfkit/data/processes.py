@@ -91,12 +91,15 @@ def map_processes(
 
 def _end_processes(pool: ProcessPoolExecutor) -> None:
     """Ends a pool's processes at once, whatever they are doing; nothing is left to do for a pool that was shut down."""
-    processes = list((pool._processes or {}).values())
+    processes, manager = list((pool._processes or {}).values()), pool._executor_manager_thread
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
     for process in processes:
         process.join()
+    if manager is not None:
+        # Of a pool that broke the processes are already in its hands: it joins them.
+        manager.join()  # type: ignore[attr-defined]  # typeshed gives it the type of another attribute
 
 
 def map_ray(

@@ -119,22 +119,21 @@ def make_folds(
 def _checked(rows: _Rows, parts: dict[str, NDArray[np.int64]], data: PreparedData, seed: int) -> Split:
     named = {name: tuple(rows.positions[i] for i in sorted(part)) for name, part in parts.items()}
     split = Split(named["train"], named["val"], named["test"], data.groups_known, seed)
-    check_leaks(split, data.videos, groups_known=data.groups_known)
+    check_leaks(split, data.videos)
     _refuse_missing_class(split, data.videos)
     return split
 
 
-def check_leaks(split: Split, videos: Sequence[VideoRow], *, groups_known: bool) -> None:
+def check_leaks(split: Split, videos: Sequence[VideoRow]) -> None:
     """Refuses a split where a group or a file's content stands on both sides.
 
     Args:
         split: Indices into `videos`.
         videos: All rows.
-        groups_known: Whether the ids in the rows are to be trusted.
     Raises:
         DataError: Names the groups and the files.
     """
-    names = group_names(videos, groups_known=groups_known)
+    names = group_names(videos)
     sides: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for part, indices in split.parts().items():
         for index in indices:

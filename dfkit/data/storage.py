@@ -13,7 +13,7 @@ from typing import Any
 from dfkit.clip import ClipSpec
 from dfkit.data import catalog
 from dfkit.data.catalog import ChunkRow, DataInfo, VideoRow
-from dfkit.data.hashing import sha256_file
+from dfkit.data.hashing import sha256_file, sha256_json
 from dfkit.data.samples import ClipRecord, decode_sample
 from dfkit.data.shards import write_index
 from dfkit.errors import DataError, MissingExtraError
@@ -79,7 +79,7 @@ class PreparedData:
         self.videos: list[VideoRow] = catalog.parse_videos(
             self._read(catalog.VIDEOS_FILE), self._where(catalog.VIDEOS_FILE)
         )
-        self.groups = catalog.group_names(self.videos, groups_known=self.groups_known)
+        self.groups = catalog.group_names(self.videos)
         self.clips: list[ClipKey] = list(self._keys())
         self._chunks = self.chunks()
         self._chunk_ends = list(accumulate(chunk.num_clips for chunk in self._chunks))
@@ -92,7 +92,7 @@ class PreparedData:
 
     @property
     def groups_known(self) -> bool:
-        """False: each file is its own group, and persons may leak between splits."""
+        """False: ids do not name every person, and persons may leak between splits."""
         return self.info.groups_known
 
     @property
@@ -235,6 +235,11 @@ class PreparedData:
                     f"{self._where(chunk.file)}: its SHA-256 is not that of videos.jsonl",
                     fix="upload it again",
                 )
+
+
+def videos_hash(data: PreparedData) -> str:
+    """SHA-256 over the videos' keys, which stand for content, labels and clip contract, in whatever order they lie."""
+    return sha256_json(sorted(row.key for row in data.videos))
 
 
 def size_faults(folder: Path, chunks: list[ChunkRow]) -> list[str]:

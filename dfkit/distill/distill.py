@@ -1,8 +1,8 @@
 """`dfkit distill`: prune a teacher to its most important units, then train that student on the teacher's logits.
 
-Where teacher and student see the same clips, logits are matched per clip and frame. An original checkpoint
-takes 50 frames spread over a whole video (`uniform50`): it gives one prediction per video, and the mean of a video's
-clip logits is matched to that.
+Where teacher and student see the same clips, logits are matched per clip and frame. Where they do not, as with an
+original checkpoint, which takes 50 frames spread over a whole video (`uniform50`), the answers of both to a video are
+matched: the mean over a track's clips, the most suspicious track.
 
 A `DistillationSetup` is what any number of students share: the teacher, its logits, the split. `dfkit.distill.search`
 trains students of several widths from one.
@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 
-from dfkit.clip import PRESETS, ClipSpec
+from dfkit.clip import ClipSpec
 from dfkit.config import Config, DistillConfig
+from dfkit.data.logits_file import write_teacher_logits
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.distill.prune import Weights, prune
 from dfkit.distill.quantization_aware import QuantizationAware
+from dfkit.distill.request import make_request, refuse_other_request, write_request
 from dfkit.distill.seen_groups import refuse_seen_groups
 from dfkit.distill.teacher_logits import teacher_clip_logits, teacher_metrics, teacher_video_logits
 from dfkit.distill.variants import (
@@ -45,11 +46,11 @@ from dfkit.training.balance import class_weights, note_class_balance
 from dfkit.training.fit import compute_device
 from dfkit.training.loaders import Loaders, make_loaders
 from dfkit.training.losses import classification_loss
-from dfkit.training.objective import TeacherLogits
+from dfkit.training.objective import TeacherLogits, fake_share
 from dfkit.training.recorder import RESUME_FILE
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.train import RunSummary, require_clip_spec, run_and_score, set_threads, train_labels
-from dfkit.workspace import TEACHER_LOGITS_FILE, Workspace
+from dfkit.workspace import TEACHER_LOGITS_FILE, Workspace, stored_path
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class DistillationSetup:
     indices: dict[str, list[int]]
     """Clip indices of each split."""
     teacher_logits: TeacherLogits
-    gradients: Weights | None
-    """Mean gradients of the teacher's weights, for Taylor importance."""
+    gradients: tuple[Weights, ...] | None
+    """Gradients of the teacher's weights, a set per minibatch, for Taylor importance."""
     notes: tuple[str, ...] = ()
     """Notes for the report."""
 
@@ -81,36 +82,35 @@ def student_spec(teacher: NetworkSpec, config: DistillConfig) -> NetworkSpec:
     )
 
 
-def mean_gradients(
+def minibatch_gradients(
     teacher: MMMSBA, spec: ClipSpec, loaders: Loaders, *, device: torch.device, num_batches: int = 8
-) -> dict[str, torch.Tensor]:
-    """Mean gradient of the clip loss by parameter name, on the CPU, over some training batches.
+) -> tuple[Weights, ...]:
+    """Gradients of the clip loss by parameter name, on the CPU, one set for each of some training batches.
 
     Args:
         teacher: In eval mode, so without dropout; its weights stay.
         spec: Clips it takes.
         loaders: The training part is used.
         device: Where the gradients are computed.
-        num_batches: How many are averaged.
+        num_batches: How many, at most.
     """
     model = ClipNetwork(teacher, spec).eval().to(device)
-    model.zero_grad()
-    num_used = 0
+    gradients: list[Weights] = []
     # cuDNN refuses the backward pass of a GRU that is not in training mode; torch's own kernels do it.
     with torch.backends.cudnn.flags(enabled=False):
         for batch in itertools.islice(loaders.train, num_batches):
             on_device = {name: value.to(device) for name, value in batch.items()}
-            classification_loss(model(on_device).clip_logits, on_device["label"]).backward()
-            num_used += 1
-    gradients = {}
-    for name, parameter in teacher.named_parameters():
-        if parameter.grad is None:
-            gradients[name] = torch.zeros_like(parameter, device="cpu")
-        else:
-            gradients[name] = (parameter.grad / max(num_used, 1)).cpu()
+            model.zero_grad()
+            classification_loss(model(on_device).clip_logits, fake_share(on_device)).backward()
+            gradients.append(
+                {
+                    name: torch.zeros_like(p, device="cpu") if p.grad is None else p.grad.cpu().clone()
+                    for name, p in teacher.named_parameters()
+                }
+            )
     model.zero_grad()
     model.to("cpu")
-    return gradients
+    return tuple(gradients)
 
 
 def prepare_distillation(
@@ -126,8 +126,8 @@ def prepare_distillation(
         teacher_path: Checkpoint of `dfkit train` or of the original implementation.
         data_dir: Prepared data that students train on.
         config: The experiment.
-        make_view: Prepares the data's videos under another preset and returns the folder; called where the
-            teacher's preset differs from the student's.
+        make_view: Prepares the data's videos under another clip contract and returns the folder; called with the
+            teacher's own contract where its preset differs from the student's.
     Raises:
         CheckpointError: The teacher cannot be read.
         ConfigError: Data and configuration do not fit.
@@ -143,21 +143,39 @@ def prepare_distillation(
     if same_view and teacher.kind != "original":
         require_clip_spec(teacher.clip_spec, data.spec, f"{teacher_path}'s data")
     indices = split_clips(data, config.split)
-    refuse_seen_groups(teacher.facts, data, indices)
-    notes: tuple[str, ...] = ()
+    notes = refuse_seen_groups(teacher.facts, data, indices)
     if same_view:
         logits = teacher_clip_logits(teacher, data, indices, section)
     else:
-        view = PreparedData(make_view(data, PRESETS[teacher.clip_spec.preset]))
+        view = PreparedData(make_view(data, teacher.clip_spec))
+        if teacher.kind != "original":
+            require_clip_spec(view.spec, teacher.clip_spec, view.path)
         logits = teacher_video_logits(teacher, data, view, compute_device(section))
         views = f"{teacher.clip_spec.preset}, {data.spec.preset}"
-        notes = (f"teacher and student see different views ({views}): logits are distilled per video",)
+        notes = (*notes, f"teacher and student see different views ({views}): logits are distilled per video")
+    notes = (*notes, *face_notes(teacher, data))
+    if section.modality_dropout:
+        notes = (
+            *notes,
+            f"modality_dropout {section.modality_dropout:g}: the teacher's answer to a clip that lost a modality is "
+            "that to the whole clip",
+        )
     gradients = None
     if section.importance == "taylor":
         pictures = bool(teacher.network.spec.pictures)
         loaders = make_loaders(data, indices, section, keep_videos=not same_view, pictures=pictures)
-        gradients = mean_gradients(teacher.network, data.spec, loaders, device=compute_device(section))
+        gradients = minibatch_gradients(teacher.network, data.spec, loaders, device=compute_device(section))
     return DistillationSetup(str(teacher_path), teacher, data, indices, logits, gradients, notes)
+
+
+def face_notes(teacher: Checkpoint, data: PreparedData) -> tuple[str, ...]:
+    """What to know where teacher and student see faces that different models found."""
+    theirs = teacher.facts.get("face_models") or (None if teacher.kind == "original" else "float16")
+    if None in (theirs, data.info.face_models) or theirs == data.info.face_models:
+        return ()
+    return (
+        f"the teacher learnt from faces that {theirs} models found, the student's data has {data.info.face_models}",
+    )
 
 
 def distill_student(
@@ -167,6 +185,7 @@ def distill_student(
     config: Config,
     *,
     make_view: Callable[[PreparedData, ClipSpec], Path],
+    resume: str | Path | None = None,
 ) -> StudentSummary:
     """Prunes and distils a teacher into a student, for as many seeds as the configuration says.
 
@@ -176,16 +195,26 @@ def distill_student(
         workspace: Where the run folder is made.
         config: The experiment.
         make_view: Prepares the data's videos under another preset; see `prepare_distillation`.
+        resume: Run folder to go on with: finished students are kept, an interrupted one goes on after its last whole
+            epoch.
     Returns:
         Metrics of the kept student, beside those of its baselines and other seeds.
     Raises:
         CheckpointError: The teacher cannot be read.
-        ConfigError: The widths cannot be reached, or data and configuration do not fit.
-        DataError: The data cannot be used or split.
+        ConfigError: The widths cannot be reached, data and configuration do not fit, or the run that is to be resumed
+            was started with another configuration or teacher.
+        DataError: The data cannot be used or split, or is not that of the run.
     """
+    request = make_request(teacher_path, PreparedData(data_dir), config)
+    if resume is not None:
+        refuse_other_request(Path(resume), request)
     setup = prepare_distillation(teacher_path, data_dir, config, make_view=make_view)
     prune_teacher(setup, config.distill)  # widths that cannot be reached leave no run folder
-    run_dir = workspace.new_run_dir(config.name, "student")
+    if resume is not None:
+        run_dir = Path(resume)
+    else:
+        run_dir = workspace.new_run_dir(config.name, "student")
+        write_request(run_dir, request)
     note_class_balance([setup.data.clips[index].label or 0 for index in setup.indices["train"]], config.distill)
     summary = train_students(setup, config, run_dir)
     workspace.finish_run(run_dir, checkpoint="best.pth")
@@ -202,10 +231,10 @@ def train_students(setup: DistillationSetup, config: Config, run_dir: Path) -> S
             the best by validation AUC is copied up; baselines in `baseline_NAME`.
     """
     section = config.distill
-    np.savez(
-        run_dir / TEACHER_LOGITS_FILE,
-        clip_logits=setup.teacher_logits.clip_logits.numpy(),
-        by_video=np.array(setup.teacher_logits.by_video),
+    answers = setup.teacher_logits
+    answered = sorted(itertools.chain.from_iterable(setup.indices.values()))
+    write_teacher_logits(
+        run_dir / TEACHER_LOGITS_FILE, setup.data, answers.clip_logits.numpy(), answered, by_video=answers.by_video
     )
     variants: tuple[Variant, ...] = ("student", *BASELINES) if section.baselines else ("student",)
     runs: dict[Variant, list[RunSummary]] = {}
@@ -241,7 +270,9 @@ def prune_teacher(setup: DistillationSetup, section: DistillConfig) -> MMMSBA:
 
 
 def train_variant(setup: DistillationSetup, config: Config, run_dir: Path, variant: Variant) -> RunSummary:
-    """Trains one run: the student by labels and the teacher's logits, a baseline by labels alone, at equal steps.
+    """Trains one run: the student by labels and the teacher's logits, a baseline by labels alone.
+
+    All are given as many epochs; `patience` may end one earlier than another, which their summaries say.
 
     Args:
         setup: Teacher, its logits and the clips.
@@ -262,7 +293,7 @@ def train_variant(setup: DistillationSetup, config: Config, run_dir: Path, varia
         pictures=bool(network.spec.pictures),
     )
     facts: dict[str, Any] = {
-        "teacher": setup.teacher_path,
+        "teacher": stored_path(setup.teacher_path, run_dir),
         "teacher_kind": setup.teacher.kind,
         "teacher_parameters": count_parameters(setup.teacher.network),
         "parameters": count_parameters(network),

@@ -9,6 +9,7 @@ test holds it to 1e-6).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -99,7 +100,7 @@ def channel_weight_slices(modality: str, layer: int) -> list[WeightSlice]:
 
 
 def group_importance(
-    weights: Weights, slices: list[WeightSlice], num_units: int, *, gradients: Weights | None = None
+    weights: Weights, slices: list[WeightSlice], num_units: int, *, gradients: Sequence[Weights] | None = None
 ) -> Tensor:
     """Importance of each unit of a group.
 
@@ -107,20 +108,29 @@ def group_importance(
         weights: State dict.
         slices: Where the units have their weights; see `gru_weight_slices` and `channel_weight_slices`.
         num_units: Units in the group.
-        gradients: Mean gradient of the loss for each weight; without it the L2 norm is taken.
+        gradients: Gradient of the loss for each weight, one set per minibatch; without them the L2 norm is taken.
     Returns:
-        (num_units,) float64: the group's L2 norm, or |sum of weight * gradient| (first-order Taylor,
-        Molchanov et al. 2019, arXiv:1906.10771, equation 8 without the square).
+        (num_units,) float64: the group's L2 norm, or the mean over the minibatches of |sum of weight * gradient|, the
+        first-order change of the loss. The absolute value comes before the mean: a unit that matters one way in one
+        minibatch and the other way in the next would cancel.
+    Source: Molchanov et al. 2017, arXiv:1611.06440, section 2.2.
     """
+    if gradients is None:
+        return _sum_over_units(weights, None, slices, num_units).sqrt()
+    changes = [_sum_over_units(weights, each, slices, num_units).abs() for each in gradients]
+    return torch.stack(changes).mean(dim=0)
+
+
+def _sum_over_units(weights: Weights, gradients: Weights | None, slices: list[WeightSlice], num_units: int) -> Tensor:
+    """Per unit the sum over its weights of weight * gradient, of weight * weight without one: (num_units,) float64."""
     total = torch.zeros(num_units, dtype=torch.float64)
     for part in slices:
         weight = weights[part.tensor].narrow(part.dim, part.offset, num_units).double()
-        if gradients is None:
-            contribution = weight.square()
-        else:
-            contribution = weight * gradients[part.tensor].narrow(part.dim, part.offset, num_units).double()
-        total += contribution.movedim(part.dim, 0).reshape(num_units, -1).sum(1)
-    return total.sqrt() if gradients is None else total.abs()
+        factor = weight
+        if gradients is not None:
+            factor = gradients[part.tensor].narrow(part.dim, part.offset, num_units).double()
+        total += (weight * factor).movedim(part.dim, 0).reshape(num_units, -1).sum(1)
+    return total
 
 
 def most_important_units(importance: Tensor, count: int) -> Tensor:
@@ -151,13 +161,13 @@ def keep_units(weights: Weights, slices: list[WeightSlice], kept: Tensor, num_un
         weights[name] = weights[name].index_select(dim, keep.nonzero()[:, 0])
 
 
-def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Weights | None = None) -> MMMSBA:
+def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Sequence[Weights] | None = None) -> MMMSBA:
     """A narrower network made of the teacher's most important units and channels.
 
     Args:
         teacher: The network to prune; unchanged.
         student_spec: Target widths; multiples of 8, none above the teacher's.
-        gradients: Mean gradients by parameter name for Taylor importance; L2 importance without them.
+        gradients: Gradients by parameter name, a set per minibatch, for Taylor importance; L2 importance without them.
     Returns:
         A network of `student_spec`, in eval mode.
     Raises:
@@ -165,7 +175,7 @@ def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Weights | No
     """
     check_widths(teacher.spec, student_spec)
     weights = {name: value.detach().clone() for name, value in teacher.state_dict().items()}
-    grads = None if gradients is None else {name: value.detach().clone() for name, value in gradients.items()}
+    grads = None if gradients is None else [dict(each) for each in gradients]
     for modality in student_spec.modalities:
         if modality in student_spec.pictures:
             teacher_widths = getattr(teacher.spec, f"{modality}_channels")
@@ -182,11 +192,11 @@ def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Weights | No
 
 
 def _prune_group(
-    weights: Weights, grads: Weights | None, slices: list[WeightSlice], num_units: int, num_kept: int
+    weights: Weights, grads: list[Weights] | None, slices: list[WeightSlice], num_units: int, num_kept: int
 ) -> None:
     if num_kept == num_units:
         return
     kept = most_important_units(group_importance(weights, slices, num_units, gradients=grads), num_kept)
     keep_units(weights, slices, kept, num_units)
-    if grads is not None:
-        keep_units(grads, slices, kept, num_units)
+    for each in grads or ():
+        keep_units(each, slices, kept, num_units)

@@ -1,55 +1,118 @@
-"""Refuses splits that test a student on groups its teacher was trained on."""
+"""Refuses splits that judge a student on persons or videos that its teacher has seen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+from dfkit.data.catalog import HASH_LENGTH
 from dfkit.data.labels import faults_error
 from dfkit.data.storage import PreparedData
 
-HELD_OUT = ("val", "test")
-"""Splits that neither teacher nor student may have been trained on."""
+SEEN = (("train", "trained", ("val", "test")), ("val", "tuned", ("test",)))
+"""Part of the teacher, what it did to the teacher, and the parts of the student that must share nothing with it.
+
+Both networks may be tuned on the same validation part: that of one split for both is the same.
+"""
+FILE_PREFIX = "sha256:"
+"""How the name of a group begins that is nothing but a file's content."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What can be told of a part's videos."""
+
+    files: frozenset[str]
+    """Beginnings of their files' SHA-256."""
+    groups: frozenset[str]
+    """Names of their groups, and of the persons, sources and sounds that a group joins."""
 
 
 def refuse_seen_groups(
     teacher_facts: Mapping[str, Any], data: PreparedData, indices: Mapping[str, Sequence[int]]
-) -> None:
-    """Refuses a split in which the student's held-out groups were the teacher's training groups.
+) -> tuple[str, ...]:
+    """Refuses a split in which the student is judged by what its teacher was trained or tuned on.
 
     The teacher's logits carry what it learnt there into the student: thresholds and test metrics would be too good.
-    Checked where both were made from the same data; an original checkpoint does not say what it was trained on.
+    Videos are compared by content and groups by name, wherever either data set lies and however it was prepared.
 
     Args:
         teacher_facts: `facts` of the teacher's checkpoint.
         data: What the student trains on.
         indices: Clip indices of the student's `train`, `val` and `test`.
+    Returns:
+        What could not be compared, for the report.
     Raises:
-        DataError: Names the groups, and the split that fits.
+        DataError: Names the videos and groups, and the split that fits.
     """
-    trained = set(teacher_facts.get("splits", {}).get("train", {}).get("groups", ()))
-    if not trained or not _same_data(str(teacher_facts.get("data", "")), str(data.path)):
-        return
+    splits = teacher_facts.get("splits")
+    if not splits:
+        return (
+            "the teacher does not say what it was trained on: it may have seen the videos its student is judged by",
+        )
     faults = []
-    for split in HELD_OUT:
-        held_out = {str(data.clips[index].group) for index in indices[split]}
-        leaked = sorted(held_out & trained)
-        if leaked:
-            faults.append(f"{len(leaked)} groups of the {split} part, among them {leaked[0]}")
+    for part, did, held_out in SEEN:
+        theirs = _seen_by_teacher(splits.get(part, {}))
+        for own_part in held_out:
+            ours = _seen_by_student(data, indices[own_part])
+            files, groups = sorted(ours.files & theirs.files), sorted(ours.groups & theirs.groups)
+            if groups:
+                faults.append(f"{did} on {len(groups)} groups of the {own_part} part, among them {groups[0]}")
+            if files:
+                paths = sorted(row.path for row in data.videos if row.sha256[:HASH_LENGTH] in files)
+                faults.append(f"{did} on {len(files)} videos of the {own_part} part, among them {paths[0]}")
     if faults:
-        teacher_split = teacher_facts.get("split_config", {})
-        entries = ", ".join(f"{key}: {value}" for key, value in teacher_split.items() if value is not None)
+        split = ", ".join(
+            f"{key}: {value}" for key, value in teacher_facts.get("split_config", {}).items() if value is not None
+        )
         raise faults_error(
             faults,
-            "the teacher was trained on groups that its student is to be judged by",
-            fix=f"give the student the teacher's split: split: {{{entries}}}",
+            "the teacher has seen what its student is to be judged by",
+            fix=f"give the student the teacher's data and split: split: {{{split}}}; if other persons have the same "
+            "names here, rename their groups",
         )
+    return _not_compared(teacher_facts, data)
 
 
-def _same_data(one: str, other: str) -> bool:
-    """Whether two data folders are one; addresses with a scheme are compared as text."""
-    if one == other:
-        return True
-    is_local = "://" not in one and "://" not in other
-    return is_local and Path(one).resolve() == Path(other).resolve()
+def _seen_by_teacher(facts: Mapping[str, Any]) -> Seen:
+    names = set(facts.get("groups", ())) | set(facts.get("group_ids", ()))
+    # A group without a known person is a file.
+    files = {name.removeprefix(FILE_PREFIX) for name in names if name.startswith(FILE_PREFIX)}
+    return Seen(
+        frozenset(files | set(facts.get("file_hashes", ()))),
+        frozenset(name for name in names if not name.startswith(FILE_PREFIX)),
+    )
+
+
+def _seen_by_student(data: PreparedData, clips: Sequence[int]) -> Seen:
+    videos = {data.clips[index].video_index for index in clips}
+    names = {str(data.groups[video]) for video in videos}
+    if data.groups_known:
+        names |= {name for video in videos for name in data.videos[video].groups}
+    return Seen(
+        frozenset(data.videos[video].sha256[:HASH_LENGTH] for video in videos),
+        frozenset(name for name in names if not name.startswith(FILE_PREFIX)),
+    )
+
+
+def _not_compared(teacher_facts: Mapping[str, Any], data: PreparedData) -> tuple[str, ...]:
+    """Checkpoints of older versions hold groups alone, and groups may be unknown on either side."""
+    groups_known = bool(teacher_facts.get("groups_known")) and data.groups_known
+    # Of unknown groups the names are hashes of files.
+    files_known = not teacher_facts.get("groups_known") or all(
+        "file_hashes" in facts for facts in teacher_facts["splits"].values()
+    )
+    if not groups_known and not files_known:
+        return (
+            "neither the teacher's videos nor common groups are known: it may have seen the videos or persons that "
+            "its student is judged by",
+        )
+    if not groups_known:
+        return (
+            "groups unknown to teacher or student: it has not seen the videos that its student is judged by, and may "
+            "have seen the persons",
+        )
+    if not files_known:
+        return ("the teacher's checkpoint names groups and no videos: only groups were compared",)
+    return ()

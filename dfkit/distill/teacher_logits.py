@@ -17,7 +17,7 @@ from dfkit.training.fit import compute_device
 from dfkit.training.loaders import clip_loader
 from dfkit.training.objective import Batch, TeacherLogits
 from dfkit.training.samplers import FixedOrder
-from dfkit.training.scoring import ClipLogits, clip_logits, summarize
+from dfkit.training.scoring import ClipLogits, clip_logits, summarize, video_margins
 from dfkit.training.task import ClipNetwork
 
 # Frames of a uniform50 video differ in number of sound columns: one video a batch needs no padding.
@@ -52,13 +52,17 @@ def teacher_clip_logits(
 def teacher_video_logits(
     teacher: Checkpoint, data: PreparedData, view: PreparedData, device: torch.device
 ) -> TeacherLogits:
-    """The teacher's logits of each video, prepared under the teacher's preset, by the video index of `data`.
+    """The teacher's answer to each video, prepared as the teacher takes it, by the video index of `data`.
+
+    A video's answer is that of `dfkit.measures.decision`: the mean over a track's clips, the most suspicious track.
 
     Args:
-        teacher: Of the view's preset.
+        teacher: Takes the view's clips.
         data: What the student trains on.
         view: The same videos prepared for the teacher.
         device: Where the teacher runs.
+    Returns:
+        Logits (0, margin) by video index, on the CPU; zeros for videos without a clip.
     Raises:
         DataError: The view lacks a video that the data holds.
     """
@@ -69,12 +73,10 @@ def teacher_video_logits(
     )
     logits = clip_logits(model, loader)
     model.to("cpu")
-    logits_of_file = {}
-    for clip_index, row in zip(logits.indices, logits.clip, strict=True):
-        video = view.videos[view.clips[clip_index].video_index]
-        logits_of_file[video.sha256] = row
+    videos, margins = video_margins(view, logits)
+    margin_of_file = {view.videos[video].sha256: margin for video, margin in zip(videos, margins, strict=True)}
     used = sorted({clip.video_index for clip in data.clips})
-    missing = [data.videos[index].path for index in used if data.videos[index].sha256 not in logits_of_file]
+    missing = [data.videos[index].path for index in used if data.videos[index].sha256 not in margin_of_file]
     if missing:
         raise DataError(
             f"{view.path}: the teacher's view lacks {len(missing)} of the videos, the first is {missing[0]}",
@@ -82,7 +84,7 @@ def teacher_video_logits(
         )
     by_video = np.zeros((len(data.videos), 2), np.float32)
     for index in used:
-        by_video[index] = logits_of_file[data.videos[index].sha256]
+        by_video[index, 1] = margin_of_file[data.videos[index].sha256]
     return TeacherLogits(torch.from_numpy(by_video), None, by_video=True)
 
 
@@ -99,6 +101,7 @@ def teacher_metrics(data: PreparedData, logits: TeacherLogits, indices: dict[str
     metrics = {}
     for name in ("val", "test"):
         clips = np.array(indices[name], dtype=int)
+        # Every clip of a video gets the video's answer, whose mean over clips is the same again.
         rows = [data.clips[index].video_index for index in clips] if logits.by_video else clips
         no_frames = np.zeros((len(clips), 0, 2), np.float32)
         metrics[name] = summarize(data, ClipLogits(clips, logits.clip_logits.numpy()[rows], no_frames))

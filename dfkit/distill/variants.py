@@ -32,7 +32,8 @@ class StudentSummary(RunSummary):
     """The kept student, and the metrics of all variants and seeds."""
 
     variants: tuple[dict[str, Any], ...] = ()
-    """Per variant `name`, folders of its `runs`, and `val_auc` and `test_auc` by video, mean and std over seeds."""
+    """Per variant `name`, folders of its `runs`, `epochs` and `steps` of each, and `val_auc` and `test_auc` by video,
+    mean and std over seeds."""
 
     def summary(self) -> list[str]:
         """The report as lines of text."""
@@ -46,11 +47,30 @@ class StudentSummary(RunSummary):
             for row in self.variants
         ]
         seeds = f"{count} seeds, mean ± standard deviation (ddof 1)" if count > 1 else "one seed: no spread"
-        return [*lines, f"at equal steps, {seeds}:", *(f"  {row}" for row in rows)]
+        return [*lines, f"{training_length(self.variants)}, {seeds}:", *(f"  {row}" for row in rows)]
 
     def to_json(self) -> dict[str, Any]:
         """Content of `results.json`."""
         return {**super().to_json(), "variants": list(self.variants)}
+
+
+def training_length(variants: Sequence[Mapping[str, Any]]) -> str:
+    """Whether all runs took as many steps, in words; where `patience` ended some early, what each variant took.
+
+    Args:
+        variants: As `StudentSummary.variants` has them.
+    """
+    steps = {taken for row in variants for taken in row["steps"]}
+    if steps == {0}:
+        return "steps unknown (runs of an older dfkit)"
+    if len(steps) == 1:
+        return "at equal steps"
+    taken = "; ".join(
+        f"{VARIANT_NAMES[row['name']]} {' and '.join(map(str, row['steps']))} steps "
+        f"({' and '.join(map(str, row['epochs']))} epochs)"
+        for row in variants
+    )
+    return f"not at equal steps ({taken})"
 
 
 def format_spread(value: Mapping[str, Any]) -> str:
@@ -69,13 +89,15 @@ def run_folder(run_dir: Path, variant: Variant, seed: int, num_seeds: int) -> Pa
 
 
 def read_run(folder: Path) -> RunSummary | None:
-    """Summary of a finished run; None where the folder holds none."""
+    """Summary of a finished run; None where the folder holds none. Its paths are those of the folder as named here."""
     path = folder / RESULTS_FILE
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
-    known = {field.name: content[field.name] for field in fields(RunSummary)}
-    return RunSummary(**{**known, "notes": tuple(known["notes"])})
+    known = {field.name: content[field.name] for field in fields(RunSummary) if field.name in content}
+    # Those in the file are relative to the folder that the run was started in.
+    here = {"run_dir": str(folder), "checkpoint": str(folder / BEST_FILE)}
+    return RunSummary(**{**known, **here, "notes": tuple(known["notes"])})
 
 
 def video_auc(run: RunSummary, split: str) -> float | None:
@@ -112,11 +134,17 @@ def summarize_runs(
         {
             "name": variant,
             "runs": [run.run_dir for run in variant_runs],
+            "epochs": [run.epochs for run in variant_runs],
+            "steps": [run.steps for run in variant_runs],
             "val_auc": spread([video_auc(run, "val") for run in variant_runs]).to_json(),
             "test_auc": spread([video_auc(run, "test") for run in variant_runs]).to_json(),
         }
         for variant, variant_runs in runs.items()
     )
     summary = {field.name: getattr(best, field.name) for field in fields(RunSummary)}
-    summary |= {"run_dir": str(run_dir), "checkpoint": str(target), "notes": (*best.notes, *notes)}
+    summary |= {
+        "run_dir": str(run_dir),
+        "checkpoint": str(target),
+        "notes": tuple(dict.fromkeys((*best.notes, *notes))),
+    }
     return StudentSummary(**summary, variants=rows)

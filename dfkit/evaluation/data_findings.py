@@ -1,64 +1,39 @@
-"""Results of `dfkit audit` and `dfkit baseline` in a data folder, which stand beside every metric made on it."""
+"""Results of `dfkit audit` and `dfkit baseline` on the data, which stand beside every metric made on it."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from dfkit.audit.findings import AUDIT_FILE, BASELINE_FILE, format_baseline_comparison
-from dfkit.errors import DataError
+from dfkit.audit.findings import (
+    AUDIT_FILE,
+    BASELINE_FILE,
+    auc_on,
+    format_baseline_comparison,
+    read_finding,
+    stale_findings,
+)
+from dfkit.data.storage import PreparedData
 from dfkit.evaluation.report import DataFindings
 
 
-def read_data_findings(data_dir: str | Path) -> DataFindings:
-    """Reads `audit.json` and `baseline.json`, where they exist.
+def data_findings(data: PreparedData, auc: float, sha256s: Sequence[str]) -> DataFindings:
+    """What is known of the data, and how a network stands to its baseline on the same videos.
 
     Args:
-        data_dir: Folder of prepared data.
-    Returns:
-        Findings without `baseline_comparison`; `baseline_auc` is None and `audit_warnings` empty without the files.
-    Raises:
-        DataError: A file exists and is not what its command writes.
-    """
-    folder = Path(data_dir)
-    audit = _read(folder / AUDIT_FILE, "dfkit audit")
-    baseline = _read(folder / BASELINE_FILE, "dfkit baseline")
-    warnings = (audit or {}).get("warnings", [])
-    if not isinstance(warnings, list):
-        raise _invalid_file(folder / AUDIT_FILE, "`warnings` is no list", "dfkit audit")
-    auc = (baseline or {}).get("auc")
-    if auc is not None and not isinstance(auc, int | float):
-        raise _invalid_file(folder / BASELINE_FILE, f"`auc` is {auc!r}", "dfkit baseline")
-    return DataFindings(
-        baseline_auc=None if auc is None else float(auc), audit_warnings=tuple(str(warning) for warning in warnings)
-    )
-
-
-def compare_with_baseline(findings: DataFindings, auc: float) -> DataFindings:
-    """Adds the sentence that compares a network with its baseline.
-
-    Args:
-        findings: As read.
+        data: As it was prepared, not a view of it under another preset.
         auc: The network's AUC by video; NaN where undefined.
+        sha256s: Of the videos' files that it was measured on.
+    Raises:
+        DataError: A finding's file exists and is not what its command writes.
     """
-    if findings.baseline_auc is None:
-        return findings
-    return replace(findings, baseline_comparison=format_baseline_comparison(auc, findings.baseline_auc))
-
-
-def _read(path: Path, command: str) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _invalid_file(path, str(error), command) from error
-    if not isinstance(content, dict):
-        raise _invalid_file(path, "no JSON object", command)
-    return content
-
-
-def _invalid_file(path: Path, found: str, command: str) -> DataError:
-    return DataError(f"{path}: {found}", fix=f"run {command} again, or take the file away")
+    audit, baseline = read_finding(data, AUDIT_FILE), read_finding(data, BASELINE_FILE)
+    warnings = [] if audit is None else [str(warning) for warning in audit.get("warnings", [])]
+    baseline_auc = None
+    if baseline is not None:
+        key_of = {row.sha256: row.key for row in data.videos}
+        baseline_auc = auc_on(baseline, [key_of.get(sha256, "") for sha256 in sha256s])
+    return DataFindings(
+        baseline_auc=baseline_auc,
+        baseline_comparison=None if baseline_auc is None else format_baseline_comparison(auc, baseline_auc),
+        audit_warnings=(*warnings, *stale_findings(data)),
+    )

@@ -13,7 +13,7 @@ from dfkit.clip import ClipSpec
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError, DataError
 from dfkit.evaluation.scorers import BundleScorer, NetworkScorer, Scorer
-from dfkit.measures.decision import Calibration, Decision, OperatingPoint
+from dfkit.measures.decision import Decision
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.runtime.backends import BackendName, open_backend
 from dfkit.runtime.bundle import open_bundle
@@ -52,15 +52,6 @@ def build_clip_network(checkpoint: Checkpoint) -> ClipNetwork:
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def stored_decision(facts: dict[str, Any]) -> Decision | None:
-    """Calibration and operating point out of a checkpoint's facts; None where they are not stored."""
-    if "operating_point" not in facts or "calibration" not in facts:
-        return None
-    return Decision(
-        Calibration.model_validate(facts["calibration"]), OperatingPoint.model_validate(facts["operating_point"])
-    )
-
-
 def stored_groups_by_split(splits: Any) -> dict[str, frozenset[str]] | None:
     """Groups by split out of the `splits` that training stored; None where nothing is stored."""
     if not isinstance(splits, dict) or not splits:
@@ -86,7 +77,7 @@ def open_checkpoint_member(path: str | Path) -> EnsembleMember:
         modalities=checkpoint.network.spec.modalities,
         scorer=NetworkScorer(model),
         model=model,
-        decision=stored_decision(checkpoint.facts),
+        decision=Decision.from_facts(checkpoint.facts),
         groups_by_split=stored_groups_by_split(checkpoint.facts.get("splits")),
     )
 
@@ -108,7 +99,7 @@ def open_bundle_member(path: str | Path, backend: BackendName | None = None) -> 
         modalities=tuple(manifest.modalities),
         scorer=BundleScorer(open_backend(bundle, backend), manifest.clip_spec),
         model=None,
-        decision=Decision(manifest.calibration, manifest.operating_point),
+        decision=manifest.decision,
         groups_by_split=stored_groups_by_split(manifest.metrics.get("data", {}).get("splits")),
     )
 

@@ -17,7 +17,7 @@ from dfkit.clip import ClipSpec
 from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.storage import PreparedData
 from dfkit.errors import CheckpointError, ConfigError
-from dfkit.evaluation.data_findings import compare_with_baseline, read_data_findings
+from dfkit.evaluation.data_findings import data_findings
 from dfkit.evaluation.ensemble_members import (
     EnsembleMember,
     open_bundle_member,
@@ -35,12 +35,21 @@ from dfkit.evaluation.reliability import reliability_bins
 from dfkit.evaluation.report import EvaluationReport, Localization, ReviewResult
 from dfkit.evaluation.scorers import ClipPredictions, McDropoutScorer, Scorer, TtaScorer, score_all
 from dfkit.files import write_atomically
-from dfkit.measures.decision import Decision, OperatingPoint, p_fake_of, verdict_of
+from dfkit.measures.decision import (
+    Aggregation,
+    Decision,
+    OperatingPoint,
+    judge,
+    p_fake_of,
+    p_fake_of_margin,
+    unfitted_point,
+    verdict_of,
+)
 from dfkit.measures.gates import MIN_GROUPS
 from dfkit.original.results import results_name, write_original_results
 from dfkit.runtime.backends import BackendName
 from dfkit.training.objective import Batch
-from dfkit.training.scoring import ClipLogits, decide, video_logits
+from dfkit.training.scoring import ClipLogits, decide, scores_by_video, video_margins
 from dfkit.workspace import REPORT_FILE
 
 MakeView = Callable[[PreparedData, ClipSpec], Path]
@@ -92,24 +101,25 @@ def evaluate(
     """
     members = open_members(request)
     data = PreparedData(request.data_dir)
-    findings = read_data_findings(request.data_dir)
+    prepared = data
     if members[0].clip_spec.preset == "uniform50" and data.spec.preset == "clip2s":
         data = PreparedData(make_view(data, members[0].clip_spec))
     for member in members:
         require_prepared_for(member, data)
     split = choose_evaluation_split(data, request.split, members)
     predictions, frame_labels, validation_logits = _score(data, split, members, request)
-    decision, decision_source = choose_decision(data, members, validation_logits)
-    levels = make_levels(data, _combine(members, _member_logits(predictions, members)), frame_labels)
-    validation = video_level(data, validation_logits)
-    temperature = decision.calibration.calibration_temperature
+    decision, decision_source = choose_decision(data, members, validation_logits, unfitted=split.unfitted)
+    evaluated = _combine(members, _member_logits(predictions, members))
+    levels = make_levels(data, evaluated, frame_labels, decision.aggregation)
+    validation = video_level(data, validation_logits, decision.aggregation)
+    temperature = decision.temperature
     level_metrics = {
-        name: measure_level(level, threshold=decision.operating_point.threshold, temperature=temperature)
+        name: measure_level(level, threshold=decision.threshold, temperature=temperature)
         for name, level in levels.items()
     }
     video = levels["video"]
     p_videos = p_fake_of(video.logits, calibration_temperature=temperature)
-    fitted = fit_and_apply(validation, video, decision)
+    fitted = fit_and_apply(validation, video, decision, unfitted=split.unfitted)
     report = EvaluationReport(
         name=f"{members[0].name if len(members) == 1 else 'ensemble'}-evaluation",
         command=" ".join(["dfkit", *sys.argv[1:]]),
@@ -126,10 +136,13 @@ def evaluate(
         reliability=tuple(reliability_bins(video.labels, p_videos)),
         review=review_result(video.labels, p_videos, decision.operating_point),
         localization=localize(data, levels["frame"], decision),
-        gains=tuple(_gains(data, predictions, members, request)),
-        findings=compare_with_baseline(findings, level_metrics["video"].metrics.auc),
+        gains=tuple(_gains(data, predictions, members, request, decision.aggregation)),
+        findings=data_findings(
+            prepared, level_metrics["video"].metrics.auc, [data.videos[index].sha256 for index in video.videos]
+        ),
         warnings=(*split.warnings, *_warnings(data, level_metrics, fitted, validation)),
         video_names=tuple(data.videos[index].path for index in video.videos),
+        verdicts=tuple(judge(scores, decision) for scores in scores_by_video(data, evaluated).values()),
         uncertainty=_video_uncertainty(data, predictions, video.videos),
     )
     return write_report(report, output if output is not None else reports / report.name)
@@ -183,18 +196,11 @@ def _score(
     scorers = {**member_scorers, **_stochastic_scorers(data, members[0], request)}
     num_frames = data.spec.num_frames
     predictions, frame_labels = score_all(scorers, make_batches(data, split.evaluated), num_frames=num_frames)
-    # Validation clips that are evaluated, too, are not scored a second time.
-    evaluated = set(split.evaluated)
-    remaining = [index for index in split.validation if index not in evaluated]
-    remaining_predictions, _ = score_all(member_scorers, make_batches(data, remaining), num_frames=num_frames)
-    validation = set(split.validation)
-    validation_logits = []
+    on_validation, _ = score_all(member_scorers, make_batches(data, split.validation), num_frames=num_frames)
     for name, member in zip(member_scorers, members, strict=True):
-        for logits in (predictions[name].logits, remaining_predictions[name].logits):
+        for logits in (predictions[name].logits, on_validation[name].logits):
             refuse_nan(data, logits, str(member.path))
-        evaluated_logits = _select(predictions[name].logits, validation)
-        validation_logits.append(_concatenate(evaluated_logits, remaining_predictions[name].logits))
-    return predictions, frame_labels, _combine(members, validation_logits)
+    return predictions, frame_labels, _combine(members, _member_logits(on_validation, members))
 
 
 def _stochastic_scorers(data: PreparedData, member: EnsembleMember, request: EvaluationRequest) -> dict[str, Scorer]:
@@ -228,20 +234,6 @@ def _combine(members: Sequence[EnsembleMember], logits: Sequence[ClipLogits], *,
     return combine_members(logits, [member.temperature for member in members], weighted=weighted)
 
 
-def _select(logits: ClipLogits, wanted: set[int]) -> ClipLogits:
-    """Logits of the clips whose index is wanted."""
-    keep = np.array([int(index) in wanted for index in logits.indices], bool)
-    return ClipLogits(logits.indices[keep], logits.clip[keep], logits.frame[keep])
-
-
-def _concatenate(first: ClipLogits, second: ClipLogits) -> ClipLogits:
-    return ClipLogits(
-        np.concatenate([first.indices, second.indices]),
-        np.concatenate([first.clip, second.clip]),
-        np.concatenate([first.frame, second.frame]),
-    )
-
-
 def refuse_nan(data: PreparedData, logits: ClipLogits, where: str) -> None:
     """Refuses logits of which a metric would be meaningless.
 
@@ -264,7 +256,7 @@ def refuse_nan(data: PreparedData, logits: ClipLogits, where: str) -> None:
 
 
 def choose_decision(
-    data: PreparedData, members: Sequence[EnsembleMember], validation: ClipLogits
+    data: PreparedData, members: Sequence[EnsembleMember], validation: ClipLogits, *, unfitted: str | None = None
 ) -> tuple[Decision, str]:
     """The decision that a single model carries, else one fitted on the validation videos.
 
@@ -272,21 +264,25 @@ def choose_decision(
         data: Prepared data that the validation clips are from.
         members: The models.
         validation: Combined logits of the validation clips; may be empty.
+        unfitted: Why nothing is to be fitted, where that was decided already.
     Returns:
         The decision, and where it comes from, in words.
     """
     if len(members) == 1 and members[0].decision is not None:
         decision = members[0].decision
         return decision, f"carried by {members[0].path}: {decision.operating_point.name}"
-    decision = decide(data, validation)
+    if unfitted is not None:
+        decision = Decision(operating_point=unfitted_point(f"not fitted: {unfitted}"))
+    else:
+        decision = decide(data, validation)
     return decision, decision.operating_point.name
 
 
-def video_level(data: PreparedData, logits: ClipLogits) -> Level | None:
+def video_level(data: PreparedData, logits: ClipLogits, aggregation: Aggregation) -> Level | None:
     """The video level of some clips' logits; None without clips."""
     if not len(logits.indices):
         return None
-    return make_levels(data, logits, np.zeros(logits.frame.shape[:2], np.uint8))["video"]
+    return make_levels(data, logits, np.zeros(logits.frame.shape[:2], np.uint8), aggregation)["video"]
 
 
 def review_result(labels: np.ndarray, p_fake: np.ndarray, point: OperatingPoint) -> ReviewResult:
@@ -339,6 +335,7 @@ def _gains(
     predictions: Mapping[str, ClipPredictions],
     members: Sequence[EnsembleMember],
     request: EvaluationRequest,
+    aggregation: Aggregation,
 ) -> list[AucGain]:
     """AUC by video of the ensemble, of Monte-Carlo dropout and of test-time augmentation over the first model's."""
     methods: dict[str, ClipLogits] = {}
@@ -352,14 +349,14 @@ def _gains(
         assert members[0].model is not None
         views = TtaScorer(members[0].model, data.spec).description
         methods[f"{TEST_TIME_AUGMENTATION} ({views})"] = predictions[TEST_TIME_AUGMENTATION].logits
-    videos, reference_logits = video_logits(data, predictions["0"].logits)
-    reference = p_fake_of(reference_logits, calibration_temperature=1.0)
+    videos, reference_margins = video_margins(data, predictions["0"].logits, aggregation)
+    reference = p_fake_of_margin(reference_margins, calibration_temperature=1.0)
     labels = np.array([data.videos[index].label for index in videos])
     groups = [str(data.groups[index]) for index in videos]
     gains = []
     for name, clip_logits in methods.items():
-        _, logits_by_video = video_logits(data, clip_logits)
-        p_fake = p_fake_of(logits_by_video, calibration_temperature=1.0)
+        _, margins = video_margins(data, clip_logits, aggregation)
+        p_fake = p_fake_of_margin(margins, calibration_temperature=1.0)
         gains.append(auc_gain(name, labels, groups, p_fake, reference))
     return gains
 

@@ -11,6 +11,7 @@ from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 from dfkit.evaluation.ensemble_members import EnsembleMember
+from dfkit.measures.decision import MIN_VIDEOS_PER_CLASS
 
 SplitName = Literal["test", "val", "train", "all"]
 
@@ -24,19 +25,24 @@ class EvaluationSplit:
     evaluated: list[int]
     """Clip indices that metrics are computed on."""
     validation: list[int]
-    """Clip indices that thresholds and calibration are fitted on; may be empty."""
+    """Clip indices that thresholds and calibration are fitted on, none of them evaluated; may be empty."""
     source: str
     """Where the splits come from, in words."""
     warnings: tuple[str, ...]
     """What the evaluated clips share with the data that the models were trained or tuned on."""
+    unfitted: str | None = None
+    """Why nothing is fitted although there is a validation part; None where it is."""
 
 
 def choose_evaluation_split(data: PreparedData, split: SplitName, members: Sequence[EnsembleMember]) -> EvaluationSplit:
     """Splits as the first model recorded them, where this is its data; else as the labels give them, or by group.
 
+    No video is both judged and fitted on: `val` fits nothing, `all` leaves the validation part out where it is large
+    enough to fit on, and fits nothing where it is not.
+
     Args:
         data: Prepared data with labels.
-        split: The split to evaluate; `all` takes every clip.
+        split: The split to evaluate.
         members: The models; groups that any of them was trained on are warned about.
     Raises:
         DataError: Labels are missing, the split is empty, or the data cannot be split.
@@ -49,15 +55,33 @@ def choose_evaluation_split(data: PreparedData, split: SplitName, members: Seque
             fix="dfkit prepare FOLDER with real/ and fake/ in it, or --labels FILE.csv",
         )
     indices, source = _recorded_splits(data, members[0]) or _new_splits(data, split)
-    evaluated = list(range(len(data.clips))) if split == "all" else indices[split]
+    validation, unfitted = _validation_clips(data, split, indices["val"])
+    evaluated = indices[split] if split != "all" else sorted(set(range(len(data.clips))) - set(validation))
     if not evaluated:
         sizes = ", ".join(f"{name} {len(clips)}" for name, clips in indices.items())
         raise DataError(
             f"{data.path}: the {split} part holds no clip ({source}: {sizes})", fix="--split all, or another part"
         )
-    return EvaluationSplit(
-        split, evaluated, indices["val"], source, tuple(_leakage_warnings(data, split, evaluated, members))
-    )
+    if split == "all":
+        num_videos = len({data.clips[index].video_index for index in validation})
+        left_out = f"all but the {num_videos} validation videos, on which thresholds were fitted"
+        source = f"{source}; {left_out if validation else 'every video is judged and nothing fitted'}"
+    warnings = tuple(_leakage_warnings(data, evaluated, members))
+    return EvaluationSplit(split, evaluated, validation, source, warnings, unfitted)
+
+
+def _validation_clips(data: PreparedData, split: SplitName, clips: list[int]) -> tuple[list[int], str | None]:
+    """Clips to fit on, and why there are none where they are judged themselves."""
+    if split == "val":
+        return [], "the validation videos themselves are judged"
+    if split != "all":
+        return clips, None
+    labels = [data.videos[video].label for video in {data.clips[index].video_index for index in clips}]
+    counts = [labels.count(label) for label in (0, 1)]
+    if min(counts) >= MIN_VIDEOS_PER_CLASS:
+        return clips, None
+    seen = f"{counts[0]} real and {counts[1]} fake validation videos"
+    return [], f"{seen}, at least {MIN_VIDEOS_PER_CLASS} of each are needed; they are judged with the others"
 
 
 def _recorded_splits(data: PreparedData, member: EnsembleMember) -> tuple[dict[str, list[int]], str] | None:
@@ -89,9 +113,7 @@ def _new_splits(data: PreparedData, split: SplitName) -> tuple[dict[str, list[in
         return {"train": [], "val": [], "test": []}, f"not split ({error.found.splitlines()[0]})"
 
 
-def _leakage_warnings(
-    data: PreparedData, split: SplitName, evaluated: list[int], members: Sequence[EnsembleMember]
-) -> list[str]:
+def _leakage_warnings(data: PreparedData, evaluated: list[int], members: Sequence[EnsembleMember]) -> list[str]:
     groups = {str(data.clips[i].group) for i in evaluated}
     warnings = []
     unknown = [str(member.path) for member in members if member.groups_by_split is None]
@@ -105,6 +127,4 @@ def _leakage_warnings(
         if num_shared:
             model = "the model" if len(members) == 1 else "a member"
             warnings.append(f"{num_shared} of {len(groups)} judged groups are ones that {model} was {purpose} on")
-    if split == "val":
-        warnings.append("thresholds and calibration were chosen on these very videos: the figures flatter")
     return warnings

@@ -17,7 +17,7 @@ from dfkit.files import write_atomically
 from dfkit.report.html import document, note
 from dfkit.runtime.detector import Detector
 from dfkit.runtime.plot import FaceSampler, check_plotting, plot_video
-from dfkit.runtime.predict import find_videos
+from dfkit.runtime.predict import detect_one, find_videos
 from dfkit.runtime.results import VideoResult
 
 INDEX_FILE = "index.html"
@@ -100,7 +100,7 @@ def draw_gallery(videos: Iterable[str | Path], detector: Detector, out_dir: str 
 def _draw_one(detector: Detector, video: Path, folder: Path, name: str) -> GalleryEntry:
     sampler = FaceSampler()
     recorder = _record_attention(detector)
-    result = detector.detect(video, watch=sampler.add)
+    result = detect_one(detector, video, watch=sampler.add)
     figure = f"figures/{name}.png"
     plot_video(result, sampler, folder / figure, point=detector.bundle.manifest.operating_point)
     attention = None

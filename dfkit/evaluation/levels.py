@@ -10,10 +10,10 @@ import numpy as np
 
 from dfkit.data.storage import PreparedData
 from dfkit.measures.bootstrap import REPEATS, Interval, group_bootstrap
-from dfkit.measures.decision import p_fake_of
+from dfkit.measures.decision import Aggregation, p_fake_of
 from dfkit.measures.finite import finite_or_none
 from dfkit.measures.metrics import BinaryMetrics, auc, confusion, measure
-from dfkit.training.scoring import ClipLogits, video_logits
+from dfkit.training.scoring import ClipLogits, video_margins
 
 LEVELS = ("frame", "clip", "video")
 BOOTSTRAP_BUDGET = 10_000_000
@@ -57,27 +57,32 @@ class LevelMetrics:
     """Predictions of one group alone."""
 
 
-def make_levels(data: PreparedData, logits: ClipLogits, frame_labels: np.ndarray) -> dict[str, Level]:
-    """Aggregates clip predictions to frames and videos as the detector does: by mean of logits.
+def make_levels(
+    data: PreparedData, logits: ClipLogits, frame_labels: np.ndarray, aggregation: Aggregation
+) -> dict[str, Level]:
+    """Aggregates clip predictions to frames by mean of logits, to videos by the detector's rule.
 
     Args:
         data: Prepared data that the clips are from.
         logits: Of N of its clips; at least one.
         frame_labels: (N, T) int, 0 or 1, of these clips.
+        aggregation: Of a track's clips.
     Returns:
         The levels `frame`, `clip` and `video`, by name.
     """
     return {
         "frame": _frame_level(data, logits, frame_labels),
         "clip": _clip_level(data, logits),
-        "video": _video_level(data, logits),
+        "video": _video_level(data, logits, aggregation),
     }
 
 
-def _video_level(data: PreparedData, logits: ClipLogits) -> Level:
-    videos, means = video_logits(data, logits)
+def _video_level(data: PreparedData, logits: ClipLogits, aggregation: Aggregation) -> Level:
+    videos, margins = video_margins(data, logits, aggregation)
     labels = np.array([data.videos[video].label for video in videos])
-    return _make_level(data, "video", labels, means, videos, np.full(len(videos), np.nan))
+    # A margin is all that a video has: as logits, that of real is 0.
+    video_logits = np.stack([np.zeros_like(margins), margins], axis=1)
+    return _make_level(data, "video", labels, video_logits, videos, np.full(len(videos), np.nan))
 
 
 def _clip_level(data: PreparedData, logits: ClipLogits) -> Level:

@@ -10,7 +10,7 @@ import numpy as np
 from dfkit.evaluation.levels import Level
 from dfkit.evaluation.reliability import brier, cross_entropy, fit_platt_scaling
 from dfkit.measures import metrics
-from dfkit.measures.decision import MIN_VIDEOS_PER_CLASS, Decision, fit_temperature, p_fake_of
+from dfkit.measures.decision import MIN_VIDEOS_PER_CLASS, Decision, fit_temperature, margins_of, p_fake_of
 from dfkit.measures.finite import finite_or_none
 
 Scaling = tuple[dict[str, float], np.ndarray]
@@ -79,13 +79,16 @@ def _finite_fields(result: OperatingPointResult | CalibrationResult) -> dict[str
     return {name: finite_or_none(value) for name, value in asdict(result).items()}
 
 
-def fit_and_apply(validation: Level | None, evaluated: Level, decision: Decision) -> ValidationFit:
+def fit_and_apply(
+    validation: Level | None, evaluated: Level, decision: Decision, *, unfitted: str | None = None
+) -> ValidationFit:
     """Fits thresholds and calibrations on validation videos and applies them to the evaluated ones.
 
     Args:
         validation: Video level of the validation split; None where it is empty.
         evaluated: Video level of the evaluated split.
         decision: Stored in the model; thresholds lie on p_fake under its calibration temperature.
+        unfitted: Why nothing is to be fitted, where that was decided already.
     """
     temperature = decision.calibration.calibration_temperature
     scalings: dict[str, Scaling] = {
@@ -99,9 +102,9 @@ def fit_and_apply(validation: Level | None, evaluated: Level, decision: Decision
     counts = np.zeros(2, int) if validation is None else np.bincount(validation.labels, minlength=2)
     fitted_on = f"{counts[0]} real and {counts[1]} fake validation videos"
     if validation is None or counts.min() < MIN_VIDEOS_PER_CLASS:
-        reason = f"{fitted_on}, at least {MIN_VIDEOS_PER_CLASS} of each are needed"
+        reason = unfitted or f"{fitted_on}, at least {MIN_VIDEOS_PER_CLASS} of each are needed"
         return ValidationFit((), _calibrations(evaluated.labels, scalings), fitted_on, reason)
-    new_temperature = fit_temperature(validation.logits, validation.labels)
+    new_temperature = fit_temperature(margins_of(validation.logits), validation.labels).temperature
     platt = fit_platt_scaling(validation.logits, validation.labels)
     scalings["temperature"] = (
         {"temperature": new_temperature},

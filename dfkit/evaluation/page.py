@@ -8,7 +8,7 @@ from typing import Literal
 
 from dfkit.evaluation.plots import det_plot, reliability_plot, roc_plot
 from dfkit.evaluation.report import EvaluationReport, format_gain, format_interval
-from dfkit.measures.decision import p_fake_of, verdict_of
+from dfkit.measures.decision import p_fake_of
 from dfkit.measures.metrics import BinaryMetrics
 from dfkit.report.html import card, document, facts_list, figure, note, table, tiles, warnings_box
 from dfkit.report.svg import legend
@@ -116,7 +116,7 @@ def _confusion(report: EvaluationReport) -> str:
     true_real, alarms, misses, found = report.level_metrics["video"].confusion
     rows = (("real", str(true_real), str(alarms)), ("fake", str(misses), str(found)))
     listed = table(("videos", "called real", "called fake"), rows, css="confusion", numbers=2)
-    point, review = report.decision.operating_point, report.review
+    review = report.review
     outside = review.num - review.num_inside
     if review.low < review.high:
         band = (
@@ -125,7 +125,7 @@ def _confusion(report: EvaluationReport) -> str:
         )
     else:
         band = "No review band."
-    text = f"Threshold {point.threshold:.3f}: {report.decision_source}."
+    text = f"{report.decision.text}: {report.decision_source}."
     return card("Decisions", listed, note(text), note(band))
 
 
@@ -223,22 +223,24 @@ def _localization(report: EvaluationReport) -> str:
 def _videos(report: EvaluationReport) -> str:
     level, p_videos = report.levels["video"], report.p_videos
     order = sorted(range(len(p_videos)), key=lambda n: -p_videos[n])
-    head = ["video", "group", "method", "label", "verdict", "p_fake", *report.uncertainty]
+    scores = ["p_fake", "worst clip at", "its p_fake", *report.uncertainty]
+    head = ["video", "group", "method", "label", "verdict", *scores]
     rows = []
     for n in order[:MAX_ROWS]:
-        p = float(p_videos[n])
         rows.append(
             (
                 escape(_file_name(report.video_names[n])),
                 escape(str(level.groups[n])),
                 escape(str(level.methods[n])),
                 "fake" if level.labels[n] else "real",
-                verdict_of(p, report.decision.operating_point),
-                f"{p:.3f}",
+                report.verdicts[n].verdict,
+                f"{report.verdicts[n].p_fake:.3f}",
+                f"{report.verdicts[n].worst_clip_start_s:.1f} s",
+                f"{report.verdicts[n].worst_clip_p_fake:.3f}",
                 *(format_number(float(values[n])) for values in report.uncertainty.values()),
             )
         )
-    listed = table(head, rows, css="files", numbers=1 + len(report.uncertainty))
+    listed = table(head, rows, css="files", numbers=len(scores))
     more = note(f"The {MAX_ROWS} most suspicious; all are in the JSON.") if len(order) > MAX_ROWS else ""
     return card(
         "Videos", f"<details><summary>{len(rows)} videos, most suspicious first</summary>{listed}</details>", more
@@ -257,14 +259,7 @@ def _provenance(report: EvaluationReport) -> str:
         modalities = ", ".join(model["modalities"])
         facts.append((heading, escape(f"{model['path']} ({model['kind']}, {model['preset']}, {modalities})")))
     facts += [("data", escape(report.data_path)), ("part", escape(f"{report.split}, {report.split_source}"))]
-    point = json.dumps(
-        {
-            "operating_point": report.decision.operating_point.model_dump(),
-            "calibration": report.decision.calibration.model_dump(),
-        },
-        indent=1,
-        ensure_ascii=False,
-    )
+    point = json.dumps(report.decision.to_facts(), indent=1, ensure_ascii=False)
     return card(
         "What these numbers rest on",
         facts_list(facts),

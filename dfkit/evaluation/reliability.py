@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dfkit.measures.decision import margins_of
+
 NUM_BINS = 10
 """Of the reliability diagram."""
 SOLVER_TOLERANCE = 1e-10
@@ -21,13 +23,7 @@ class PlattScaling:
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Probability of fake: (..., 2) logits to (...) float64 in [0, 1]."""
-        return sigmoid(self.slope * logit_margins(logits) + self.offset)
-
-
-def logit_margins(logits: np.ndarray) -> np.ndarray:
-    """(..., 2) to (...) float64: logit of fake less logit of real."""
-    values = np.asarray(logits, np.float64)
-    return values[..., 1] - values[..., 0]
+        return sigmoid(self.slope * margins_of(logits) + self.offset)
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -50,7 +46,7 @@ def fit_platt_scaling(logits: np.ndarray, labels: np.ndarray) -> PlattScaling:
     num_fake, num_real = int(is_fake.sum()), int((~is_fake).sum())
     targets = np.where(is_fake, (num_fake + 1) / (num_fake + 2), 1 / (num_real + 2))
     # A soft target is two hard ones: each row counts once as fake with weight t and once as real with weight 1 - t.
-    margins = np.tile(logit_margins(logits), 2)[:, None]
+    margins = np.tile(margins_of(logits), 2)[:, None]
     hard_labels = np.repeat([1, 0], len(targets))
     weights = np.concatenate([targets, 1 - targets])
     # C is infinite: no penalty on the slope.

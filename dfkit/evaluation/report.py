@@ -12,7 +12,7 @@ from dfkit.evaluation.levels import Level, LevelMetrics, interval_json, level_me
 from dfkit.evaluation.operating_points import ValidationFit
 from dfkit.evaluation.reliability import ReliabilityBin
 from dfkit.measures.bootstrap import Interval
-from dfkit.measures.decision import Decision, p_fake_of, verdict_of
+from dfkit.measures.decision import Decision, Verdict, p_fake_of
 from dfkit.measures.finite import finite_or_none
 from dfkit.report.table import format_number, table_lines
 
@@ -95,6 +95,8 @@ class EvaluationReport:
     warnings: tuple[str, ...]
     video_names: tuple[str, ...]
     """Of the evaluated videos, in the order of the video level."""
+    verdicts: tuple[Verdict, ...]
+    """Of these videos."""
     uncertainty: dict[str, np.ndarray] = field(default_factory=dict)
     """By measure (such as `std`), (V,): mean over each evaluated video's clips; empty without repeated predictions."""
     output_dir: str = ""
@@ -112,7 +114,7 @@ class EvaluationReport:
         lines = [
             f"{' + '.join(str(m['path']) for m in self.models)} on {self.data_path}, {self.split} part "
             f"({self.split_source}): {counts}, {len(video.by_group)} groups",
-            f"threshold {self.decision.operating_point.threshold:.3f}: {self.decision_source}",
+            f"{self.decision.text}: {self.decision_source}",
             *table_lines(("", *self.level_metrics), self.metric_rows()),
         ]
         if video.metrics.undefined:
@@ -146,8 +148,7 @@ class EvaluationReport:
             "split": self.split,
             "split_source": self.split_source,
             "decision": {
-                "calibration": self.decision.calibration.model_dump(),
-                "operating_point": self.decision.operating_point.model_dump(),
+                **self.decision.to_facts(),
                 "source": self.decision_source,
             },
             "levels": {name: level_metrics_json(level) for name, level in self.level_metrics.items()},
@@ -175,15 +176,17 @@ class EvaluationReport:
         }
 
     def _video_rows(self) -> list[dict[str, Any]]:
-        level, p_videos = self.levels["video"], self.p_videos
+        level = self.levels["video"]
         return [
             {
                 "video": name,
                 "label": int(level.labels[n]),
                 "group": str(level.groups[n]),
                 "method": str(level.methods[n]) or None,
-                "p_fake": float(p_videos[n]),
-                "verdict": verdict_of(float(p_videos[n]), self.decision.operating_point),
+                "p_fake": self.verdicts[n].p_fake,
+                "verdict": self.verdicts[n].verdict,
+                "worst_clip_start_s": self.verdicts[n].worst_clip_start_s,
+                "worst_clip_p_fake": self.verdicts[n].worst_clip_p_fake,
                 **self._uncertainty_json(n),
             }
             for n, name in enumerate(self.video_names)

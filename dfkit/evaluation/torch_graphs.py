@@ -12,7 +12,7 @@ from torch import Tensor
 
 import dfkit
 from dfkit.errors import ShapeError
-from dfkit.evaluation.ensemble_members import build_clip_network, stored_decision
+from dfkit.evaluation.ensemble_members import build_clip_network
 from dfkit.measures.decision import Decision
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.models.mmms_ba import NetworkOutput
@@ -134,7 +134,7 @@ class CheckpointDetector(Detector):
 
 def checkpoint_manifest(checkpoint: Checkpoint) -> Manifest:
     """A manifest that describes a checkpoint to the runtime; it lists no files and no exported graph."""
-    decision = stored_decision(checkpoint.facts) or Decision()
+    decision = Decision.from_facts(checkpoint.facts) or Decision()
     warnings = (UNIFORM50_WARNING,) if checkpoint.clip_spec.preset == "uniform50" else ()
     return Manifest(
         name=checkpoint.path.stem,
@@ -145,7 +145,8 @@ def checkpoint_manifest(checkpoint: Checkpoint) -> Manifest:
         backends={},
         operating_point=decision.operating_point,
         calibration=decision.calibration,
+        aggregation=decision.aggregation,
         files={},
-        face_models=face_model_entries(),
+        face_models=face_model_entries(checkpoint.facts.get("face_models") or "float16"),
         warnings=warnings,
     )

@@ -8,18 +8,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from dfkit.clip import FaceVariant
 from dfkit.errors import DfkitError
 from dfkit.export.compact import embed
 from dfkit.files import whole_file, whole_folder
 from dfkit.runtime.manifest import MANIFEST_FILE, Manifest
 from dfkit.runtime.tflite_file import MANIFEST_ENTRY
-
-if TYPE_CHECKING:
-    from dfkit.media.faces import FaceVariant
 
 GOLDEN_FOLDER = "golden"
 FACES_FOLDER = "face_models"

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from dfkit.measures.decision import interval_text
 from dfkit.media.faces import variant_of
 from dfkit.runtime.manifest import Manifest
 
 NONE = "not defined"
-INT8_FACES = (
-    ", the INT8 form of those that the training data was prepared with: lip centres within 0.16 % of the face "
-    "width at the 95th percentile (docs/experiments.md)"
-)
 LIMITS = (
     "## Limits",
     "A verdict is as good as the data it was trained on. It says nothing about manipulations that the training "
@@ -56,25 +53,29 @@ def title_lines(manifest: Manifest) -> list[str]:
 def input_lines(manifest: Manifest) -> list[str]:
     """The clip that it takes."""
     spec = manifest.clip_spec
-    int8_faces = INT8_FACES if variant_of(manifest.face_models) == "int8" else ""
+    prepared = manifest.metrics["data"].get("face_models")
+    faces = variant_of(manifest.face_models)
+    same = "as in the training data" if prepared == faces else f"not by the {prepared} ones of the training data"
     return [
         "## Input",
         f"{spec.num_frames} pictures over {spec.clip_s:.1f} s ({spec.fps:g} per second), faces "
         f"{spec.picture.face_px} px, lips {spec.picture.lip_px} px, {spec.num_samples} samples of mono sound at "
         f"{spec.audio.sample_rate} Hz. The exact "
         f"contract is `clip_spec` in manifest.json; faces are found by {' and '.join(manifest.face_models)}"
-        f"{int8_faces}.",
+        f"{'' if prepared is None else f', {same}'}.",
         "",
     ]
 
 
 def decision_lines(manifest: Manifest) -> list[str]:
     """Threshold and calibration, with what they were chosen on."""
-    point, calibration = manifest.operating_point, manifest.calibration
+    point, calibration, aggregation = manifest.operating_point, manifest.calibration, manifest.aggregation
     return [
         "## Decision",
-        f"Threshold {point.threshold:.4f} on p_fake ({point.name}); calibration temperature "
-        f"{calibration.calibration_temperature:.4f} ({calibration.fitted_on}).",
+        f"A face's score is the {aggregation.text} ({aggregation.chosen_on}); a video's is that of its most suspicious "
+        f"face. Threshold {point.threshold:.4f}{interval_text(point.interval)} on p_fake ({point.name}), `review` from "
+        f"{point.review_low:.4f} to {point.review_high:.4f}; calibration temperature "
+        f"{calibration.calibration_temperature:.4f}{interval_text(calibration.interval)} ({calibration.fitted_on}).",
         "",
     ]
 

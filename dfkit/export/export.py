@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 
 import dfkit
+from dfkit.clip import DEFAULT_FACES, FaceVariant
 from dfkit.config import Config, SplitConfig
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
@@ -43,13 +44,13 @@ from dfkit.export.reference import reference_rows, write_reference
 from dfkit.export.signature import score_inputs
 from dfkit.export.stages import EXECUTORCH_STAGE, Graph, convert_all
 from dfkit.files import move_folder, scratch_folder
-from dfkit.measures.decision import Calibration, OperatingPoint
+from dfkit.measures.decision import Decision, margins_of
 from dfkit.measures.gates import MIN_GROUPS
-from dfkit.media.faces import FaceVariant
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.runtime.bundle import face_model_entries, file_entry
 from dfkit.runtime.manifest import Manifest
 from dfkit.runtime.schema import SCHEMA_FILE, SHIPPED
+from dfkit.workspace import URL_MARK, find_stored
 
 Format = Literal["tflite", "onnx", "all", "executorch"]
 # The same engine on another CPU sums in another order; XNNPACK and the plain kernels differ by up to 0.04 in int8.
@@ -89,9 +90,10 @@ class ExportSummary:
 def golden_vectors(checkpoint: Checkpoint, shipped: dict[str, Graph]) -> tuple[dict[str, bytes], list[str]]:
     """Golden files of the shipped graphs, and warnings about what they lack."""
     spec = checkpoint.clip_spec
+    threshold_margin = decision_of(checkpoint).threshold_margin
     candidates = golden.synthetic_clips(spec)
     logits = torch_logits(checkpoint.network, spec, candidates)
-    clips = golden.choose_golden(candidates, logits.clip[:, 1] - logits.clip[:, 0], spec)
+    clips = golden.choose_golden(candidates, margins_of(logits.clip) - threshold_margin, spec)
     writer = GoldenWriter({name: GOLDEN_TOLERANCE for name in shipped})
     kinds = checkpoint.network.spec.pictures
     for clip in clips[: golden.NUM_PICTURES // 2] if kinds else ():
@@ -103,11 +105,17 @@ def golden_vectors(checkpoint: Checkpoint, shipped: dict[str, Graph]) -> tuple[d
     taken = score_inputs(checkpoint.network, spec)
     prepared = [(c.name, first.encode(c.arrays) | tracks_of(c.arrays)) for c in clips]
     cases = [(name, {key: values[key] for key in taken}) for name, values in prepared]
-    margins = [float(value[1] - value[0]) for value in (first.score(inputs)[1] for _, inputs in cases)]
+    margins = [float(margins_of(first.score(inputs)[1])) - threshold_margin for _, inputs in cases]
     if min(margins) > 0 or max(margins) < 0:
         # No clip is decided the other way: features are, that were pushed there.
         name, inputs = cases[int(np.argmin(np.abs(margins)))]
-        pushed = golden.push_over(checkpoint.network, spec, inputs, towards_fake=max(margins) < 0)
+        pushed = golden.push_over(
+            checkpoint.network,
+            spec,
+            inputs,
+            towards_fake=max(margins) < 0,
+            threshold_margin=threshold_margin,
+        )
         cases.append((f"{name}, features pushed over the threshold", pushed))
     margins = []
     for name, inputs in cases:
@@ -115,11 +123,16 @@ def golden_vectors(checkpoint: Checkpoint, shipped: dict[str, Graph]) -> tuple[d
         for backend, stage in shipped.items():
             frame, value = stage.graphs.score(inputs)
             outputs[backend] = {"frame_logits": frame, "clip_logits": value}
-            margins.append(float(value[1] - value[0]))
+            margins.append(float(margins_of(value)) - threshold_margin)
         writer.add("score", name, inputs, outputs)
     lacking = [name for name, there in (("fake", max(margins) > 0), ("real", min(margins) < 0)) if not there]
     warnings = [f"no golden vector is decided as {name}: the model calls everything the same" for name in lacking]
     return writer.content(), warnings
+
+
+def decision_of(checkpoint: Checkpoint) -> Decision:
+    """What the bundle will decide by; the default decision for a checkpoint that carries none."""
+    return Decision.from_facts(checkpoint.facts) or Decision()
 
 
 def export_student(
@@ -143,7 +156,7 @@ def export_student(
         exports_dir: Folder that gets `<name>/`, `<name>.zip` and `<name>.reference/`.
         config: The experiment.
         formats: Which runtimes.
-        recipe: Quantization recipe; the configuration's where None.
+        recipe: Quantization recipe; the configuration's where None, fp32 where that names none.
         data_dir: Prepared data for calibration and parity; the one the checkpoint was trained on where None.
         calibration_dir: Other prepared data for the static ranges; the training clips where None.
         straight: Whether `reference/` gets the straight FP32 conversion, for comparison.
@@ -159,7 +172,7 @@ def export_student(
     """
     checkpoint, data = open_student(checkpoint_path, data_dir)
     indices = split_clips(data, SplitConfig.model_validate(checkpoint.facts["split_config"]))
-    plan = recipe_named(recipe or config.export.recipe)
+    plan = recipe_named(recipe or config.export.recipe or "fp32")
     source = None if calibration_dir is None else PreparedData(calibration_dir)
     calibration = calibration_set(
         checkpoint.network,
@@ -182,7 +195,11 @@ def export_student(
         stages = convert_all(checkpoint, (*wanted, *beside), plan.name, calibration.clips, simplify_onnx)
         clips = parity_clips(data, indices, config.export.parity_clips)
         report = run_parity(
-            checkpoint.network, data.spec, clips, {name: stage.graphs for name, stage in stages.items()}
+            checkpoint.network,
+            data.spec,
+            clips,
+            {name: stage.graphs for name, stage in stages.items()},
+            decision=decision_of(checkpoint),
         )
         if on_parity is not None:
             on_parity(report)
@@ -215,12 +232,25 @@ def open_student(checkpoint_path: str | Path, data_dir: str | Path | None) -> tu
             f"{checkpoint_path}: the checkpoint does not say its {', '.join(lacking)}",
             fix="export best.pth or last.pth of a run of dfkit distill or dfkit train",
         )
-    data = PreparedData(data_dir or checkpoint.facts["data"])
+    named = find_stored(str(checkpoint.facts["data"]), checkpoint.path)
+    if data_dir is None and URL_MARK not in named and not Path(named).exists():
+        raise DataError(
+            f"{named}: the data that {checkpoint_path} was trained on are not there",
+            fix="name them with --data, or put them back",
+        )
+    data = PreparedData(data_dir or named)
     if data.spec != checkpoint.clip_spec:
         raise DataError(
             f"{data.path}: prepared under another clip contract than {checkpoint_path} was trained on: "
             f"{'; '.join(contract_differences(data.spec, checkpoint.clip_spec))}",
             fix="give the data it was trained on with --data",
+        )
+    trained_on = checkpoint.facts.get("face_models", data.info.face_models)
+    if data.info.face_models != trained_on:
+        raise DataError(
+            f"{data.path}: prepared with {data.info.face_models} face models, {checkpoint_path} was trained on "
+            f"{trained_on} ones",
+            fix=f"prepare the same videos with --faces {trained_on} and name them with --data, or train again",
         )
     return checkpoint, data
 
@@ -281,9 +311,10 @@ def _write(
     shipped = {name: stages.get(f"{name} int8", stages[f"{name} fp32"]) for name in runtimes}
     golden_files, warnings = golden_vectors(checkpoint, shipped)
     warnings += data_warnings(checkpoint, data)
+    faces = config.export.face_models or data.info.face_models or DEFAULT_FACES
+    warnings += face_warnings(data, faces)
     # Not the folder's name: a second export of the same student has to have the same bytes.
-    faces = config.export.face_models or default_faces(checkpoint)
-    manifest = make_manifest(checkpoint, config.name, shipped, report, calibration.facts, warnings, faces)
+    manifest = make_manifest(checkpoint, config.name, shipped, report, calibration.facts, warnings, faces, data)
     graphs = {name: content for stage in shipped.values() for name, content in stage.files.items()}
     if program is not None:
         graphs |= program.files
@@ -324,13 +355,14 @@ def write_under_free_name(exports_dir: Path, name: str, files: dict[str, bytes],
         return target
 
 
-def default_faces(checkpoint: Checkpoint) -> FaceVariant:
-    """INT8 where pictures are looked at; where landmarks are an input themselves, those of the training data.
-
-    Crops a fraction of a pixel apart move a stressed student's logits by 0.002, landmarks the trained `lite` student's
-    by up to 0.10 (docs/experiments.md); a `lite` bundle is below 2 MB as it is.
-    """
-    return "float16" if "motion" in checkpoint.network.spec.modalities else "int8"
+def face_warnings(data: PreparedData, faces: FaceVariant) -> list[str]:
+    """What a reader has to know where a bundle is served with other face models than prepared its data."""
+    if data.info.face_models in (None, faces):
+        return []
+    return [
+        f"served with {faces} face models, trained on faces that {data.info.face_models} ones found: lip centres move "
+        "by up to 0.64 % of the face width, logits of a student that takes motion by up to 0.10 (docs/experiments.md)"
+    ]
 
 
 def data_warnings(checkpoint: Checkpoint, data: PreparedData) -> list[str]:
@@ -357,11 +389,21 @@ def make_manifest(
     calibration_facts: dict[str, Any],
     warnings: list[str],
     faces: FaceVariant,
+    data: PreparedData,
 ) -> Manifest:
     """The manifest without its file entries."""
-    facts = checkpoint.facts
+    facts, decision = checkpoint.facts, decision_of(checkpoint)
+    # What tells single videos and persons apart stays in the checkpoint.
+    splits = {
+        name: {key: value for key, value in part.items() if key not in ("file_hashes", "group_ids")}
+        for name, part in facts["splits"].items()
+    }
     measured = {
-        "data": {"splits": facts["splits"], "groups_known": facts["groups_known"]},
+        "data": {
+            "splits": splits,
+            "groups_known": facts["groups_known"],
+            "face_models": data.info.face_models,
+        },
         "student": facts.get("metrics", {}),
         "teacher": facts.get("teacher_metrics", {}),
         "parameters": facts.get("parameters"),
@@ -375,8 +417,9 @@ def make_manifest(
         modalities=checkpoint.network.spec.modalities,
         network=checkpoint.network.spec.model_dump(mode="json"),
         backends={runtime: stage.backend for runtime, stage in shipped.items()},  # type: ignore[misc]
-        operating_point=OperatingPoint.model_validate(facts["operating_point"]),
-        calibration=Calibration.model_validate(facts["calibration"]),
+        operating_point=decision.operating_point,
+        calibration=decision.calibration,
+        aggregation=decision.aggregation,
         files={},
         face_models=face_model_entries(faces),
         metrics=measured,

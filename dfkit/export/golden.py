@@ -19,7 +19,7 @@ PUSH_STEPS = 200
 PUSH_RATE = {"features": 0.05, "landmarks": 0.5}
 """Step sizes: of features that are of the order of 1, and of landmarks in pixels."""
 PUSH_MARGIN = 0.2
-"""Logit margin that a pushed clip should reach: above what INT8 may change."""
+"""How far beyond the threshold a pushed clip should get, in logits: above what INT8 may change."""
 
 
 def synthetic_clips(spec: ClipSpec) -> list[ParityClip]:
@@ -54,7 +54,7 @@ def choose_golden(clips: list[ParityClip], margins: np.ndarray, spec: ClipSpec) 
 
     Args:
         clips: Candidates.
-        margins: (N,) logit of fake minus logit of real of each.
+        margins: (N,) of each, less the margin of the threshold: positive where it is called fake.
         spec: Of the clips.
     """
     order = np.argsort(margins)
@@ -65,7 +65,7 @@ def choose_golden(clips: list[ParityClip], margins: np.ndarray, spec: ClipSpec) 
 
 
 def push_over(
-    network: MMMSBA, spec: ClipSpec, inputs: dict[str, np.ndarray], *, towards_fake: bool
+    network: MMMSBA, spec: ClipSpec, inputs: dict[str, np.ndarray], *, towards_fake: bool, threshold_margin: float
 ) -> dict[str, np.ndarray]:
     """Features of a clip changed by gradient steps until the clip is decided the other way.
 
@@ -74,6 +74,7 @@ def push_over(
         spec: Its clips.
         inputs: What `score` takes, by dfkit's names.
         towards_fake: Which way.
+        threshold_margin: The margin, in logits, from which on a clip is called fake.
     Returns:
         The same inputs with other features (without pictures: other landmarks), no feature below zero, as a
         ReLU leaves them; where a few hundred steps
@@ -91,7 +92,7 @@ def push_over(
             name.removesuffix("_features"): value for name, value in arrays.items() if name.endswith("_features")
         }
         clip_logits = score(*(by_modality[m] for m in score.modalities))[1]
-        margin = (clip_logits[0, 1] - clip_logits[0, 0]) * (1 if towards_fake else -1)
+        margin = (clip_logits[0, 1] - clip_logits[0, 0] - threshold_margin) * (1 if towards_fake else -1)
         if margin.item() > PUSH_MARGIN:
             break
         optimizer.zero_grad()

@@ -1,8 +1,9 @@
 """Parity: the same clips through every stage of the export, compared with the stage before.
 
 torch -> fused graph -> tflite fp32 -> tflite int8, and torch -> onnx fp32 -> onnx int8. A float stage has to
-stay within 1e-4 in logits. An INT8 stage is judged by what it decides: no flip where the float margin is
-above 0.1, at most max(1, 1 %) flips in all, p_fake within 0.05. NaN or Inf on either side fails.
+stay within 1e-4 in logits. An INT8 stage is judged by what it decides, under the calibration and the threshold that the
+bundle ships: no flip where the float logits are more than 0.1 away from the threshold, at most max(1, 1 %) flips in
+all, p_fake within 0.05. NaN or Inf on either side fails.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import torch
 from dfkit.clip import NUM_LANDMARKS, ClipSpec
 from dfkit.errors import ParityError
 from dfkit.export.graph import EncodeGraph, ScoreGraph
-from dfkit.measures.decision import p_fake_of
-from dfkit.measures.gates import MARGIN, MAX_FLIP_SHARE, MAX_P_CHANGE
+from dfkit.measures.decision import Decision, VideoScores, compare_decisions
+from dfkit.measures.gates import MARGIN, MAX_P_CHANGE, max_flips
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA, bi_modal_attention
 from dfkit.models.motion import MotionFrontEnd
@@ -164,9 +165,19 @@ def tracks_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: value for name, value in arrays.items() if name in ("pcm", "mfcc", "landmarks")}
 
 
-def compare(stage: str, reference: str, kind: str, got: Logits, expected: Logits, *, quantized: bool) -> StageResult:
+def compare(
+    stage: str, reference: str, kind: str, got: Logits, expected: Logits, *, decision: Decision, quantized: bool
+) -> StageResult:
     """One stage against another; shapes first, then values.
 
+    Args:
+        stage: Name of what is judged.
+        reference: Name of what it is held against.
+        kind: Of the clips.
+        got: The stage's answers.
+        expected: The reference's.
+        decision: What the bundle decides by; each clip counts as a video of its own.
+        quantized: Whether decisions are judged, or the logits themselves.
     Raises:
         ParityError: The shapes differ.
     """
@@ -176,37 +187,34 @@ def compare(stage: str, reference: str, kind: str, got: Logits, expected: Logits
                 f"{stage}: {name} logits have shape {getattr(got, name).shape}, "
                 f"{reference} gives {getattr(expected, name).shape}"
             )
-    values = np.concatenate([(a - b).ravel() for a, b in ((got.frame, expected.frame), (got.clip, expected.clip))])
-    differences = np.abs(values.astype(np.float64))
-    margin, expected_margin = (v.clip[:, 1] - v.clip[:, 0] for v in (got, expected))
-    flipped = (margin >= 0) != (expected_margin >= 0)
-    above = int((flipped & (np.abs(expected_margin) > MARGIN)).sum())
-    p_change = float(np.abs(of_fake(got) - of_fake(expected)).max())
+    pairs = ((got.frame, expected.frame), (got.clip, expected.clip))
+    differences = np.abs(np.concatenate([(a - b).ravel() for a, b in pairs]).astype(np.float64))
+    change = compare_decisions(
+        [VideoScores.of_clip(row) for row in expected.clip],
+        [VideoScores.of_clip(row) for row in got.clip],
+        decision,
+        margin_limit=MARGIN,
+    )
     largest = float(differences.max())
     finite = bool(np.isfinite(differences).all())
     if quantized:
-        allowed = max(1, int(MAX_FLIP_SHARE * len(margin)))
-        passed = finite and above == 0 and int(flipped.sum()) <= allowed and p_change <= MAX_P_CHANGE
+        few = change.num_flips <= max_flips(change.num) and change.num_flips_above_margin == 0
+        passed = finite and few and change.max_p_change <= MAX_P_CHANGE
     else:
         passed = finite and largest <= FLOAT_TOLERANCE
     return StageResult(
         stage=stage,
         reference=reference,
         kind=kind,
-        num_clips=len(margin),
+        num_clips=change.num,
         max_difference=largest,
         mean_difference=float(differences.mean()),
-        flips=int(flipped.sum()),
-        flips_above_margin=above,
-        max_p_change=p_change,
+        flips=change.num_flips,
+        flips_above_margin=change.num_flips_above_margin,
+        max_p_change=change.max_p_change,
         quantized=quantized,
         passed=passed,
     )
-
-
-def of_fake(logits: Logits) -> np.ndarray:
-    """p_fake of each clip, (N,), before calibration."""
-    return p_fake_of(logits.clip, calibration_temperature=1.0)
 
 
 def worst_cases(spec: ClipSpec) -> list[ParityClip]:
@@ -293,6 +301,7 @@ def run_parity(
     clips: Sequence[ParityClip],
     backends: dict[str, Graphs],
     *,
+    decision: Decision | None = None,
     require_int8: bool = True,
 ) -> ParityReport:
     """All stages over all clips, real ones and worst cases apart.
@@ -303,19 +312,25 @@ def run_parity(
         clips: At least one.
         backends: Loaded graphs by stage: `tflite fp32`, `tflite int8`, `onnx fp32`, `onnx int8`; the quantized
             ones are compared with the float ones of the same kind, those with torch.
+        decision: What the bundle will decide by; the default one where left out.
         require_int8: Whether quantized stages are judged by the gates; otherwise only reported.
     Raises:
         ParityError: No clips at all, or shapes differ.
     """
     if not clips:
         raise ParityError("parity needs clips and got none", fix="prepare data, or give a data set with --data")
+    rule = decision or Decision()
     stages = []
     for kind in ("real", "worst case"):
         chosen = [clip for clip in clips if clip.kind == kind]
         if not chosen:
             continue
         expected = torch_logits(network, spec, chosen)
-        stages.append(compare("fused", "torch", kind, fused_logits(network, spec, chosen), expected, quantized=False))
+        stages.append(
+            compare(
+                "fused", "torch", kind, fused_logits(network, spec, chosen), expected, decision=rule, quantized=False
+            )
+        )
         for runtime in ("tflite", "onnx", "executorch"):
             before, reference = expected, "torch"
             for precision in ("fp32", "int8"):
@@ -324,7 +339,7 @@ def run_parity(
                     continue
                 got = graph_logits(backends[name], chosen)
                 quantized = precision == "int8"
-                result = compare(name, reference, kind, got, before, quantized=quantized)
+                result = compare(name, reference, kind, got, before, decision=rule, quantized=quantized)
                 if quantized and not require_int8:
                     result = StageResult(**{**vars(result), "passed": bool(np.isfinite(result.max_difference))})
                 stages.append(result)

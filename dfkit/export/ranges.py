@@ -86,7 +86,7 @@ def refuse_leaks(source: PreparedData, chosen: Iterable[int], data: PreparedData
     """
     # Groups of both sets together: two data sets may name one person, or hold one file.
     rows = [*data.videos, *source.videos]
-    names = group_names(rows, groups_known=data.groups_known and source.groups_known)
+    names = group_names(rows)
     known = {names[data.clips[i].video_index] for i in held_out}
     videos = sorted({source.clips[i].video_index for i in chosen})
     leaking = [source.videos[v].name for v in videos if names[len(data.videos) + v] in known]

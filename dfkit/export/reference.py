@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from dfkit.data.logits_file import read_teacher_logits
 from dfkit.data.storage import PreparedData
-from dfkit.errors import DataError
 from dfkit.export.bundle import write_bundle
 from dfkit.export.parity import Logits, ParityClip, graph_logits
 from dfkit.export.ranges import clip_arrays
@@ -127,22 +125,18 @@ def _rounded(logits: Logits) -> list[float]:
     return [round(float(value), 6) for value in logits.clip[0]]
 
 
-def teacher_logits(checkpoint: Checkpoint, data: PreparedData) -> Any:
-    """A function from clip index to the teacher's logits, or None where the run kept none."""
+def teacher_logits(checkpoint: Checkpoint, data: PreparedData) -> Callable[[int], list[float]] | None:
+    """A function from clip index to the teacher's logits, to six decimals; None where the run kept none.
+
+    Raises:
+        DataError: They are logits of other videos than the data's.
+    """
     path = checkpoint.path.parent / TEACHER_LOGITS_FILE
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as stored:
-        logits, by_video = stored["clip_logits"], bool(stored["by_video"])
-    expected = len(data.videos) if by_video else len(data)
-    if len(logits) != expected:
-        raise DataError(
-            f"{path}: logits of {len(logits)} clips, the data has {expected}: it was prepared anew since",
-            fix="run dfkit distill again",
-        )
+    stored = read_teacher_logits(path, data)
 
     def of(index: int) -> list[float]:
-        row = data.clips[index].video_index if by_video else index
-        return [round(float(value), 6) for value in logits[row]]
+        return [round(float(value), 6) for value in stored(index)]
 
     return of

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from dfkit.config.forge import ForgeConfig
+from dfkit.data.groups import components, content_id, file_ids, split_ids
 from dfkit.data.hashing import sha256_file
 from dfkit.data.processes import WorkerDiedError, map_processes
 from dfkit.errors import ConfigError, DataError
 from dfkit.files import whole_file, write_atomically
 from dfkit.forge.job import FORGE_VERSION, ForgeRecord, JobResult, SourceFile, run_job
-from dfkit.forge.plan import Job, connect_groups, make_plan
+from dfkit.forge.plan import Job, make_plan
 
-LABEL_COLUMNS = ("path", "label", "group", "method", "fake_start_s", "fake_end_s")
+LABEL_COLUMNS = ("path", "label", "group", "method", "fake_start_s", "fake_end_s", "groups_known")
 REAL = 0
 
 
@@ -31,7 +32,7 @@ class ForgeSource:
 
     path: Path
     group: str | None
-    """Person, source and sound, several divided by ';'. None: the file is its own group."""
+    """Persons, source and sound, several divided by ';'. None: the file is its own group."""
     label: int
     """0 real, 1 fake; only real videos are forged."""
 
@@ -82,20 +83,28 @@ class ForgeSummary:
 
 
 def forge(
-    sources: Sequence[ForgeSource], out_dir: Path, config: ForgeConfig | None = None, *, num_workers: int = 1
+    sources: Sequence[ForgeSource],
+    out_dir: Path,
+    config: ForgeConfig | None = None,
+    *,
+    num_workers: int = 1,
+    groups_known: bool = True,
 ) -> ForgeSummary:
     """Makes a twin and forgeries of every real video.
 
-    Writes `videos/*.mp4`, `labels.csv` (path, label, group, method, fake_start_s, fake_end_s), `forge.json`
-    (settings, plan, what was skipped) and `forged.jsonl` (one line per file: method, parameters, seed,
-    source, donor, persons and sounds). A file that a run of the same settings has made is kept; one that
-    this run did not ask for stays, but is not in the labels.
+    Writes `videos/*.mp4`, `labels.csv` (`LABEL_COLUMNS`), `forge.json` (settings, plan, what was skipped) and
+    `forged.jsonl` (one line per file: method, parameters, seed, source, donor, persons and sounds). A file that a
+    run of the same settings has made is kept; one that this run did not ask for stays, but is not in the labels.
+
+    The group of a file is its cell and the ids of its source and donor, so that data forged twice from the same people,
+    or prepared together with them, is known to be related.
 
     Args:
         sources: Videos; fakes among them are left out.
         out_dir: Folder; made if needed.
         config: Settings; the default makes every method.
         num_workers: Processes; a file does not depend on their number.
+        groups_known: Whether the sources' groups name every person; written into labels.csv, which `prepare` reads.
     Returns:
         Counts, and what was skipped and why.
     Raises:
@@ -107,7 +116,8 @@ def forge(
     if num_workers < 1:
         raise ConfigError(f"num_workers is {num_workers}, at least 1 is needed")
     started = time.monotonic()
-    files, jobs, groups_known = _plan(sources, config)
+    files, jobs, all_grouped = _plan(sources, config)
+    groups_known = groups_known and all_grouped
     (out_dir / "videos").mkdir(parents=True, exist_ok=True)
     results = _run_all(jobs, files, config, out_dir, num_workers)
     records = [record for result in results for record in result.made]
@@ -115,7 +125,7 @@ def forge(
     skipped += [(str(s.path), "", "it is labelled fake") for s in sources if s.label != REAL]
     if not any(record.label == "fake" for record in records):
         raise _nothing_made(skipped)
-    _write_index(out_dir, config, records, skipped)
+    _write_index(out_dir, config, records, skipped, groups_known=groups_known)
     return ForgeSummary(
         out_dir=out_dir,
         labels_csv=out_dir / "labels.csv",
@@ -145,12 +155,14 @@ def _plan(sources: Sequence[ForgeSource], config: ForgeConfig) -> tuple[tuple[So
         )
     # The order decides who lends to whom; it must not depend on the order of a folder's listing.
     real = sorted(real, key=lambda source: (source.path.name, str(source.path)))
-    names = connect_groups([source.group or f"file:{source.path.name}" for source in real])
+    given = [split_ids(source.group or "") for source in real]
+    hashes = [sha256_file(source.path) for source in real]
+    names = components([file_ids(ids, sha256) for ids, sha256 in zip(given, hashes, strict=True)])
     files = tuple(
-        SourceFile(source.path, name, source.group or source.path.name, sha256_file(source.path))
-        for source, name in zip(real, names, strict=True)
+        SourceFile(source.path, name, source.group or source.path.name, sha256, (*ids, content_id(sha256)))
+        for source, name, ids, sha256 in zip(real, names, given, hashes, strict=True)
     )
-    return files, make_plan(names, config), all(source.group for source in real)
+    return files, make_plan(names, config), all(given)
 
 
 def _run_all(
@@ -214,16 +226,23 @@ def _nothing_made(skipped: list[tuple[str, str, str]]) -> DataError:
 
 
 def _write_index(
-    out_dir: Path, config: ForgeConfig, records: list[ForgeRecord], skipped: list[tuple[str, str, str]]
+    out_dir: Path,
+    config: ForgeConfig,
+    records: list[ForgeRecord],
+    skipped: list[tuple[str, str, str]],
+    *,
+    groups_known: bool,
 ) -> None:
+    known = "yes" if groups_known else "no"
     rows = []
     for record in records:
         interval = _seconds_text(record.fake_start_s), _seconds_text(record.fake_end_s)
-        rows.append((record.path, record.label, record.group, record.method, *interval))
+        rows.append((record.path, record.label, ";".join(record.groups), record.method, *interval, known))
     head = {
         "schema_version": 1,
         "forge_version": FORGE_VERSION,
         "config": config.model_dump(mode="json"),
+        "groups_known": groups_known,
         "num_files": len(records),
         "skipped": [{"source": s, "method": m or None, "reason": r} for s, m, r in skipped],
     }

@@ -39,6 +39,8 @@ class SourceFile:
     person: str
     """Ids that tell persons and sounds apart when edges between splits are looked for."""
     sha256: str
+    ids: tuple[str, ...] = ()
+    """All that joins it with other files: persons, source and sound as far as they are known, and its content."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class ForgeRecord:
     label: str
     group: str
     """The cell."""
+    groups: tuple[str, ...]
+    """The cell, and the ids of the source and of the donor: what the column `group` of labels.csv holds."""
     method: str
     """Empty for a twin."""
     fake_start_s: float | None
@@ -178,6 +182,7 @@ class _Writer:
     def _describe(self, task: Task | None, forgery: Forgery) -> ForgeRecord:
         source = self.files[self.job.source]
         donor = None if task is None or task.donor is None else self.files[task.donor]
+        lent = () if donor is None else donor.ids
         partly = task is not None and forgery.end_frame - forgery.start_frame < len(forgery.frames)
         fps = self.config.fps
         face_of = sound_of = source.person
@@ -188,6 +193,7 @@ class _Writer:
             path="",
             label="real" if task is None else "fake",
             group=self.job.cell,
+            groups=tuple(dict.fromkeys((self.job.cell, *source.ids, *lent))),
             method="" if task is None else task.method,
             fake_start_s=round(forgery.start_frame / fps, 4) if partly else None,
             fake_end_s=round(forgery.end_frame / fps, 4) if partly else None,
@@ -243,6 +249,7 @@ def _signature(job: Job, files: tuple[SourceFile, ...], config: ForgeConfig) -> 
         "source": files[job.source].sha256,
         "donors": [files[number].sha256 for number in donors],
         "persons": [files[number].person for number in (job.source, *donors)],
+        "ids": [files[number].ids for number in (job.source, *donors)],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -255,7 +262,7 @@ def _read_result(record: Path, signature: str, out_dir: Path) -> JobResult | Non
         return None
     if content.pop("signature", None) != signature:
         return None
-    records = tuple(ForgeRecord(**entry) for entry in content["made"])
+    records = tuple(ForgeRecord(**{**entry, "groups": tuple(entry["groups"])}) for entry in content["made"])
     for entry in records:
         file = out_dir / entry.path
         if not file.is_file() or file.stat().st_size != entry.size_bytes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dfkit.config.forge import DONOR_METHODS, ForgeConfig
-from dfkit.data.groups import components, split_ids
+
+CELL_DIGITS = 12
+"""Hexadecimal digits of a hash in a cell's name: 48 bits do not collide among the cells of one data set."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,20 @@ def make_cells(groups: Sequence[str], *, groups_per_cell: int, seed: int) -> dic
         groups_per_cell: At least 2. What is left over joins the last cell, so that nobody is alone.
         seed: Decides which groups share a cell.
     Returns:
-        Cell by group; cells are called `cell-000` and so on.
+        Cell by group. A cell is named after its groups, so that two sets share a cell's name only where they share
+        the cell.
     """
     names = sorted(set(groups))
     order = [names[i] for i in np.random.default_rng([seed, 10]).permutation(len(names))]
     num_cells = max(1, len(order) // groups_per_cell)
-    cells = {}
-    for index, name in enumerate(order):
-        cells[name] = f"cell-{min(index // groups_per_cell, num_cells - 1):03d}"
-    return cells
+    numbers = [min(index // groups_per_cell, num_cells - 1) for index in range(len(order))]
+    members = [[name for name, n in zip(order, numbers, strict=True) if n == number] for number in range(num_cells)]
+    return {name: _cell_name(cell) for cell in members for name in cell}
 
 
-def connect_groups(groups: Sequence[str]) -> list[str]:
-    """One name per source for groups given as `a` or `a;b`; sources that share an id are one group."""
-    return components([split_ids(group) or (group,) for group in groups])
+def _cell_name(members: Sequence[str]) -> str:
+    digest = hashlib.sha256("\n".join(sorted(members)).encode()).hexdigest()
+    return f"cell-{digest[:CELL_DIGITS]}"
 
 
 def make_plan(groups: Sequence[str], config: ForgeConfig) -> list[Job]:

@@ -25,6 +25,11 @@ MAX_FLIP_SHARE = 0.01
 MAX_P_CHANGE = 0.05
 
 
+def max_flips(num: int) -> int:
+    """Flips by INT8 that are let pass among so many clips: one, or 1 %."""
+    return max(1, int(MAX_FLIP_SHARE * num))
+
+
 @dataclass(frozen=True)
 class Gate:
     """A limit on a measured figure."""

@@ -134,33 +134,23 @@ def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
     return fpr, tpr, np.concatenate([[np.inf], sorted_scores[ends]])
 
 
-def equal_error(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """Equal error rate, and the threshold that gives it.
-
-    The ROC curve's points are joined by lines; the rate is where false alarms equal misses on them.
+def eer(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Equal error rate: where false alarms equal misses on the ROC curve, whose points are joined by lines.
 
     Args:
         labels: (N,) 0 or 1.
         scores: (N,).
     Returns:
-        Rate in [0, 1] and threshold on the scores; NaN twice where undefined.
+        In [0, 1]; NaN where undefined.
     """
     if why_undefined(labels, scores):
-        return NAN, NAN
-    fpr, tpr, thresholds = roc_curve(labels, scores)
+        return NAN
+    fpr, tpr, _ = roc_curve(labels, scores)
     gap = fpr - (1 - tpr)  # rises from -1 to 1
     after = int(np.argmax(gap >= 0))
     before = after - 1
     share = -gap[before] / (gap[after] - gap[before])
-    rate = fpr[before] + share * (fpr[after] - fpr[before])
-    # The first point's threshold is infinite: nothing lies between it and the highest score.
-    low, high = thresholds[after], thresholds[before]
-    return float(rate), float(low if np.isinf(high) else high + share * (low - high))
-
-
-def eer(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Equal error rate in [0, 1], interpolated between the points of the ROC curve; NaN where undefined."""
-    return equal_error(labels, scores)[0]
+    return float(fpr[before] + share * (fpr[after] - fpr[before]))
 
 
 def tpr_at_fpr(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float) -> float:
@@ -288,18 +278,21 @@ def operating_threshold(
             `max_fpr` false alarms.
         max_fpr: Only for `max_fpr`.
     Returns:
-        Fake from here on, in the middle between two neighbouring scores (for `eer` where the lines between
-        them cross); NaN where undefined.
+        Fake from here on, in the middle between two neighbouring scores; NaN where undefined.
     Source: Youden 1950 for `youden`.
     """
     if why_undefined(labels, p_fake):
         return NAN
-    if point == "eer":
-        return equal_error(labels, p_fake)[1]
     fpr, tpr, thresholds = roc_curve(labels, p_fake)
-    merit = tpr - fpr if point == "youden" else np.where(fpr <= max_fpr, tpr, -1.0)
-    # Of equally good points the one with fewer false alarms: argmax takes the first.
-    place = int(np.argmax(merit))
+    misses = 1 - tpr
+    if point == "eer":
+        # Nearest to equal errors; of equally near ones that with fewer of both.
+        place = int(np.lexsort((fpr + misses, np.round(np.abs(fpr - misses), 12)))[0])
+    elif point == "youden":
+        # Of equally good points the one with fewer false alarms: argmax takes the first.
+        place = int(np.argmax(tpr - fpr))
+    else:
+        place = int(np.argmax(np.where(fpr <= max_fpr, tpr, -1.0)))
     above = 1.0 if place == 0 else float(thresholds[place])
     below = float(thresholds[place + 1]) if place + 1 < thresholds.size else 0.0
     return (above + below) / 2

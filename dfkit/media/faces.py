@@ -1,7 +1,7 @@
 """The two face networks of MediaPipe, checked by hash and run through LiteRT on one thread.
 
 They are shipped twice: as MediaPipe has them (`float16`), and with int8 convolution weights (`int8`) at less than half
-the size; see face_models/README.md. Everything is prepared with `float16`; a bundle names what it is served with.
+the size; see face_models/README.md. Prepared data says which of them found its faces; a bundle is served with the same.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from dfkit.clip import NUM_LANDMARKS
+from dfkit.clip import NUM_LANDMARKS, FaceVariant
 from dfkit.errors import DfkitError
 from dfkit.native_log import native_log
 
@@ -27,7 +26,6 @@ INT8_SHA256 = {
     "face_detection_short_range_int8.tflite": "7a0fcd4e5f5c4b78ca4f2635f41f0b75268bb78524a306b5417849304d28d04a",
     "face_landmark_int8.tflite": "791bb082f7732a30adc7ca2b78ae1afb3112e1b5a8731d23759c8aab187b76f0",
 }
-FaceVariant = Literal["float16", "int8"]
 VARIANTS: dict[FaceVariant, dict[str, str]] = {"float16": MODEL_SHA256, "int8": INT8_SHA256}
 """SHA-256 by file name, detector first."""
 VALUES_PER_LANDMARK: dict[FaceVariant, int] = {"float16": 3, "int8": 2}

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from dfkit.clip import UNIFORM50
@@ -41,18 +40,6 @@ def is_original(content: Any) -> bool:
         return False
     keys = set(content)
     return len(keys & set(SECTIONS)) >= 2 and not keys & set(OWN_SECTIONS)
-
-
-def read_translation(path: Path) -> Translation | None:
-    """The translation of an original YAML; None for any other file.
-
-    Raises:
-        ConfigError: As `translate`.
-    """
-    if path.suffix == ".json":
-        return None
-    content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return translate(content, str(path)) if is_original(content) else None
 
 
 def data_folder(config: Config) -> Path | None:

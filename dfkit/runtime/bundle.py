@@ -14,20 +14,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from dfkit.clip import SCHEMA_VERSION
+from dfkit.clip import SCHEMA_VERSION, FaceVariant
 from dfkit.errors import BundleError
 from dfkit.runtime.manifest import MANIFEST_FILE, MANIFEST_VERSION, FileEntry, Manifest, validation_faults
-
-if TYPE_CHECKING:
-    from dfkit.media.faces import FaceVariant
 
 FIX_COPY = "copy the bundle again from where it was exported, or run dfkit export anew"
 IGNORED_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What file managers leave in every folder; `__MACOSX/` in archives likewise. Never read."""
+MAX_MANIFEST_BYTES = 16_000_000
+"""Room for 100,000 calibration clips of 160 bytes each."""
+MAX_BUNDLE_BYTES = 500_000_000
+"""All files together, unpacked. The original network has 12 MB in float32 and a golden clip's pictures 9: far more is
+an archive made to fill the memory."""
+PACKED_HOW = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Only of these the library unpacks no more than is asked for."""
+_PIECE_BYTES = 1_000_000
 INPUT_NAMES = {
     "encode": frozenset({"face", "lip"}),
     "score": frozenset({"face_features", "lip_features", "pcm", "mfcc", "landmarks"}),
@@ -45,8 +50,12 @@ class FileSource(Protocol):
         """Files, as paths with `/` relative to the manifest."""
         ...
 
-    def read(self, name: str) -> bytes:
-        """Content of one file; a BundleError where it cannot be read."""
+    def size(self, name: str) -> int:
+        """Bytes of one file as its folder or archive states them, without reading it."""
+        ...
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """Content of one file; a BundleError where it cannot be read or has more bytes than that."""
         ...
 
 
@@ -59,11 +68,19 @@ class FolderSource:
     def names(self) -> list[str]:
         return sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
 
-    def read(self, name: str) -> bytes:
+    def size(self, name: str) -> int:
         try:
-            return (self.folder / name).read_bytes()
+            return (self.folder / name).stat().st_size
         except OSError as error:
             raise BundleError(f"{self.folder / name} cannot be read: {error.strerror}", fix=FIX_COPY) from error
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        try:
+            with (self.folder / name).open("rb") as file:
+                content = file.read(max_bytes + 1)
+        except OSError as error:
+            raise BundleError(f"{self.folder / name} cannot be read: {error.strerror}", fix=FIX_COPY) from error
+        return _within(content, max_bytes, str(self.folder / name))
 
 
 @dataclass(frozen=True)
@@ -91,19 +108,43 @@ class ZipSource:
         files = [n for n in self._archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")]
         return sorted(n[len(self._prefix) :] if n.startswith(self._prefix) else f"../{n}" for n in files)
 
-    def read(self, name: str) -> bytes:
+    def _info(self, name: str) -> zipfile.ZipInfo:
         try:
-            return self._archive.read(self._prefix + name)
+            return self._archive.getinfo(self._prefix + name)
+        except KeyError as error:
+            raise BundleError(f"{name} in {self.path} cannot be read: {error}", fix=FIX_COPY) from error
+
+    def size(self, name: str) -> int:
+        return self._info(name).file_size
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        info = self._info(name)
+        if info.compress_type not in PACKED_HOW:
+            raise BundleError(
+                f"{name} in {self.path} is packed by method {info.compress_type}", fix="pack it as an ordinary .zip"
+            )
+        try:
+            with self._archive.open(info) as file:
+                content = bytearray()
+                # In pieces: asked for all, the library would unpack all before it looks at the stated size.
+                while len(content) <= max_bytes and (piece := file.read(_PIECE_BYTES)):
+                    content += piece
         # A changed byte shows as a wrong CRC, a broken stream, or a method that does not exist.
         except (
             zipfile.BadZipFile,
             zlib.error,
-            KeyError,
             EOFError,
             NotImplementedError,
             RuntimeError,
         ) as error:
             raise BundleError(f"{name} in {self.path} cannot be read: {error}", fix=FIX_COPY) from error
+        return _within(bytes(content), max_bytes, f"{name} in {self.path}")
+
+
+def _within(content: bytes, max_bytes: int, name: str) -> bytes:
+    if len(content) > max_bytes:
+        raise BundleError(f"{name} has more than the {max_bytes} bytes that are expected", fix=FIX_COPY)
+    return content
 
 
 @dataclass(frozen=True)
@@ -123,16 +164,21 @@ class Bundle:
         entry = self.manifest.files.get(name)
         if entry is None:
             raise BundleError(f"bundle {self.path}: '{name}' is not listed in {MANIFEST_FILE}", fix=FIX_COPY)
-        content = self.source.read(name)
+        content = self.source.read(name, max_bytes=entry.bytes)
         problem = _file_problem(name, content, entry)
         if problem:
             raise BundleError(f"bundle {self.path}: {problem}", fix=FIX_COPY)
         return content
 
     @property
+    def manifest_bytes(self) -> int:
+        """Size of the manifest."""
+        return self.source.size(MANIFEST_FILE)
+
+    @property
     def bundle_bytes(self) -> int:
         """Size of all files and the manifest, in bytes."""
-        return sum(entry.bytes for entry in self.manifest.files.values()) + len(self.source.read(MANIFEST_FILE))
+        return sum(entry.bytes for entry in self.manifest.files.values()) + self.manifest_bytes
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -167,7 +213,7 @@ def _source_of(path: Path) -> FileSource:
 def _read_manifest(path: Path, source: FileSource) -> Manifest:
     if MANIFEST_FILE not in source.names():
         raise BundleError(f"{path} holds no {MANIFEST_FILE}", fix="name the folder that dfkit export wrote")
-    content = source.read(MANIFEST_FILE)
+    content = source.read(MANIFEST_FILE, max_bytes=MAX_MANIFEST_BYTES)
     try:
         data = json.loads(content)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -201,14 +247,20 @@ def _refuse_newer(path: Path, data: dict[str, Any]) -> None:
 def _file_problems(source: FileSource, manifest: Manifest) -> list[str]:
     present = set(source.names())
     problems = []
+    total = sum(entry.bytes for entry in manifest.files.values())
+    if total > MAX_BUNDLE_BYTES:
+        largest = max(manifest.files, key=lambda name: manifest.files[name].bytes)
+        return [f"its files have {total} bytes, {MAX_BUNDLE_BYTES} at most; the largest is {largest}"]
     for name, entry in manifest.files.items():
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
             problems.append(f"files: '{name}' leads out of the bundle")
         elif name not in present:
             problems.append(f"{name} is missing")
+        elif source.size(name) != entry.bytes:
+            problems.append(_wrong_size(name, source.size(name), entry))
         else:
-            problem = _file_problem(name, source.read(name), entry)
+            problem = _file_problem(name, source.read(name, max_bytes=entry.bytes), entry)
             problems += [problem] if problem else []
     unlisted = sorted(present - set(manifest.files) - {MANIFEST_FILE})
     unknown = [name for name in unlisted if PurePosixPath(name).name not in IGNORED_FILES]
@@ -217,11 +269,15 @@ def _file_problems(source: FileSource, manifest: Manifest) -> list[str]:
 
 def _file_problem(name: str, content: bytes, entry: FileEntry) -> str | None:
     if len(content) != entry.bytes:
-        return f"{name} has {len(content)} bytes, {MANIFEST_FILE} says {entry.bytes}"
+        return _wrong_size(name, len(content), entry)
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry.sha256:
         return f"{name} was changed: SHA-256 {digest}, {MANIFEST_FILE} says {entry.sha256}"
     return None
+
+
+def _wrong_size(name: str, size: int, entry: FileEntry) -> str:
+    return f"{name} has {size} bytes, {MANIFEST_FILE} says {entry.bytes}"
 
 
 def _graph_problems(manifest: Manifest) -> list[str]:

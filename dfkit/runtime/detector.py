@@ -13,11 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
-from dfkit.clip import ClipSpec
+from dfkit.clip import ClipSpec, FaceVariant
 from dfkit.errors import ConfigError, MediaError
 from dfkit.media.audio import SoundReader
 from dfkit.media.container import media_error
-from dfkit.media.faces import FaceModels, FaceVariant
+from dfkit.media.faces import FaceModels
 from dfkit.media.stream import MAX_TRACKED_PX, FaceFrame, FaceStream
 from dfkit.media.video import PictureReader
 from dfkit.runtime.backends import BackendName, Graphs, open_backend
@@ -42,6 +42,9 @@ class FileSound:
     def read(self, start: int, num_samples: int) -> np.ndarray:
         """(num_samples,) float32 from sample `start` on, counted from the first picture; `start` never falls."""
         return self._reader.read(start, num_samples)
+
+    def forget(self, start: int) -> None:
+        """Nothing to do: the reader decodes no further than what was read."""
 
 
 @contextmanager
@@ -132,7 +135,7 @@ class Detector:
         Returns:
             A result with a verdict, or with the status and the reason why there is none.
         Raises:
-            BundleError: The model itself answers NaN or infinity.
+            ModelAnswerError: The model itself answers NaN or infinity.
         """
         manifest = self.bundle.manifest
         try:
@@ -150,8 +153,7 @@ class Detector:
             clips = self._score_file(Path(path), watch)
         except MediaError as error:
             status: Status = error.status  # type: ignore[assignment]
-            reason = error.found if error.fix is None else f"{error.found}. Fix: {error.fix}"
-            return result_without_score(str(path), status, reason, manifest)
+            return result_without_score(str(path), status, error.sentence, manifest)
         return judge_clips(str(path), clips, manifest)
 
     def open_stream(self, *, sample_rate: int = 16000) -> DetectorStream:

@@ -7,10 +7,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from dfkit.clip import ClipSpec, Modality
-from dfkit.measures.decision import Calibration, OperatingPoint
+from dfkit.measures.decision import Aggregation, Calibration, Decision, OperatingPoint
 
 MANIFEST_FILE = "manifest.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+"""2: `aggregation`; a bundle of version 1 takes the mean of a track's clips."""
 
 
 class FileEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -67,7 +68,7 @@ class Backend(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
 class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Content of manifest.json."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     name: str
     dfkit_version: str
     clip_spec: ClipSpec
@@ -77,6 +78,8 @@ class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     backends: dict[Literal["tflite", "onnx"], Backend]
     operating_point: OperatingPoint
     calibration: Calibration
+    aggregation: Aggregation = Aggregation()
+    """How a track's clips are put together; their mean in a bundle of version 1."""
     files: dict[str, FileEntry]
     """Every file of the bundle but the manifest; empty in the copy that a .tflite carries, which cannot hold its own
     hash."""
@@ -90,6 +93,11 @@ class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     """What a reader has to know before trusting the figures."""
     versions: dict[str, str] = {}
     """Packages that made the bundle."""
+
+    @property
+    def decision(self) -> Decision:
+        """How the logits of a video's clips become its verdict."""
+        return Decision(self.calibration, self.operating_point, self.aggregation)
 
 
 def validation_faults(error: ValidationError) -> list[str]:

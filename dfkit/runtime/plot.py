@@ -284,6 +284,7 @@ def _draw_curves(axes: Axes, result: VideoResult, point: OperatingPoint) -> None
     if point.review_low < point.review_high:
         axes.axhspan(point.review_low, point.review_high, color=COLOR_REVIEW, alpha=0.15, label="review band", lw=0)
     axes.axhline(point.threshold, color=COLOR_FAKE, ls="--", lw=1.2, label=f"threshold {point.threshold:.2f}")
+    _mark_worst_clip(axes, result)
     for place, track in enumerate(result.tracks):
         color = TRACK_COLORS[place % len(TRACK_COLORS)]
         times, values = _with_gaps(track)
@@ -307,8 +308,17 @@ def _draw_curves(axes: Axes, result: VideoResult, point: OperatingPoint) -> None
     axes.grid(alpha=0.25, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelbottom=False)
-    columns = min(len(result.tracks) + 2, 6)
+    columns = min(len(result.tracks) + 3, 5)
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, fontsize=9, frameon=False)
+
+
+def _mark_worst_clip(axes: Axes, result: VideoResult) -> None:
+    worst = result.worst_clip
+    assert worst is not None
+    middle = (worst.start_s + worst.end_s) / 2
+    # Its time stands in the legend: beside the mark it would lie on the curves, or past the end of the axes.
+    label = f"most suspicious clip: {worst.start_s:.1f} to {worst.end_s:.1f} s, P {worst.p_fake:.2f}"
+    axes.plot(middle, worst.p_fake, "o", ms=12, mfc="none", mec=COLOR_FAKE, mew=1.5, label=label, ls="")
 
 
 def _span(tracks: tuple[TrackResult, ...]) -> tuple[float, float]:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfkit.errors import ConfigError
+from dfkit.errors import ConfigError, ModelAnswerError
 from dfkit.files import write_atomically
 from dfkit.media.container import VIDEO_SUFFIXES
 from dfkit.runtime.backends import BackendName
 from dfkit.runtime.bundle import Bundle
-from dfkit.runtime.detector import Detector
-from dfkit.runtime.results import DIGITS, VideoResult
+from dfkit.runtime.detector import Detector, FaceWatcher
+from dfkit.runtime.results import DIGITS, VideoResult, result_without_score
 
 logger = logging.getLogger(__name__)
 CSV_COLUMNS = (
@@ -75,7 +75,7 @@ def predict_videos(
     plot_path: str | Path | None = None,
     watch: ResultWatcher | None = None,
 ) -> list[VideoResult]:
-    """Scores files; a bad one gets its status and never stops the rest.
+    """Scores files; a bad one gets its status and never stops the rest, nor does one that the model fails on.
 
     Args:
         paths: Files and folders.
@@ -103,7 +103,7 @@ def predict_videos(
     results = []
     for number, video in enumerate(_with_progress(videos), start=1):
         target = None if plot_path is None else plot_target(plot_path, video, number=number, total=len(videos))
-        result = _detect_one(detector, video, target)
+        result = _detect_and_plot(detector, video, target)
         results.append(result)
         if watch is not None:
             watch(result)
@@ -112,15 +112,24 @@ def predict_videos(
     return results
 
 
-def _detect_one(detector: Detector, video: Path, plot_to: Path | None) -> VideoResult:
+def _detect_and_plot(detector: Detector, video: Path, plot_to: Path | None) -> VideoResult:
     if plot_to is None:
-        return detector.detect(video)
+        return detect_one(detector, video)
     from dfkit.runtime.plot import FaceSampler, plot_video
 
     sampler = FaceSampler()
-    result = detector.detect(video, watch=sampler.add)
+    result = detect_one(detector, video, watch=sampler.add)
     plot_video(result, sampler, plot_to, point=detector.bundle.manifest.operating_point)
     return result
+
+
+def detect_one(detector: Detector, video: Path, *, watch: FaceWatcher | None = None) -> VideoResult:
+    """`Detector.detect`, for one file among several: where the model fails on it, that is its status `model_error`."""
+    try:
+        return detector.detect(video, watch=watch)
+    except ModelAnswerError as error:
+        logger.warning("%s: %s", video, error.sentence)
+        return result_without_score(str(video), "model_error", error.sentence, detector.bundle.manifest)
 
 
 def _with_progress(videos: Sequence[Path]) -> Iterator[Path]:
@@ -159,8 +168,7 @@ def write_csv(results: Iterable[VideoResult], path: str | Path) -> Path:
 
 
 def _csv_row(result: VideoResult) -> dict[str, Any]:
-    worst = result.worst_track
-    clip = max(worst.clips, key=lambda c: c[2]) if worst else None
+    worst = result.worst_clip
     return {
         "video": result.video,
         "status": result.status,
@@ -171,12 +179,13 @@ def _csv_row(result: VideoResult) -> dict[str, Any]:
         "num_tracks": len(result.tracks),
         "num_clips": sum(len(track.clips) for track in result.tracks),
         "worst_track": "" if worst is None else worst.track_id,
-        "worst_clip_start_s": "" if clip is None else round(clip[0], 3),
-        "worst_clip_p_fake": "" if clip is None else round(clip[2], DIGITS),
+        "worst_clip_start_s": "" if worst is None else round(worst.start_s, 3),
+        "worst_clip_p_fake": "" if worst is None else round(worst.p_fake, DIGITS),
         "reason": result.reason or "",
     }
 
 
 def exit_code(results: Sequence[VideoResult]) -> int:
-    """2 where every file is unreadable, else 0."""
-    return 2 if all(result.status == "unreadable" for result in results) else 0
+    """2 where every file is unreadable or the model failed on one, else 0."""
+    statuses = [result.status for result in results]
+    return 2 if "model_error" in statuses or set(statuses) <= {"unreadable"} else 0

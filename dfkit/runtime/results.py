@@ -1,23 +1,23 @@
 """Results of a video: scores of clips and frames, joined per track, and a verdict or a reason.
 
-All joining happens in logits: a frame seen by several clips has the mean of their frame logits, a track the
-mean of its clips' logits. `p_fake` is softmax(logits / calibration_temperature)[1] throughout. A video is as
-suspicious as its most suspicious track: one swapped face among four makes it a fake.
+What a video is called and why is decided by `dfkit.measures.decision`. A frame seen by several clips has the mean of
+their frame logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from dfkit.errors import BundleError
-from dfkit.measures.decision import Verdict, p_fake_of, verdict_of
+from dfkit.errors import ModelAnswerError
+from dfkit.measures.decision import Decision, Verdict, VerdictName, VideoScores, judge, p_fake_of
 from dfkit.runtime.manifest import Manifest
 
-Status = Literal["ok", "no_face", "no_audio", "too_short", "unreadable"]
+Status = Literal["ok", "no_face", "no_audio", "too_short", "unreadable", "model_error"]
+"""`model_error`: the model answers NaN or infinity, which is no fault of the file."""
 DIGITS = 6
 """Decimals of a probability in JSON and CSV."""
 
@@ -44,11 +44,30 @@ class TrackResult:
 
     track_id: int
     p_fake: float
-    """Of the mean of its clips' logits."""
+    """Of its clips, put together by the bundle's aggregation."""
     clips: tuple[tuple[float, float, float], ...]
     """Start and end in seconds, and p_fake of each clip."""
     frames: tuple[tuple[float, float], ...]
     """Time in seconds and p_fake of each grid frame that a clip covers."""
+
+
+@dataclass(frozen=True)
+class WorstClip:
+    """The most suspicious clip of a video."""
+
+    track_id: int
+    start_s: float
+    end_s: float
+    p_fake: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, rounded."""
+        return {
+            "track_id": self.track_id,
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "p_fake": round(self.p_fake, DIGITS),
+        }
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,7 @@ class VideoResult:
 
     video: str
     status: Status
-    verdict: Verdict | None
+    verdict: VerdictName | None
     p_fake: float | None
     threshold: float
     modalities: tuple[str, ...]
@@ -65,6 +84,12 @@ class VideoResult:
     """Why there is no verdict."""
     tracks: tuple[TrackResult, ...] = ()
     """In order of track id."""
+
+    @property
+    def worst_clip(self) -> WorstClip | None:
+        """The most suspicious clip of all tracks; of equally suspicious ones the earliest."""
+        clips = [WorstClip(track.track_id, *clip) for track in self.tracks for clip in track.clips]
+        return max(clips, key=lambda clip: (clip.p_fake, -clip.start_s), default=None)
 
     @property
     def worst_track(self) -> TrackResult | None:
@@ -80,7 +105,10 @@ class VideoResult:
         # A face that went away and came back is a track of its own: tracks are not persons.
         tracks = f", {len(self.tracks)} tracks" if len(self.tracks) > 1 else ""
         score = f"p_fake {self.p_fake:.3f} (threshold {self.threshold:.3f}, {clips}{tracks})"
-        return [f"{self.video}: {self.verdict}, {score}"]
+        worst = self.worst_clip
+        assert worst is not None, "a video with a score has a clip"
+        where = f"most suspicious from {worst.start_s:.1f} s: {worst.p_fake:.3f}"
+        return [f"{self.video}: {self.verdict}, {score}; {where}"]
 
     def to_json(self) -> dict[str, Any]:
         """The fields that `dfkit predict --json` prints."""
@@ -92,6 +120,7 @@ class VideoResult:
             "threshold": self.threshold,
             "modalities": list(self.modalities),
             "reason": self.reason,
+            "worst_clip": None if self.worst_clip is None else self.worst_clip.to_json(),
             "tracks": [_track_json(track) for track in self.tracks],
         }
 
@@ -117,39 +146,33 @@ def require_finite(frame_logits: np.ndarray, clip_logits: np.ndarray, *, where: 
         where: Names the model.
         what: Names what was scored.
     Raises:
-        BundleError: One is NaN or infinite.
+        ModelAnswerError: One is NaN or infinite.
     """
     if not (np.isfinite(frame_logits).all() and np.isfinite(clip_logits).all()):
-        raise BundleError(
+        raise ModelAnswerError(
             f"{where}: the model answers NaN or infinity for {what}",
             fix="check the bundle with dfkit verify, and export again",
         )
 
 
-def join_clips(clips: Iterable[ClipScore], *, fps: float, calibration_temperature: float) -> tuple[TrackResult, ...]:
-    """Joins the scores of overlapping clips, per track.
+def scores_of(clips: Sequence[ClipScore]) -> VideoScores:
+    """Clips of one video as `judge` takes them, in their order."""
+    return VideoScores(
+        np.stack([clip.clip_logits for clip in clips]),
+        np.array([clip.track_id for clip in clips], np.int64),
+        np.array([clip.start_s for clip in clips]),
+    )
 
-    Args:
-        clips: Any order.
-        fps: Grid frames per second.
-        calibration_temperature: From logits to p_fake.
-    Returns:
-        Tracks in order of id, their clips in order of time.
-    """
-    by_track: dict[int, list[ClipScore]] = {}
-    for clip in clips:
-        by_track.setdefault(clip.track_id, []).append(clip)
-    tracks = []
-    for track_id, track_clips in sorted(by_track.items()):
-        track_clips.sort(key=lambda clip: clip.start_index)
-        logits = np.stack([clip.clip_logits for clip in track_clips]).mean(axis=0, dtype=np.float64)
-        p_track = float(p_fake_of(logits, calibration_temperature=calibration_temperature))
-        indices, frame_logits = _mean_frames(track_clips)
-        p_frames = p_fake_of(frame_logits, calibration_temperature=calibration_temperature)
-        frames = tuple((int(i) / fps, float(p)) for i, p in zip(indices, p_frames, strict=True))
-        spans = tuple((clip.start_s, clip.end_s, clip.p_fake) for clip in track_clips)
-        tracks.append(TrackResult(track_id, p_track, spans, frames))
-    return tuple(tracks)
+
+def _track_result(
+    track_id: int, p_fake: float, clips: Sequence[ClipScore], *, fps: float, decision: Decision
+) -> TrackResult:
+    ordered = sorted(clips, key=lambda clip: clip.start_index)
+    indices, frame_logits = _mean_frames(ordered)
+    p_frames = p_fake_of(frame_logits, calibration_temperature=decision.temperature)
+    frames = tuple((int(i) / fps, float(p)) for i, p in zip(indices, p_frames, strict=True))
+    spans = tuple((clip.start_s, clip.end_s, clip.p_fake) for clip in ordered)
+    return TrackResult(track_id, p_fake, spans, frames)
 
 
 def _mean_frames(clips: list[ClipScore]) -> tuple[np.ndarray, np.ndarray]:
@@ -168,19 +191,33 @@ def judge_clips(video: str, clips: Iterable[ClipScore], manifest: Manifest) -> V
     Args:
         video: Name to report.
         clips: At least one.
-        manifest: Operating point and calibration.
+        manifest: Its decision is the rule.
     Returns:
         A result with status `ok`.
     """
-    temperature = manifest.calibration.calibration_temperature
-    tracks = join_clips(clips, fps=manifest.clip_spec.fps, calibration_temperature=temperature)
-    assert tracks, "a video without clips has a reason, not a result"
-    p_fake = max(track.p_fake for track in tracks)
+    scored, decision = list(clips), manifest.decision
+    assert scored, "a video without clips has a reason, not a result"
+    verdict = judge(scores_of(scored), decision)
+    tracks = tuple(
+        _track_result(
+            track_id,
+            p_fake,
+            [clip for clip in scored if clip.track_id == track_id],
+            fps=manifest.clip_spec.fps,
+            decision=decision,
+        )
+        for track_id, p_fake in verdict.track_p_fake.items()
+    )
+    return judged(video, verdict, tracks, manifest)
+
+
+def judged(video: str, verdict: Verdict, tracks: tuple[TrackResult, ...], manifest: Manifest) -> VideoResult:
+    """Result of a video with a verdict."""
     return VideoResult(
         video=video,
         status="ok",
-        verdict=verdict_of(p_fake, manifest.operating_point),
-        p_fake=p_fake,
+        verdict=verdict.verdict,
+        p_fake=verdict.p_fake,
         threshold=manifest.operating_point.threshold,
         modalities=tuple(manifest.modalities),
         reason=None,

@@ -35,6 +35,10 @@ class Sound(Protocol):
         """
         ...
 
+    def forget(self, start: int) -> None:
+        """Says that nothing before sample `start` will be read: a stretch without a clip is never read at all."""
+        ...
+
 
 @dataclass(frozen=True)
 class EncodedFace:
@@ -89,7 +93,12 @@ class ClipScorer:
             Clips that are complete now, in order of start, then of track.
         """
         self._waiting.extend(self._cutter.push([self._encode(face) for face in faces], index))
-        return self.score_waiting()
+        scores = self.score_waiting()
+        if self._sound is not None:
+            # No later clip starts before the one that would end here.
+            start = self._waiting[0][0].index if self._waiting else index - self._spec.num_frames + 1
+            self._sound.forget(self._first_sample(start))
+        return scores
 
     def finish(self, num_grid_frames: int) -> list[ClipScore]:
         """Scores the clips that end with the video; the sound must have ended, too."""
@@ -114,12 +123,12 @@ class ClipScorer:
                 )
         return scores
 
-    def _first_sample(self, faces: list[EncodedFace]) -> int:
-        start_s = faces[0].index / self._spec.fps
+    def _first_sample(self, start_index: int) -> int:
+        start_s = start_index / self._spec.fps
         return round(start_s * self._spec.audio.sample_rate) - self._spec.lead_samples
 
     def _has_sound(self, faces: list[EncodedFace]) -> bool:
-        return self._sound is None or self._sound.has(self._first_sample(faces) + self._spec.num_samples)
+        return self._sound is None or self._sound.has(self._first_sample(faces[0].index) + self._spec.num_samples)
 
     def _encode(self, face: FaceFrame) -> EncodedFace:
         features = self._graphs.encode({"face": face.face[None], "lip": face.lip[None]})
@@ -135,7 +144,7 @@ class ClipScorer:
         inputs = {name: np.stack([face.features[name] for face in faces]) for name in faces[0].features}
         inputs["landmarks"] = np.stack([face.landmarks for face in faces])
         if self._sound is not None:
-            inputs["pcm"] = self._sound.read(self._first_sample(faces), self._spec.num_samples)
+            inputs["pcm"] = self._sound.read(self._first_sample(faces[0].index), self._spec.num_samples)
         frame_logits, clip_logits = self._graphs.score(inputs)
         start_s = faces[0].index / self._spec.fps
         require_finite(frame_logits, clip_logits, where=self._where, what=f"the clip at {start_s:.2f} s")

@@ -6,11 +6,15 @@ takes the same way, with its pictures already on the grid, so that both agree ex
 
 from __future__ import annotations
 
+import math
+from collections import deque
+
 import numpy as np
 
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, ShapeError
 from dfkit.media.audio import MAX_DRIFT_S
+from dfkit.media.container import MAX_HOLE_S
 from dfkit.media.resample import MAX_RATE, Resampler
 from dfkit.media.stream import FaceFrame, FaceStream
 from dfkit.media.video import END_TOLERANCE
@@ -19,6 +23,8 @@ from dfkit.runtime.scoring import ClipScorer
 
 GridPicture = tuple[int, float, np.ndarray]
 """Grid index, time since the first picture in seconds, (H, W, 3) uint8."""
+MAX_SOUND_AHEAD_S = 30.0
+"""Sound that is not needed yet is kept so long; a stream whose pictures stop would fill the memory otherwise."""
 
 
 class GridPicker:
@@ -45,17 +51,22 @@ class GridPicker:
         Returns:
             The grid points that the picture before it serves.
         Raises:
-            ConfigError: The time does not rise.
+            ConfigError: The time does not rise, or rises by more than MAX_HOLE_S. The picture is left out then, and
+                those after it go where they would have gone without it.
         """
-        before, self._previous = self._previous, (t_s, rgb)
+        before = self._previous
+        if not math.isfinite(t_s) or (before is not None and not t_s > before[0]):
+            found = f"a picture at {t_s:.3f} s" + ("" if before is None else f" follows one at {before[0]:.3f} s")
+            raise ConfigError(found, fix="push pictures in order of time")
+        if before is not None and t_s - before[0] > MAX_HOLE_S:
+            raise ConfigError(
+                f"no picture for {t_s - before[0]:.1f} s before the one at {t_s:.3f} s, {MAX_HOLE_S:g} s at most",
+                fix="finish this stream and open a new one",
+            )
+        self._previous = (t_s, rgb)
         if before is None:
             self.origin_s = t_s
             return []
-        if not t_s > before[0]:
-            raise ConfigError(
-                f"a picture at {t_s:.3f} s follows one at {before[0]:.3f} s",
-                fix="push pictures in order of time",
-            )
         self._step_s = t_s - before[0]
         middle = (before[0] + t_s) / 2 - self.origin_s
         served = []
@@ -83,7 +94,7 @@ class GridPicker:
 
 
 class PushedSound:
-    """Sound as it arrives: mono, resampled, placed against the first picture, forgotten once it was read."""
+    """Sound as it arrives: mono, resampled, placed against the first picture, forgotten once nothing needs it."""
 
     def __init__(self, sample_rate_in: int, sample_rate: int) -> None:
         """Starts without sound.
@@ -97,44 +108,72 @@ class PushedSound:
         if not 0 < sample_rate_in <= MAX_RATE:
             raise ConfigError(f"sound at {sample_rate_in} Hz, expected 1 to {MAX_RATE} Hz", fix="resample it first")
         self._rate_in, self._rate = sample_rate_in, sample_rate
-        self._resampler = Resampler(sample_rate_in, sample_rate)
-        self._origin_s: float | None = None
-        self._total = 0
-        self._kept = np.zeros(0, np.float32)
-        self._num_dropped = 0
+        self._needed_from: int | None = None
+        """What lies before this sample is not asked for again; counted from the first picture."""
         self._ended = False
         self.first_picture_s: float | None = None
+        self._start_over(None)
+
+    def _start_over(self, origin_s: float | None) -> None:
+        """Forgets all sound; what comes next begins at `origin_s`."""
+        self._origin_s = origin_s
+        self._resampler = Resampler(self._rate_in, self._rate)
+        self._total = 0
+        # In blocks as they came: one array would be copied whole for each of them.
+        self._kept: deque[np.ndarray] = deque()
+        self._num_kept = self._num_dropped = 0
 
     def push(self, samples: np.ndarray, t_s: float | None = None) -> None:
         """Takes the next block.
 
         Args:
-            samples: (N,) or (N, channels) float32 in [-1, 1].
+            samples: (N,) or (N, channels) float32 in [-1, 1]; what is no number is silence, as in a file.
             t_s: Time of its first sample on the pictures' clock; left out, it follows the block before. A
                 block that lies further than 10 ms from there is moved to its own time, as in a file.
         Raises:
             ShapeError: Another type or shape.
-            ConfigError: The first block comes without a time, or sound comes after the end.
+            ConfigError: The first block comes without a time, sound comes after the end, or runs more than
+                MAX_SOUND_AHEAD_S ahead of the pictures. The block is left out then; it may be pushed again later.
         """
         if self._ended:
             raise ConfigError("sound after the end of the stream", fix="open a new stream")
-        mono = _to_mono(samples)
-        if self._origin_s is None:
-            if t_s is None:
-                raise ConfigError("the first block of sound has no time", fix="push_sound(samples, t_s=...)")
-            self._origin_s = t_s
-        elif t_s is not None:
+        mono = np.nan_to_num(_to_mono(samples), nan=0.0, posinf=1.0, neginf=-1.0)
+        if t_s is not None and not math.isfinite(t_s):
+            raise ConfigError(f"a block of sound at {t_s} s", fix="give its time in seconds, or leave it out")
+        if self._origin_s is None and t_s is None:
+            raise ConfigError("the first block of sound has no time", fix="push_sound(samples, t_s=...)")
+        late_s = 0.0
+        if self._origin_s is not None and t_s is not None:
             late_s = t_s - (self._origin_s + self._total / self._rate_in)
-            if abs(late_s) > MAX_DRIFT_S:
-                shift = round(late_s * self._rate_in)
-                mono = np.concatenate([np.zeros(shift, np.float32), mono]) if shift > 0 else mono[-shift:]
+        self._refuse_far_ahead(late_s + len(mono) / self._rate_in)
+        # Behind a gap this long nothing of the sound before it is needed, or it would have been refused.
+        if self._origin_s is None or late_s > MAX_SOUND_AHEAD_S:
+            self._start_over(t_s)
+        elif abs(late_s) > MAX_DRIFT_S:
+            shift = round(late_s * self._rate_in)
+            mono = np.concatenate([np.zeros(shift, np.float32), mono]) if shift > 0 else mono[-shift:]
         self._total += len(mono)
-        self._kept = np.concatenate([self._kept, self._resampler.push(mono)])
+        self._keep(self._resampler.push(mono))
+
+    def _refuse_far_ahead(self, added_s: float) -> None:
+        passed = 0 if self._needed_from is None else max(self._needed_from - self._start, 0)
+        ahead_s = (self._num_kept - passed) / self._rate + added_s
+        if ahead_s > MAX_SOUND_AHEAD_S:
+            raise ConfigError(
+                f"the sound runs {ahead_s:.1f} s ahead of the pictures, {MAX_SOUND_AHEAD_S:g} s at most",
+                fix="push pictures and sound in order of time, and check that both clocks are one",
+            )
+
+    def _keep(self, block: np.ndarray) -> None:
+        if len(block):
+            self._kept.append(block)
+            self._num_kept += len(block)
+            self._drop()
 
     def end(self) -> None:
         """Ends the sound: what is read past its end is silence, and pushing more is refused."""
         if not self._ended:
-            self._kept = np.concatenate([self._kept, self._resampler.flush(self._total)])
+            self._keep(self._resampler.flush(self._total))
         self._ended = True
 
     @property
@@ -146,17 +185,36 @@ class PushedSound:
 
     def has(self, end: int) -> bool:
         """Whether everything before sample `end` has arrived, or the sound has ended; see `scoring.Sound`."""
-        return self._ended or (self._origin_s is not None and self._start + len(self._kept) >= end)
+        return self._ended or (self._origin_s is not None and self._start + self._num_kept >= end)
+
+    def forget(self, start: int) -> None:
+        """Drops what lies before sample `start`; see `scoring.Sound`."""
+        self._needed_from = start if self._needed_from is None else max(start, self._needed_from)
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._needed_from is None:
+            return
+        drop = min(max(self._needed_from - self._start, 0), self._num_kept)
+        self._num_kept, self._num_dropped = self._num_kept - drop, self._num_dropped + drop
+        while drop:
+            block = self._kept.popleft()
+            if len(block) > drop:
+                self._kept.appendleft(block[drop:])
+            drop -= min(drop, len(block))
 
     def read(self, start: int, num_samples: int) -> np.ndarray:
         """(num_samples,) float32 from sample `start` on; forgets what lies before it. See `scoring.Sound`."""
-        drop = min(max(start - self._start, 0), len(self._kept))
-        self._kept, self._num_dropped = self._kept[drop:], self._num_dropped + drop
+        self.forget(start)
         result = np.zeros(num_samples, np.float32)
         first = self._start
-        left, right = max(start, first), min(start + num_samples, first + len(self._kept))
-        if right > left:
-            result[left - start : right - start] = self._kept[left - first : right - first]
+        for block in self._kept:
+            if first >= start + num_samples:
+                break
+            left, right = max(start, first), min(start + num_samples, first + len(block))
+            if right > left:
+                result[left - start : right - start] = block[left - first : right - first]
+            first += len(block)
         return result
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dfkit.measures.decision import p_fake_of, verdict_of
+from dfkit.measures.decision import VideoScores, judge, p_fake_of
 from dfkit.media.container import media_error
 from dfkit.media.stream import FaceFrame
 from dfkit.media.uniform50 import view_uniform50
 from dfkit.runtime.backends import Graphs
 from dfkit.runtime.manifest import Manifest
-from dfkit.runtime.results import TrackResult, VideoResult, require_finite
+from dfkit.runtime.results import TrackResult, VideoResult, judged, require_finite
 
 
 def pool_steps(steps: np.ndarray, num_steps: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def score_whole_video(
         One track with one clip, which is the video.
     Raises:
         MediaError: `unreadable`, `no_audio`, or `too_short` with fewer than 50 frames.
-        BundleError: The model answers NaN or infinity.
+        ModelAnswerError: The model answers NaN or infinity.
     """
     spec = manifest.clip_spec
     view = view_uniform50(path, spec=spec)
@@ -74,22 +74,12 @@ def score_whole_video(
     mfcc = pool_steps(view.mfcc, spec.num_frames) if fixed_grid else view.mfcc
     frame_logits, clip_logits = graphs.score(graphs.encode({"face": view.face, "lip": view.lip}) | {"mfcc": mfcc})
     require_finite(frame_logits, clip_logits, where=where, what=str(path))
-    temperature = manifest.calibration.calibration_temperature
-    p_fake = float(p_fake_of(clip_logits, calibration_temperature=temperature))
-    p_frames = p_fake_of(frame_logits, calibration_temperature=temperature)
+    verdict = judge(VideoScores.of_clip(clip_logits), manifest.decision)
+    p_frames = p_fake_of(frame_logits, calibration_temperature=manifest.decision.temperature)
     frames = tuple((float(t), float(p)) for t, p in zip(view.times_s, p_frames, strict=True))
     if watch is not None:
         nowhere = np.zeros((0, 2), np.float32)
         for index, (face, lip, t_s) in enumerate(zip(view.face, view.lip, view.times_s, strict=True)):
             watch(FaceFrame(0, index, float(t_s), face, lip, nowhere, interpolated=False, scene=0))
-    track = TrackResult(0, p_fake, ((0.0, float(view.times_s[-1]), p_fake),), frames)
-    return VideoResult(
-        video=str(path),
-        status="ok",
-        verdict=verdict_of(p_fake, manifest.operating_point),
-        p_fake=p_fake,
-        threshold=manifest.operating_point.threshold,
-        modalities=tuple(manifest.modalities),
-        reason=None,
-        tracks=(track,),
-    )
+    track = TrackResult(0, verdict.p_fake, ((0.0, float(view.times_s[-1]), verdict.p_fake),), frames)
+    return judged(str(path), verdict, (track,), manifest)

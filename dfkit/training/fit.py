@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import platform
 import re
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,10 @@ class FitResult:
     """From 0 on."""
     seconds: float
     """Wall-clock time of the training."""
+    epochs: int
+    """How many were trained; fewer than configured where `patience` ended the run."""
+    steps: int
+    """Steps of the optimizer."""
 
 
 def environment() -> dict[str, str]:
@@ -108,7 +114,36 @@ def different_keys(before: dict[str, Any], now: dict[str, Any], *, path: str = "
 
 def compute_device(config: FitConfig) -> torch.device:
     """Device of a network outside of the training loop: the first GPU if the run may use one, else the CPU."""
-    return torch.device("cuda" if config.accelerator == "auto" and torch.cuda.is_available() else "cpu")
+    if config.accelerator != "auto" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    # cuBLAS reads it when it is first used, which may be before a training; without it its sums do not repeat.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return torch.device("cuda")
+
+
+@contextmanager
+def deterministic_algorithms(device: torch.device) -> Iterator[None]:
+    """On a GPU torch's deterministic algorithms, so that a resumed run ends as an unbroken one; as before afterwards.
+
+    An operation that has none is warned about by torch, with its name: such a run repeats only nearly. On the CPU
+    nothing is changed: there the same sums are added in the same order anyway.
+
+    Args:
+        device: Of `compute_device`.
+    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def fit(
@@ -151,11 +186,22 @@ def fit(
     if on_trainer is not None:
         on_trainer(trainer)
     started = time.monotonic()
-    run_trainer(trainer, task, train_loader, val_loader, checkpoint=run_dir / RESUME_FILE if resume else None)
+    checkpoint = run_dir / RESUME_FILE if resume else None
+    with deterministic_algorithms(compute_device(task.config)):
+        run_trainer(trainer, task, train_loader, val_loader, checkpoint=checkpoint)
     seconds = time.monotonic() - started
     # From the file and not from the recorder: the one that counted may have lived in another process.
     best = load_checkpoint(run_dir / "best.pth").facts
-    return FitResult(run_dir, run_dir / "best.pth", run_dir / "last.pth", best["epoch"], seconds)
+    state = torch.load(run_dir / RESUME_FILE, map_location="cpu", weights_only=True)
+    return FitResult(
+        run_dir,
+        run_dir / "best.pth",
+        run_dir / "last.pth",
+        best["epoch"],
+        seconds,
+        epochs=state["epoch"] + 1,
+        steps=state["global_step"],
+    )
 
 
 def monitoring_callbacks(config: FitConfig, train_loader: DataLoader[Batch]) -> list[lightning.Callback]:

@@ -35,7 +35,7 @@ from dfkit.training.recorder import METRICS_FILE, RESUME_FILE
 from dfkit.training.scoring import split_facts
 from dfkit.training.train import format_metric, refuse_unsaveable, require_clip_spec, set_threads, train_on_split
 from dfkit.training.video_scores import SCORES_FILE
-from dfkit.workspace import Workspace
+from dfkit.workspace import Workspace, stored_path
 
 Executor = Literal["local", "ray"]
 CONFIG_FILE, PLAN_FILE, RESULT_FILE, SUMMARY_FILE = "config.json", "folds.json", "results.json", "kfold.json"
@@ -130,7 +130,8 @@ def train_folds(
     if resume is None:
         run_dir = workspace.new_run_dir(config.name, "kfold")
         write_atomically(run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
-        write_atomically(run_dir / PLAN_FILE, json.dumps(plan, indent=2))
+        stored = {**plan, "data": stored_path(data.path, run_dir)}
+        write_atomically(run_dir / PLAN_FILE, json.dumps(stored, indent=2))
     else:
         run_dir = Path(resume)
         _refuse_other_run(run_dir, config, plan)
@@ -175,7 +176,7 @@ def fold_configs(config: Config) -> list[Config]:
 
 def _plan(data: PreparedData, configs: Sequence[Config]) -> dict[str, Any]:
     folds = [split_facts(data, split_clips(data, config.split)) for config in configs]
-    return {"data": str(data.path), "folds": folds}
+    return {"data": data.path, "folds": folds}
 
 
 def _refuse_other_run(run_dir: Path, config: Config, plan: dict[str, Any]) -> None:
@@ -192,11 +193,22 @@ def _refuse_other_run(run_dir: Path, config: Config, plan: dict[str, Any]) -> No
             f"{run_dir}: was started with another configuration; different: {', '.join(changed)}",
             fix=f"resume with --config {run_dir / CONFIG_FILE}, or start a new run",
         )
-    if folds != json.loads(json.dumps(plan["folds"])):
+    if not _same_folds(folds, json.loads(json.dumps(plan["folds"]))):
         raise DataError(
             f"{run_dir}: was started on other data than {plan['data']}: the folds come out differently",
             fix="give the data it was started on with --data, or start a new run",
         )
+
+
+def _same_folds(before: Any, now: list[dict[str, Any]]) -> bool:
+    """Whether folds are as they were planned; facts that an older dfkit did not store are not compared."""
+    if not isinstance(before, list) or len(before) != len(now):
+        return False
+    pairs = zip(before, now, strict=True)
+    return all(
+        old.keys() == new.keys() and all(facts.items() <= new[part].items() for part, facts in old.items())
+        for old, new in pairs
+    )
 
 
 def run_jobs(jobs: Sequence[FoldJob], *, executor: Executor, num_processes: int) -> Iterator[int]:
@@ -275,14 +287,14 @@ def summarize_folds(run_dir: Path, data_dir: str, count: int) -> KfoldSummary:
     folders = [run_dir / f"fold_{number}" for number in range(1, count + 1)]
     folds = tuple(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")) for folder in folders)
     tests = [fold["metrics"]["test"]["video"] for fold in folds]
-    pooled = pool_folds(folders)
+    pooled, data = pool_folds(folders), PreparedData(data_dir)
     summary = KfoldSummary(
         data_dir=data_dir,
         run_dir=str(run_dir),
         folds=folds,
         test={name: spread([test[name] for test in tests]).to_json() for name in MEASURES},
         pooled=pooled,
-        notes=findings_notes(PreparedData(data_dir), pooled["auc"]),
+        notes=findings_notes(data, pooled["auc"], sorted({clip.video_index for clip in data.clips})),
     )
     write_kfold_results(
         run_dir / KFOLD_FILE,

@@ -15,6 +15,18 @@ MAX_LOG_P_JUMP = 4.0
 """Limit of a jump in the temporal loss, nats; the source's tau."""
 
 
+def class_shares(labels: Tensor) -> Tensor:
+    """Target distribution over real and fake.
+
+    Args:
+        labels: (...) int64, 0 real, 1 fake; or float32, the share of fake in [0, 1].
+    Returns:
+        (N, 2) float32, flat.
+    """
+    fake = labels.flatten().float()
+    return torch.stack([1 - fake, fake], dim=-1)
+
+
 def classification_loss(
     logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
@@ -22,15 +34,13 @@ def classification_loss(
 
     Args:
         logits: (..., 2) float32.
-        labels: (...) int64, 0 real, 1 fake.
+        labels: (...) int64, 0 real, 1 fake; or float32, the share of fake.
         class_weights: (2,) float32; the mean is taken over the weights, so that they only shift the balance.
         label_smoothing: Mass moved off the label, in [0, 1).
     Returns:
         Scalar, nats.
     """
-    return F.cross_entropy(
-        logits.flatten(0, -2), labels.flatten(), weight=class_weights, label_smoothing=label_smoothing
-    )
+    return focal_loss(logits, labels, gamma=0.0, class_weights=class_weights, label_smoothing=label_smoothing)
 
 
 def focal_loss(
@@ -46,7 +56,7 @@ def focal_loss(
 
     Args:
         logits: (..., 2) float32.
-        labels: (...) int64, 0 real, 1 fake.
+        labels: (...) int64, 0 real, 1 fake; or float32, the share of fake.
         gamma: Exponent of (1 - p of the right class), >= 0; 0 gives `classification_loss`.
         alpha: (2,) float32, a factor per class. One number for both would re-balance nothing.
         class_weights: (2,) float32; the mean is taken over them, as in `classification_loss`; not over alpha.
@@ -60,17 +70,17 @@ def focal_loss(
     if alpha is not None and tuple(alpha.shape) != (NUM_CLASSES,):
         raise ShapeError(f"focal alpha has shape {tuple(alpha.shape)}, expected one number per class, (2,)")
     log_p = F.log_softmax(logits.flatten(0, -2), dim=-1)
-    labels = labels.flatten()
-    one_hot = F.one_hot(labels, NUM_CLASSES).to(log_p.dtype)
-    target = one_hot * (1 - label_smoothing) + label_smoothing / NUM_CLASSES
-    # For gamma below 1 the power's slope is infinite at p = 1.
-    one_minus_p = (-torch.expm1(log_p)).clamp(min=MIN_ONE_MINUS_P)
-    terms = -target * one_minus_p**gamma * log_p
+    shares = class_shares(labels).to(log_p)
+    terms = -(shares * (1 - label_smoothing) + label_smoothing / NUM_CLASSES) * log_p
+    if gamma:
+        # Below 1 the power's slope is infinite at an answer that is certainly right.
+        one_minus_p = (-torch.expm1(log_p)).clamp(min=MIN_ONE_MINUS_P)
+        terms = terms * one_minus_p**gamma
     if alpha is not None:
         terms = terms * alpha
     if class_weights is None:
         return terms.sum(-1).mean()
-    return (terms * class_weights).sum() / class_weights[labels].sum()
+    return (terms * class_weights).sum() / (shares * class_weights).sum()
 
 
 def temporal_loss(frame_logits: Tensor, frame_labels: Tensor, frame_mask: Tensor | None = None) -> Tensor:
@@ -140,19 +150,27 @@ def distill_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature:
     return F.kl_div(student, teacher, log_target=True, reduction="batchmean") * temperature**2
 
 
-def mean_logits_by_video(logits: Tensor, video_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean clip logits of each video in a batch.
+def video_logits(logits: Tensor, video_index: Tensor, track_id: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of each video in a batch: the mean over a track's clips, of the track with the largest margin.
+
+    As `dfkit.measures.decision` decides, and with a gradient: a fake of two faces, one of them untouched, must not
+    teach the student that the untouched one is fake.
 
     Args:
         logits: (B, 2).
         video_index: (B,) int64, which video a clip is from.
+        track_id: (B,) int64, which of the video's faces.
     Returns:
-        (V, 2) means in rising order of the video index, and (V,) those indices.
+        (V, 2) in rising order of the video index, and (V,) those indices.
     """
-    videos, row_of_clip = torch.unique(video_index, return_inverse=True)
-    sums = logits.new_zeros(len(videos), logits.shape[-1]).index_add(0, row_of_clip, logits)
-    counts = torch.bincount(row_of_clip, minlength=len(videos)).to(logits.dtype)
-    return sums / counts[:, None], videos
+    tracks, place = torch.unique(torch.stack([video_index, track_id], dim=1), dim=0, return_inverse=True)
+    members = F.one_hot(place, len(tracks)).to(logits.dtype)
+    means = members.t() @ logits / members.sum(0)[:, None]
+    videos = torch.unique(video_index)
+    margins = means[:, 1] - means[:, 0]
+    elsewhere = tracks[None, :, 0] != videos[:, None]
+    suspects = margins.detach().expand(len(videos), -1).masked_fill(elsewhere, float("-inf")).argmax(dim=1)
+    return means[suspects], videos
 
 
 def balanced_class_weights(labels: list[int]) -> Tensor:

@@ -13,9 +13,9 @@ from dfkit.training.losses import (
     classification_loss,
     distill_loss,
     focal_loss,
-    mean_logits_by_video,
     supervised_contrastive_loss,
     temporal_loss,
+    video_logits,
 )
 
 Batch = dict[str, Tensor]
@@ -51,7 +51,7 @@ def label_loss(output: NetworkOutput, batch: Batch, config: LossConfig, class_we
     """
     frame_mask = batch.get("frame_mask")
     labels, frame_labels = batch["label"], batch["frame_labels"].long()
-    loss = _supervised_loss(output.clip_logits, labels, config, class_weights)
+    loss = _supervised_loss(output.clip_logits, fake_share(batch), config, class_weights)
     if config.frame_weight:
         # Padded frames have label 0 and no picture: the network would learn that black means real.
         valid_logits = _valid_frames(output.frame_logits, frame_mask)
@@ -64,6 +64,19 @@ def label_loss(output: NetworkOutput, batch: Batch, config: LossConfig, class_we
         contrastive = supervised_contrastive_loss(merged, labels, temperature=config.contrastive_temperature)
         loss = loss + config.contrastive_weight * contrastive
     return loss
+
+
+def fake_share(batch: Batch) -> Tensor:
+    """Share of each clip's frames that are fake, (B,) float32 in [0, 1]: what its clip logits are to say.
+
+    A clip's logits are the mean of its frames'. Called fake for one fake frame of fifty, it would push the other
+    forty-nine towards fake while their own labels say real.
+    """
+    frame_labels = batch["frame_labels"].float()
+    if "frame_mask" not in batch:
+        return frame_labels.mean(dim=1)
+    mask = batch["frame_mask"].float()
+    return (frame_labels * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def _valid_frames(values: Tensor, frame_mask: Tensor | None) -> Tensor:
@@ -91,15 +104,15 @@ def teacher_loss(output: NetworkOutput, batch: Batch, teacher: TeacherLogits, co
 
     Args:
         output: Of the student for the batch; float32 logits.
-        batch: `index` (B,), `video_index` (B,), and `frame_mask` (B, T) where clips differ in length.
+        batch: `index` (B,), `video_index` (B,), `track_id` (B,), and `frame_mask` (B, T) where clips differ in length.
         teacher: Logits on the same device.
         config: Temperature, and the weight of the frame-level divergence.
     Returns:
         Scalar, nats.
     """
     if teacher.by_video:
-        student_means, videos = mean_logits_by_video(output.clip_logits, batch["video_index"])
-        return distill_loss(student_means, teacher.clip_logits[videos], temperature=config.temperature)
+        student, videos = video_logits(output.clip_logits, batch["video_index"], batch["track_id"])
+        return distill_loss(student, teacher.clip_logits[videos], temperature=config.temperature)
     index = batch["index"]
     loss = distill_loss(output.clip_logits, teacher.clip_logits[index], temperature=config.temperature)
     if teacher.frame_logits is not None and config.frame_distillation_weight:

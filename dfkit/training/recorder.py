@@ -78,6 +78,15 @@ class RunRecorder(lightning.Callback):
         """Restores the best-epoch tracker of a resumed run."""
         vars(self.best_epoch_tracker).update(state_dict)
 
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """A run that patience had ended stays ended when it is resumed: Lightning's checkpoint does not say so."""
+        self.stop_if_waited(trainer)
+
+    def stop_if_waited(self, trainer: lightning.Trainer) -> None:
+        """Ends the run after `patience` epochs without an improvement."""
+        if self.patience is not None and self.best_epoch_tracker.waited >= self.patience:
+            trainer.should_stop = True
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Records the epoch after its validation; every process comes to the same decision about stopping."""
         assert isinstance(pl_module, ClipTask)
@@ -93,8 +102,7 @@ class RunRecorder(lightning.Callback):
         else:
             # All processes meet here; the others write nothing.
             trainer.save_checkpoint(self.run_dir / RESUME_FILE)
-        if self.patience is not None and self.best_epoch_tracker.waited >= self.patience:
-            trainer.should_stop = True
+        self.stop_if_waited(trainer)
 
     def write_epoch(self, task: ClipTask, row: dict[str, float], *, is_best: bool) -> None:
         """Appends the epoch's line of metrics and writes its checkpoints.

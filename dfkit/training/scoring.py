@@ -10,9 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfkit.data.catalog import HASH_LENGTH
 from dfkit.data.storage import PreparedData
 from dfkit.measures import metrics
-from dfkit.measures.decision import Decision, decide_on, p_fake_of
+from dfkit.measures.decision import (
+    Aggregation,
+    Decision,
+    OperatingTarget,
+    VideoScores,
+    fit_decision,
+    margins_of,
+    p_fake_of_margin,
+    video_margin,
+)
 from dfkit.training.task import Batch, ClipNetwork
 
 
@@ -54,54 +64,60 @@ def clip_logits(model: ClipNetwork, batches: Iterable[Batch]) -> ClipLogits:
     return ClipLogits(np.concatenate(indices), np.concatenate(clips), np.concatenate(frames))
 
 
-def video_logits(data: PreparedData, logits: ClipLogits) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of each video as the detector aggregates them: mean over a track's clips, of the most suspicious track.
+def scores_by_video(data: PreparedData, logits: ClipLogits) -> dict[int, VideoScores]:
+    """The scored clips of each video, by video index in rising order.
 
     Args:
-        data: Prepared data that the clips are from.
-        logits: Of some of its clips; at least one.
-    Returns:
-        (V,) video indices in rising order, and (V, 2).
+        data: What the clips are from.
+        logits: Of some of its clips.
     """
-    clips = [data.clips[index] for index in logits.indices]
-    track_of_clip = np.array([(clip.video_index, clip.track_id) for clip in clips])
-    tracks, row_of_clip = np.unique(track_of_clip, axis=0, return_inverse=True)
-    row_of_clip = row_of_clip.reshape(-1)
-    sums = np.zeros((len(tracks), 2))
-    np.add.at(sums, row_of_clip, logits.clip)
-    means = sums / np.bincount(row_of_clip)[:, None]
-    # Sorted by video and, within one, from the most to the least suspicious track: the first of each video is taken.
-    margins = means[:, 1] - means[:, 0]
-    order = np.lexsort((margins, tracks[:, 0]))[::-1]
-    videos, first_rows = np.unique(tracks[order, 0], return_index=True)
-    return videos, means[order][first_rows]
+    clips = [data.clips[i] for i in logits.indices]
+    owners = np.array([clip.video_index for clip in clips], np.int64)
+    tracks = np.array([clip.track_id for clip in clips], np.int64)
+    starts = np.array([clip.start_s for clip in clips], np.float64)
+    found = {}
+    for video in np.unique(owners).tolist():
+        rows = owners == video
+        found[video] = VideoScores(logits.clip[rows], tracks[rows], starts[rows])
+    return found
 
 
-def summarize(
-    data: PreparedData, logits: ClipLogits, *, threshold: float = 0.5, calibration_temperature: float = 1.0
-) -> dict[str, Any]:
+def video_margins(
+    data: PreparedData, logits: ClipLogits, aggregation: Aggregation | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Margin of each video by the rule of `dfkit.measures.decision`.
+
+    Args:
+        data: What the clips are from.
+        logits: Of some of its clips.
+        aggregation: Of a track's clips; their mean where left out.
+    Returns:
+        (V,) video indices in rising order, and (V,) margins.
+    """
+    scores = scores_by_video(data, logits)
+    rule = aggregation or Aggregation()
+    return np.array(list(scores), np.int64), np.array([video_margin(each, rule) for each in scores.values()])
+
+
+def summarize(data: PreparedData, logits: ClipLogits, decision: Decision | None = None) -> dict[str, Any]:
     """Metrics of one split at clip and video level; NaN becomes None.
 
     Args:
         data: Prepared data that the clips are from.
         logits: Of the split's clips.
-        threshold: On the calibrated p_fake.
-        calibration_temperature: Of the decision that the threshold belongs to.
+        decision: Calibration, threshold and aggregation; the default one where left out.
     """
     if len(logits.indices) == 0:
         return {"clips": 0, "videos": 0}
-    clip_labels = np.array([data.clips[index].label for index in logits.indices])
-    clip_p_fake = p_fake_of(logits.clip, calibration_temperature=calibration_temperature)
-    videos, means = video_logits(data, logits)
-    video_labels = np.array([data.videos[index].label for index in videos])
-    video_p_fake = p_fake_of(means, calibration_temperature=calibration_temperature)
-    result: dict[str, Any] = {
-        "clips": len(clip_labels),
-        "videos": len(videos),
-        "clip": metrics.measure(clip_labels, clip_p_fake, threshold=threshold).to_json(),
-        "video": metrics.measure(video_labels, video_p_fake, threshold=threshold).to_json(),
-        "groups": len({data.clips[index].group for index in logits.indices}),
-    }
+    rule = decision or Decision()
+    labels = np.array([data.clips[i].label for i in logits.indices])
+    videos, margins = video_margins(data, logits, rule.aggregation)
+    video_labels = np.array([data.videos[v].label for v in videos])
+    result: dict[str, Any] = {"clips": len(labels), "videos": len(videos)}
+    for level, truth, values in (("clip", labels, margins_of(logits.clip)), ("video", video_labels, margins)):
+        p_fake = p_fake_of_margin(values, calibration_temperature=rule.temperature)
+        result[level] = metrics.measure(truth, p_fake, threshold=rule.threshold).to_json()
+    result["groups"] = len({data.clips[i].group for i in logits.indices})
     if not data.groups_known:
         result["warning"] = "groups unknown: persons may leak"
     if result["video"]["answers_one_class"]:
@@ -109,26 +125,31 @@ def summarize(
     return result
 
 
-def decide(data: PreparedData, validation: ClipLogits) -> Decision:
-    """Temperature, threshold and review band from validation videos, where there are enough to mean anything.
+def decide(data: PreparedData, validation: ClipLogits, target: OperatingTarget | None = None) -> Decision:
+    """The decision from validation videos, see `fit_decision`."""
+    scores = scores_by_video(data, validation)
+    videos = [data.videos[v] for v in scores]
+    return fit_decision(
+        list(scores.values()),
+        np.array([video.label for video in videos], np.int64),
+        target=target,
+        groups=[str(data.groups[v]) for v in scores],
+        partly_fake=np.array([is_partly_fake(data, v) for v in scores], bool),
+    )
 
-    The temperature minimises the cross-entropy of the video logits; the threshold is the EER point; the band is
-    the smallest outside of which at most 5 % of the verdicts are wrong (`dfkit.measures.review`).
 
-    Args:
-        data: Prepared data that the clips are from.
-        validation: Logits of the validation clips; may be empty.
-    """
-    if len(validation.indices):
-        videos, means = video_logits(data, validation)
-        labels = np.array([data.videos[index].label for index in videos])
-    else:
-        means, labels = np.zeros((0, 2)), np.zeros(0, np.int64)
-    return decide_on(labels, means)
+def is_partly_fake(data: PreparedData, video: int) -> bool:
+    """Whether a video is fake in some of its clips and real in others, as its labels have it."""
+    row = data.videos[video]
+    has_fake = [clip.fake_frames > 0 for clip in row.clips]
+    return row.label == 1 and any(has_fake) and not all(has_fake)
 
 
 def split_facts(data: PreparedData, splits: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Sizes and groups of each split, as checkpoints and reports store them.
+    """Sizes of each split, its groups, and what tells its videos and persons apart in other data, too.
+
+    `group_ids` are the persons, sources and sounds as the labels name them, of which a group may join several;
+    `file_hashes` are beginnings of the files' SHA-256.
 
     Args:
         data: Prepared data.
@@ -144,5 +165,7 @@ def split_facts(data: PreparedData, splits: Mapping[str, Sequence[int]]) -> dict
             "real": labels.count(0),
             "fake": labels.count(1),
             "groups": sorted({str(data.clips[index].group) for index in indices}),
+            "group_ids": sorted({name for v in videos for name in data.videos[v].groups} if data.groups_known else ()),
+            "file_hashes": sorted({data.videos[v].sha256[:HASH_LENGTH] for v in videos}),
         }
     return facts

@@ -18,10 +18,10 @@ from dfkit.models.mmms_ba import MMMSBA, NetworkOutput
 from dfkit.models.motion import MotionFrontEnd
 from dfkit.training.int8_rounding import Int8Rounding
 from dfkit.training.modality_dropout import hide_modalities
-from dfkit.training.objective import Batch, TeacherLogits, label_loss, teacher_loss
+from dfkit.training.objective import Batch, TeacherLogits, fake_share, label_loss, teacher_loss
 from dfkit.training.samplers import gather_rows
 from dfkit.training.schedules import LearningRateFactor, make_optimizer
-from dfkit.training.validation import validation_metrics
+from dfkit.training.validation import ValidationRows, validation_metrics
 
 
 def to_unit_range(pictures: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class ClipTask(lightning.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.rounding: Int8Rounding | None = None
         """Set for the epochs that are trained under the rounding of the INT8 graph."""
-        self.validation_outputs: list[dict[str, Tensor]] = []
+        self.validation_outputs: list[Batch] = []
         first, *others = model.network.spec.modalities
         if config.modality_dropout and not others:
             raise ConfigError(
@@ -187,8 +187,8 @@ class ClipTask(lightning.LightningModule):
         if not bool(torch.isfinite(loss)):
             self.raise_diverged(f"batch {batch_idx + 1}: the loss is {loss.item()}", batch["index"].tolist())
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]), sync_dist=True)
-        p_label = output.clip_logits.detach().softmax(-1).gather(1, batch["label"][:, None])[:, 0]
-        return {"loss": loss, "hardness": 1 - p_label}
+        hardness = (output.clip_logits.detach().softmax(-1)[:, 1] - fake_share(batch)).abs()
+        return {"loss": loss, "hardness": hardness}
 
     def score(self, batch: Batch) -> NetworkOutput:
         """The network's output for a batch, under rounding where that is on; logits are float32 under bf16, too."""
@@ -217,16 +217,12 @@ class ClipTask(lightning.LightningModule):
         )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keeps the logits until the end of the epoch: metrics need all clips of a video."""
-        self.validation_outputs.append(
-            {
-                "index": batch["index"],
-                "logits": self.score(batch).clip_logits,
-                "labels": batch["label"],
-                "video_index": batch["video_index"],
-                "video_labels": batch["video_label"],
-            }
-        )
+        """Keeps the logits; metrics need all clips of a video."""
+        output = self.score(batch)
+        names = ("index", "video_index", "video_label", "track_id", "frame_labels")
+        mask = batch.get("frame_mask", torch.ones_like(batch["frame_labels"], dtype=torch.bool))
+        rows = {name: batch[name] for name in names} | {"frame_mask": mask, "fake_share": fake_share(batch)}
+        self.validation_outputs.append(rows | {"clip_logits": output.clip_logits, "frame_logits": output.frame_logits})
 
     def on_validation_epoch_end(self) -> None:
         """Logs the epoch's metrics, the same ones in every process.
@@ -234,15 +230,18 @@ class ClipTask(lightning.LightningModule):
         Raises:
             DivergedError: A clip's logits are NaN or infinite.
         """
-        outputs: dict[str, Tensor] = {}
-        for name in self.validation_outputs[0]:
-            values = torch.cat([batch_outputs[name] for batch_outputs in self.validation_outputs])
-            outputs[name] = gather_rows(self, values)
+        steps = max(rows["frame_labels"].shape[1] for rows in self.validation_outputs)
+        joined = {
+            name: gather_rows(
+                self, torch.cat([_padded_steps(rows[name], steps, name) for rows in self.validation_outputs])
+            )
+            for name in self.validation_outputs[0]
+        }
         self.validation_outputs = []
-        is_broken = ~torch.isfinite(outputs["logits"]).all(dim=1)
-        if bool(is_broken.any()):
-            self.raise_diverged("validation: logits are not finite", outputs["index"][is_broken].tolist())
-        for name, value in validation_metrics(**outputs).items():
+        broken = ~torch.isfinite(joined["clip_logits"]).all(dim=1)
+        if bool(broken.any()):
+            self.raise_diverged("validation: logits are not finite", joined["index"][broken].tolist())
+        for name, value in validation_metrics(ValidationRows(**joined)).items():
             self.log(name, value)
 
     def configure_optimizers(self) -> Any:
@@ -257,3 +256,11 @@ class ClipTask(lightning.LightningModule):
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _padded_steps(value: Tensor, num_steps: int, name: str) -> Tensor:
+    """Frame axis at a common length: batches of `uniform50` differ in it; the mask says what is padding."""
+    if not name.startswith("frame_"):
+        return value
+    padding = [0, 0] * (value.ndim - 2) + [0, num_steps - value.shape[1]]
+    return F.pad(value, padding)

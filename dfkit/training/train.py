@@ -26,10 +26,10 @@ from dfkit.training.fit import FitResult, compute_device, fit, refuse_other_conf
 from dfkit.training.loaders import Loaders, make_loaders
 from dfkit.training.original_checkpoints import original_checkpoints
 from dfkit.training.recorder import ModelKind
-from dfkit.training.scoring import clip_logits, decide, split_facts, summarize
+from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_facts, summarize
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.video_scores import write_scores
-from dfkit.workspace import Workspace
+from dfkit.workspace import Workspace, stored_path
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class RunSummary:
     """`summarize` of `val` and of `test`, by name."""
     notes: tuple[str, ...] = ()
     """The baseline's comparison and the audit's warnings."""
+    epochs: int = 0
+    """How many were trained; 0 where a run of an older dfkit does not say."""
+    steps: int = 0
+    """Steps of the optimizer; as `epochs`."""
 
     def summary(self) -> list[str]:
         """The summary as lines of text."""
@@ -215,10 +219,11 @@ def run_and_score(
         callbacks: Run after the recorder.
     """
     facts = {
-        "data": str(data.path),
+        "data": stored_path(data.path, run_dir),
         "splits": split_facts(data, loaders.indices),
         "split_config": config.split.model_dump(),
         "groups_known": data.groups_known,
+        "face_models": data.info.face_models,
         **(facts or {}),
     }
     result = fit(
@@ -251,18 +256,13 @@ def score_best(
     model = ClipNetwork(best.network, best.clip_spec, pool_sound=kind == "student").to(device or torch.device("cpu"))
     validation = clip_logits(model, loaders.val)
     decision = decide(data, validation)
-    threshold, temperature = decision.operating_point.threshold, decision.calibration.calibration_temperature
     logits = {"val": validation, "test": clip_logits(model, loaders.test)}
-    metrics = {
-        split: summarize(data, split_logits, threshold=threshold, calibration_temperature=temperature)
-        for split, split_logits in logits.items()
-    }
+    metrics = {name: summarize(data, part, decision) for name, part in logits.items()}
     write_scores(result.run_dir, data, logits, decision)
     facts = {
         **best.facts,
         "metrics": metrics,
-        "calibration": decision.calibration.model_dump(),
-        "operating_point": decision.operating_point.model_dump(),
+        **decision.to_facts(),
     }
     save_checkpoint(result.best_path, best.network, best.clip_spec, kind=kind, facts=facts)
     summary = RunSummary(
@@ -272,8 +272,12 @@ def score_best(
         checkpoint=str(result.best_path),
         best_epoch=result.best_epoch,
         seconds=result.seconds,
+        epochs=result.epochs,
+        steps=result.steps,
         metrics=metrics,
-        notes=findings_notes(data, metrics["test"].get("video", {}).get("auc")),
+        notes=findings_notes(
+            data, metrics["test"].get("video", {}).get("auc"), list(scores_by_video(data, logits["test"]))
+        ),
     )
     (result.run_dir / "results.json").write_text(json.dumps(summary.to_json(), indent=2), encoding="utf-8")
     return summary

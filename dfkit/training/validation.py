@@ -1,48 +1,82 @@
-"""Metrics of the validation clips that every epoch logs."""
+"""What an epoch logs of the validation clips, by the same rule that the finished detector decides by."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dfkit.measures import metrics
-from dfkit.measures.decision import p_fake_of
-from dfkit.training.losses import mean_logits_by_video
+from dfkit.measures.decision import Aggregation, VideoScores, margins_of, p_fake_of, p_fake_of_margin, video_margin
+from dfkit.training.losses import classification_loss
 
 THRESHOLD = 0.5
 """On p_fake, for the logged metrics; the run's own threshold is fixed after its last epoch."""
 VIDEO_METRICS = ("auc", "accuracy", "balanced_accuracy", "f1", "mcc", "eer", "ece")
 
 
-def validation_metrics(
-    index: Tensor, logits: Tensor, labels: Tensor, video_index: Tensor, video_labels: Tensor
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class ValidationRows:
+    """The validation clips of an epoch. N clips, T frames."""
+
+    index: Tensor
+    """(N,) clip indices; one that several processes scored counts once."""
+    clip_logits: Tensor
+    """(N, 2)."""
+    frame_logits: Tensor
+    """(N, T, 2)."""
+    fake_share: Tensor
+    """(N,) share of fake frames, in [0, 1]."""
+    frame_labels: Tensor
+    """(N, T) 0 or 1."""
+    frame_mask: Tensor
+    """(N, T) bool, False where a frame is padding."""
+    video_index: Tensor
+    """(N,) which video a clip is from."""
+    track_id: Tensor
+    """(N,) which of the video's faces."""
+    video_label: Tensor
+    """(N,) of those videos."""
+
+
+def validation_metrics(rows: ValidationRows) -> dict[str, float]:
     """Metrics of one epoch by name; NaN where one has no value.
 
-    Args:
-        index: (N,) clip indices; a clip that several processes scored counts once.
-        logits: (N, 2) clip logits.
-        labels: (N,) of the clips.
-        video_index: (N,) index of each clip's video.
-        video_labels: (N,) label of each clip's video.
+    `val_loss` is by clip, `val_frame_*` by frame of a clip, `val_real_frame_accuracy` by frames labelled real; the
+    others are by video: mean over a track's clips, then the most suspicious track.
     """
-    _, first_rows = np.unique(index.cpu().numpy(), return_index=True)
-    rows = torch.from_numpy(first_rows)
-    logits, labels = logits.cpu()[rows], labels.cpu()[rows]
-    video_index, video_labels = video_index.cpu()[rows], video_labels.cpu()[rows]
-    loss = F.cross_entropy(logits.double(), labels)
-    means, videos = mean_logits_by_video(logits.double(), video_index)
-    label_of = dict(zip(video_index.tolist(), video_labels.tolist(), strict=True))
-    truth = np.array([label_of[video] for video in videos.tolist()])
-    p_fake = p_fake_of(means.numpy(), calibration_temperature=1.0)
-    measured = metrics.measure(truth, p_fake, threshold=THRESHOLD)
-    _, false_positives, false_negatives, true_positives = metrics.confusion(truth, p_fake, threshold=THRESHOLD)
+    _, first = np.unique(rows.index.cpu().numpy(), return_index=True)
+    arrays = {field.name: getattr(rows, field.name).cpu()[first] for field in fields(rows)}
+    loss = classification_loss(arrays["clip_logits"].double(), arrays["fake_share"].double())
+    logged = {"val_loss": float(loss)}
+    by_name = {name: value.numpy() for name, value in arrays.items()}
+    return logged | _video_metrics(by_name) | _frame_metrics(by_name)
+
+
+def _video_metrics(rows: dict[str, np.ndarray]) -> dict[str, float]:
+    truth, margins = [], []
+    for video in np.unique(rows["video_index"]):
+        own = rows["video_index"] == video
+        scores = VideoScores(rows["clip_logits"][own], rows["track_id"][own], np.zeros(int(own.sum())))
+        margins.append(video_margin(scores, Aggregation()))
+        truth.append(int(rows["video_label"][own][0]))
+    labels, p_fake = np.array(truth), p_fake_of_margin(np.array(margins), calibration_temperature=1.0)
+    measured = metrics.measure(labels, p_fake, threshold=THRESHOLD)
+    _, alarms, misses, found = metrics.confusion(labels, p_fake, threshold=THRESHOLD)
+    # Of the class fake; 0 where nothing was called fake, or nothing is.
+    called = {"val_precision": found / max(found + alarms, 1), "val_recall": found / max(found + misses, 1)}
+    return called | {f"val_{name}": float(getattr(measured, name)) for name in VIDEO_METRICS}
+
+
+def _frame_metrics(rows: dict[str, np.ndarray]) -> dict[str, float]:
+    mask = rows["frame_mask"]
+    labels = rows["frame_labels"][mask].astype(np.int64)
+    logits = rows["frame_logits"][mask]
+    p_fake = p_fake_of(logits, calibration_temperature=1.0)
+    real = labels == 0
     return {
-        "val_loss": float(loss),
-        # Of the class fake; 0 where nothing is called fake, or nothing is.
-        "val_precision": true_positives / max(true_positives + false_positives, 1),
-        "val_recall": true_positives / max(true_positives + false_negatives, 1),
-        **{f"val_{name}": float(getattr(measured, name)) for name in VIDEO_METRICS},
+        "val_frame_accuracy": metrics.accuracy(labels, p_fake, threshold=THRESHOLD),
+        "val_real_frame_accuracy": metrics.accuracy(labels[real], p_fake[real], threshold=THRESHOLD),
+        "val_frame_auc": metrics.auc(labels, margins_of(logits)),
     }

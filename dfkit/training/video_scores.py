@@ -9,36 +9,29 @@ from typing import Any
 
 from dfkit.data.storage import PreparedData
 from dfkit.files import write_atomically
-from dfkit.measures.decision import Decision, p_fake_of
+from dfkit.measures.decision import Decision, judge
 from dfkit.original.results import results_name, write_original_results
-from dfkit.training.scoring import ClipLogits, video_logits
+from dfkit.training.scoring import ClipLogits, scores_by_video
 
 SCORES_FILE = "scores.json"
 
 
-def video_scores(data: PreparedData, logits: ClipLogits, *, calibration_temperature: float) -> list[dict[str, Any]]:
-    """Calibrated scores by video.
-
-    Args:
-        data: Prepared data that the clips are from.
-        logits: Of some of its clips.
-        calibration_temperature: Divides the logits; > 0.
-    Returns:
-        One row per video: `video`, `group`, `label`, and `p_fake` of its mean logits; empty without clips.
-    """
-    if not len(logits.indices):
-        return []
-    videos, means = video_logits(data, logits)
-    scores = p_fake_of(means, calibration_temperature=calibration_temperature)
-    return [
-        {
-            "video": data.videos[index].path,
-            "group": data.groups[index],
-            "label": data.videos[index].label,
-            "p_fake": float(score),
-        }
-        for index, score in zip(videos.tolist(), scores, strict=True)
-    ]
+def video_rows(data: PreparedData, logits: ClipLogits, decision: Decision) -> list[dict[str, Any]]:
+    """One row per video: `video`, `group`, `label`, `p_fake`, and its most suspicious clip's start and `p_fake`."""
+    rows = []
+    for video, scores in scores_by_video(data, logits).items():
+        verdict = judge(scores, decision)
+        rows.append(
+            {
+                "video": data.videos[video].path,
+                "group": data.groups[video],
+                "label": data.videos[video].label,
+                "p_fake": verdict.p_fake,
+                "worst_clip_start_s": verdict.worst_clip_start_s,
+                "worst_clip_p_fake": verdict.worst_clip_p_fake,
+            }
+        )
+    return rows
 
 
 def write_scores(run_dir: Path, data: PreparedData, logits: Mapping[str, ClipLogits], decision: Decision) -> None:
@@ -46,15 +39,11 @@ def write_scores(run_dir: Path, data: PreparedData, logits: Mapping[str, ClipLog
 
     Args:
         run_dir: Folder of the run.
-        data: Prepared data that the clips are from.
+        data: What the clips are from.
         logits: By split.
-        decision: The run's calibration, and the threshold of the predictions in the result files.
+        decision: The run's, by which videos are scored and called in the result files.
     """
-    temperature = decision.calibration.calibration_temperature
-    scores = {
-        split: video_scores(data, split_logits, calibration_temperature=temperature)
-        for split, split_logits in logits.items()
-    }
+    scores = {name: video_rows(data, part, decision) for name, part in logits.items()}
     write_atomically(run_dir / SCORES_FILE, json.dumps(scores, indent=2, allow_nan=False))
     for split, rows in scores.items():
         if rows:

@@ -148,6 +148,22 @@ def test_a_bundle_alone_is_measured_too(export: Path, tmp_path: Path) -> None:
     assert found.page_path.is_file()
 
 
+def test_without_a_video_one_of_the_test_split_is_timed(
+    export: Path, talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The help promised it, and nothing was timed: the gate on the whole way was never judged."""
+    own = Path(shutil.copytree(export, tmp_path / "own"))
+    logits = reference_of(own) / "logits.jsonl"
+    logits.parent.mkdir()
+    gone, of_val = tmp_path / "gone.mpg", Path(shutil.copy(talk, tmp_path / "val.mpg"))
+    named = [(gone, "test"), (of_val, "val"), (talk, "test"), (Path(shutil.copy(talk, tmp_path / "b.mpg")), "test")]
+    rows = [{"video": str(path), "group": "g", "label": 0, "split": split} for path, split in named]
+    logits.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = bench(own, out_dir=tmp_path / "out", repeats=1, allow_unjudged=True)
+    assert [(timed.video, timed.status) for timed in found.end_to_end] == [(talk.name, "ok")]
+    assert f"taking {talk}" in capsys.readouterr().err
+
+
 def test_a_broken_bundle_is_refused_before_measuring(own_folder: Path, tmp_path: Path) -> None:
     (own_folder / "model.tflite").write_bytes(b"x")
     with pytest.raises(BundleError, match=r"model\.tflite"):

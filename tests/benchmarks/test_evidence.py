@@ -14,12 +14,12 @@ from dfkit.benchmarks.evidence import (
     compare_precisions,
     compare_with_teacher,
     join_videos,
-    logit_of,
     read_logits,
 )
 from dfkit.benchmarks.latency import percentiles
 from dfkit.benchmarks.sizes import Sizes
 from dfkit.errors import DataError
+from dfkit.measures.decision import Calibration, Decision
 from dfkit.runtime.bundle import Bundle
 from dfkit.runtime.manifest import Manifest
 
@@ -56,7 +56,6 @@ def test_decisions_are_those_of_the_operating_point(manifest: Manifest) -> None:
     # At threshold 0.8 and temperature 1.5 the border lies at 1.5 ln 4 = 2.079.
     moved = at_threshold(manifest, 0.8)
     border = 1.5 * math.log(4)
-    assert logit_of(0.8) == pytest.approx(math.log(4))
     found = compare_precisions([row(border + 0.05, border - 0.05), row(0.05, -0.05)], moved)
     assert found is not None and (found.num_flips, found.num_flips_above_margin) == (1, 0)
     extreme = compare_precisions([row(0.05, -0.05)], at_threshold(manifest, 1.0))
@@ -152,7 +151,7 @@ def test_videos_without_both_answers_are_left_out_and_counted() -> None:
         row(1.0, 1.0, video="b", teacher=None),
         row(1.0, None, video="c", teacher=1.0),
     ]
-    scores = join_videos(rows, calibration_temperature=2.0)
+    scores = join_videos(rows, Decision(Calibration(calibration_temperature=2.0)))
     assert (scores.videos, scores.num_left_out) == (("a",), 2)
     # Mean of logits over the clips: student (1 + 3) / 2 = 2 at temperature 2, teacher 2 at temperature 1.
     assert scores.student[0] == pytest.approx(1 / (1 + math.exp(-1)))
@@ -175,7 +174,7 @@ def test_reading(tmp_path: Path) -> None:
 def test_a_video_of_two_faces_is_its_most_suspicious_one() -> None:
     """A fake face beside a real one: the mean of all clips (-0.5) would call the video real."""
     rows = [row(0.0, gap, teacher=gap, track_id=track) for track, gap in ((0, -4.0), (0, -2.0), (1, 1.0), (1, 3.0))]
-    scores = join_videos(rows, calibration_temperature=1.0)
+    scores = join_videos(rows, Decision())
     expected = 1 / (1 + np.exp(-2.0))
     assert scores.student.tolist() == pytest.approx([expected])
     assert scores.teacher.tolist() == pytest.approx([expected])

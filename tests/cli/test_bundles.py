@@ -17,18 +17,18 @@ __all__ = ["own_folder", "tiny_folder"]
 
 
 @pytest.mark.parametrize(
-    ("args", "recipe"),
+    ("args", "recipe", "int8"),
     [
-        ([], "fp32"),
-        (["--int8"], "mixed_int8"),
-        (["--recipe", "fp16"], "fp16"),
-        (["--int8", "--recipe", "dynamic_int8"], "dynamic_int8"),
+        ([], None, False),
+        (["--int8"], None, True),
+        (["--recipe", "fp16"], "fp16", False),
+        (["--int8", "--recipe", "dynamic_int8"], "dynamic_int8", True),
     ],
 )
-def test_the_recipe_of_export(monkeypatch: pytest.MonkeyPatch, args: list[str], recipe: str) -> None:
+def test_the_recipe_of_export(monkeypatch: pytest.MonkeyPatch, args: list[str], recipe: str | None, int8: bool) -> None:
     called = stand_in(monkeypatch, pipeline, "export")
     assert run("export", *args).exit_code == 0
-    assert (called.options["recipe"], called.options["formats"]) == (recipe, "tflite")
+    assert (called.options["recipe"], called.options["int8"], called.options["formats"]) == (recipe, int8, "tflite")
 
 
 @pytest.mark.parametrize(("args", "chosen"), [([], None), (["--int8-faces"], True), (["--float16-faces"], False)])

@@ -31,14 +31,29 @@ def test_prepared_data_is_verified(data: Path) -> None:
 
 def test_prepare_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     called = stand_in(monkeypatch, pipeline, "prepare")
-    done = run("prepare", "a", "b", "--labels", "l.csv", "--preset", "uniform50", "--workers", 3, "-w", "there")
+    done = run(
+        "prepare",
+        "a",
+        "b",
+        "--labels",
+        "l.csv",
+        "--preset",
+        "uniform50",
+        "--workers",
+        3,
+        "-w",
+        "there",
+        "--faces",
+        "int8",
+    )
     assert (done.exit_code, done.stdout) == (0, "one line\n")
     videos, workspace = called.args
     assert (videos, workspace.data) == ([Path("a"), Path("b")], Path("there") / "data")
-    chosen = {name: called.options[name] for name in ("labels", "preset", "num_workers", "layout", "executor")}
+    chosen = {name: called.options[name] for name in ("labels", "preset", "faces", "num_workers", "layout", "executor")}
     assert chosen == {
         "labels": Path("l.csv"),
         "preset": "uniform50",
+        "faces": "int8",
         "num_workers": 3,
         "layout": "auto",
         "executor": "local",

@@ -54,6 +54,9 @@ def test_targets_of_distill(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (done.exit_code, done.stdout) == (0, "one line\n")
     assert called.options["teacher_path"] == Path("fold4.pth")
     assert called.options["flags"] == DistillFlags(target_mb=1.0, target_ms=15.0, points=6, seeds=3)
+    assert called.options["resume"] is None
+    run("distill", "--resume", "runs/a")
+    assert called.options["resume"] == Path("runs/a")
 
 
 @pytest.mark.parametrize("command", ["train", "distill"])

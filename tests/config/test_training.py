@@ -11,6 +11,7 @@ from dfkit.config import Config, TrainConfig
 from dfkit.errors import ConfigError
 from dfkit.experiment import read_config
 from dfkit.models import NetworkOutput
+from dfkit.pipeline import export_recipe
 from dfkit.training.balance import class_weights
 from dfkit.training.objective import label_loss
 
@@ -130,3 +131,20 @@ def test_a_wrong_key_of_forge_is_refused_with_all_others(tmp_path: Path) -> None
     path.write_text("forge: {method: [audio_swap]}\n", "utf-8")
     with pytest.raises(ConfigError, match=r"forge\.method: unknown key; valid here: .*methods"):
         read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("configured", "recipe", "int8", "expected"),
+    [
+        (None, None, False, "fp32"),
+        (None, None, True, "mixed_int8"),
+        ("dynamic_int8", None, False, "dynamic_int8"),
+        ("dynamic_int8", None, True, "dynamic_int8"),
+        ("fp16", None, True, "mixed_int8"),
+        ("dynamic_int8", "fp16", True, "fp16"),
+    ],
+)
+def test_the_recipe_of_the_file_counts(configured: str | None, recipe: str | None, int8: bool, expected: str) -> None:
+    """`export.recipe` was read and then ignored by the command."""
+    config = Config.model_validate({"export": {"recipe": configured}})
+    assert export_recipe(config, recipe, int8=int8) == expected

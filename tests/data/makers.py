@@ -126,7 +126,7 @@ class CatalogOnly:
     def __init__(self, rows: Sequence[VideoRow], *, groups_known: bool = True) -> None:
         self.videos = list(rows)
         self.groups_known = groups_known
-        self.groups = catalog.group_names(self.videos, groups_known=groups_known)
+        self.groups = catalog.group_names(self.videos)
 
     def require_labels(self) -> None:
         """Labels are there by construction."""

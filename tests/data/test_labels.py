@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from dfkit.data.catalog import group_names
 from dfkit.data.groups import components
 from dfkit.data.labels import interval_faults, read_class_folders, read_csv, read_unlabelled
+from dfkit.data.splits import Split, check_leaks
 from dfkit.errors import DataError
 from dfkit.media.container import list_videos
-from tests.data.makers import make_video, write_csv
+from tests.data.makers import make_row, make_video, write_csv
 
 
 def touch(path: Path, content: str = "") -> Path:
@@ -130,13 +132,39 @@ def test_csv_that_is_none(tmp_path: Path, content: bytes, expected: str) -> None
         read_csv(path)
 
 
-def test_csv_without_all_groups_counts_as_unknown(tmp_path: Path) -> None:
+def test_a_blank_group_is_its_own_and_the_others_hold(tmp_path: Path) -> None:
+    """One blank cell switched all groups off: alice stood in training and in test."""
+    for name in "abcd":
+        touch(tmp_path / f"{name}.mp4")
+    groups = {"a": "alice", "b": "alice", "c": "bob", "d": ""}
+    rows = [[f"{name}.mp4", n % 2, group] for n, (name, group) in enumerate(groups.items())]
+    label_set = read_csv(write_csv(tmp_path / "l.csv", ["path", "label", "group"], rows))
+    assert not label_set.groups_known, "the persons of one file may leak, so every metric says so"
+    assert label_set.notes == (
+        "1 of 4 files have no group (rows 5): each is its own, and their persons may leak; all other groups hold",
+    )
+    rows = [make_row(n, source.label, source.groups) for n, source in enumerate(label_set.sources)]
+    names = group_names(rows)
+    assert names[:3] == ["alice", "alice", "bob"]
+    assert names[3] not in names[:3]
+    leaking = Split(train=(0, 2), val=(3,), test=(1,), groups_known=False, seed=0)
+    with pytest.raises(DataError, match="group alice stands in"):
+        check_leaks(leaking, rows)
+
+
+def test_groups_that_do_not_name_every_person(tmp_path: Path) -> None:
+    """A label file could not say it: groups made by a tool counted as known whatever they were made of."""
     touch(tmp_path / "a.mp4")
     touch(tmp_path / "b.mp4")
-    path = write_csv(tmp_path / "l.csv", ["path", "label", "group"], [["a.mp4", "real", "p"], ["b.mp4", "real", ""]])
+    header = ["path", "label", "group", "groups_known"]
+    path = write_csv(tmp_path / "l.csv", header, [["a.mp4", "real", "p", "no"], ["b.mp4", "real", "q", "yes"]])
     label_set = read_csv(path)
     assert not label_set.groups_known
-    assert "1 of 2 files have no group" in label_set.notes[0]
+    assert [source.groups for source in label_set.sources] == [("p",), ("q",)]
+    assert label_set.notes == ("the groups of 1 rows do not name every person (column groups_known)",)
+    path.write_text(path.read_text().replace(",no", ",perhaps"))
+    with pytest.raises(DataError, match="row 2: groups_known 'perhaps' is neither yes nor no"):
+        read_csv(path)
 
 
 def test_byte_order_mark_of_a_spreadsheet(tmp_path: Path) -> None:

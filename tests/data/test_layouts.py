@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from dfkit.data.catalog import group_names
 from dfkit.data.labels import LabelSet, Source
 from dfkit.data.layouts import ADAPTERS, LAYOUTS, detect_layout, read_sources
 from dfkit.data.prepare import prepare
 from dfkit.errors import DataError
-from tests.data.makers import write_csv
+from tests.data.makers import make_row, write_csv
 
 
 def touch(path: Path) -> Path:
@@ -152,7 +153,10 @@ def test_layout_is_found_by_itself_and_alone(tree: tuple[str, Path]) -> None:
     found = read_sources(root)
     assert found == read_sources(root, layout=name)
     assert found.notes[0] == f"layout {name}"
-    assert found.groups_known
+    unnamed = {"dfdc": 2, "lavdf": 2, "celebdf": 1}.get(name, 0)
+    assert found.groups_known is not bool(unnamed)
+    said = [note for note in found.notes if note.startswith(f"{unnamed} of {len(found.sources)} files do not say who")]
+    assert bool(said) is bool(unnamed)
     assert {source.label for source in found.sources} == {0, 1}
 
 
@@ -200,10 +204,14 @@ def test_faceforensics(tmp_path: Path) -> None:
 
 
 def test_dfdc(tmp_path: Path) -> None:
+    """Its groups counted as known, though its actors recur and nothing names them."""
     dfdc(tmp_path)
+    assert not read_sources(tmp_path).groups_known
     found = by_name(read_sources(tmp_path))
     assert (found["bbb.mp4"].label, found["bbb.mp4"].groups) == (1, ("aaa.mp4",))
     assert found["aaa.mp4"].groups == ("aaa.mp4",)
+    rows = [make_row(n, source.label, source.groups) for n, source in enumerate(found.values())]
+    assert len(set(group_names(rows))) == 1, "an original and its fakes stay together in every split"
     one_part = read_sources(tmp_path / "dfdc_train_part_0")
     assert len(one_part.sources) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dfkit.data.prepare import prepare
 from dfkit.data.shards import CLIPS_PER_CHUNK, ChunkWriter
 from dfkit.data.storage import PreparedData, verify
 from dfkit.errors import DataError
+from dfkit.media.faces import FaceModels
 from dfkit.media.stream import read_clips
 from tests.data.makers import make_video, prepare_or_die, write_csv
 
@@ -44,7 +46,7 @@ def test_stored_clips_are_the_live_ones(videos: Path, tmp_path: Path) -> None:
     row = next(row for row in data.videos if row.name == FAKE[0])
     index = data.videos.index(row)
     stored = [data[key.index] for key in data.clips if key.video_index == index]
-    live = list(read_clips(videos / "fake" / FAKE[0], CLIP2S))
+    live = list(read_clips(videos / "fake" / FAKE[0], CLIP2S, models=FaceModels("int8")))
     assert len(stored) == len(live) > 1
     for record, clip in zip(stored, live, strict=True):
         assert (record.start_s, record.end_s) == (clip.start_s, clip.end_s)
@@ -102,6 +104,36 @@ def test_only_what_changed_is_prepared_again(videos: Path, tmp_path: Path) -> No
     assert prepare(videos, out, labels=table, spec=spec).num_videos == 2
     assert len(PreparedData(out).videos) == 2
     assert len(list(out.glob("chunk-*"))) == 2
+
+
+def test_data_says_which_face_models_found_its_faces(tmp_path: Path, shared: Path) -> None:
+    """It was float16 whatever a student was served with, and nothing said so."""
+    out = tmp_path / "out"
+    (tmp_path / "real").mkdir()
+    shutil.copy(shared / "clips" / REAL[0], tmp_path / "real")
+
+    def landmarks() -> np.ndarray:
+        return PreparedData(out)[0].landmarks
+
+    assert "int8 face models" in "\n".join(prepare(tmp_path / "real", out).summary())
+    assert PreparedData(out).info.face_models == "int8"
+    served = landmarks()
+    again = prepare(tmp_path / "real", out, faces="float16")
+    assert (again.num_prepared, again.face_models, PreparedData(out).info.face_models) == (1, "float16", "float16")
+    moved = np.abs(landmarks() - served).max()
+    # The two sets of models differ by at most some percent of a face of about 150 pixels (docs/experiments.md).
+    assert 0 < moved < 8
+    # Data goes on with the variant it has, that from before the choice too, and nothing of it is prepared again.
+    content = json.loads((out / "data.json").read_text(encoding="utf-8"))
+    del content["face_models"]
+    (out / "data.json").write_text(json.dumps(content), encoding="utf-8")
+    assert PreparedData(out).info.face_models == "float16"
+    assert prepare(tmp_path / "real", out).num_prepared == 0
+    assert prepare(tmp_path / "real", out, faces="int8").num_prepared == 1
+    assert np.array_equal(landmarks(), served)
+    (out / "data.json").write_text(json.dumps({**content, "face_models": "int4"}), encoding="utf-8")
+    with pytest.raises(DataError, match="face_models 'int4'"):
+        PreparedData(out)
 
 
 def test_damaged_chunk_is_made_again(videos: Path, tmp_path: Path) -> None:

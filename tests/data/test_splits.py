@@ -107,10 +107,10 @@ def test_leak_check_finds_a_person_and_a_copied_file() -> None:
     ]
     split = Split(train=(0, 2), val=(1,), test=(3,), groups_known=True, seed=0)
     with pytest.raises(DataError) as caught:
-        check_leaks(split, rows, groups_known=True)
+        check_leaks(split, rows)
     assert "group a stands in train: 0.mp4; val: 1.mp4" in str(caught.value)
     assert "group b stands in test: 3.mp4; train: 2.mp4" in str(caught.value)
-    check_leaks(Split((0, 1), (2, 3), (), groups_known=True, seed=0), rows, groups_known=True)
+    check_leaks(Split((0, 1), (2, 3), (), groups_known=True, seed=0), rows)
 
 
 def test_videos_without_clips_are_in_no_part() -> None:

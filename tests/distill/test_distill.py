@@ -36,8 +36,8 @@ def test_gradients_are_taken_once_for_student_and_baselines(
     data_dir: Path, teacher_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    real = distill.mean_gradients
-    monkeypatch.setattr(distill, "mean_gradients", lambda *a, **k: calls.append(k["device"]) or real(*a, **k))
+    real = distill.minibatch_gradients
+    monkeypatch.setattr(distill, "minibatch_gradients", lambda *a, **k: calls.append(k["device"]) or real(*a, **k))
     config = tiny_config(epochs=1, sampling={"type": "weighted", "hard_share": 0.5}, augment={"noise": {"prob": 1.0}})
     section = config.distill.model_copy(update={"importance": "taylor", "baselines": True})
     config = config.model_copy(update={"distill": section})
@@ -45,6 +45,7 @@ def test_gradients_are_taken_once_for_student_and_baselines(
         teacher_path, data_dir, Workspace(tmp_path), config, make_view=lambda *_: pytest.fail("both see clip2s")
     )
     assert calls == [torch.device("cpu")]
+    assert not any("modality_dropout" in note for note in student.notes)
     run_dir = Path(student.run_dir)
     # Distillation did not change what "only pruned" starts from, nor the other way round.
     weights = [
@@ -52,6 +53,17 @@ def test_gradients_are_taken_once_for_student_and_baselines(
         for name in (".", "baseline_prune_only", "baseline_scratch")
     ]
     assert not torch.equal(weights[0]["classifier.0.weight"], weights[1]["classifier.0.weight"])
+
+
+def test_what_the_teacher_says_of_clips_without_sound_is_said(data_dir: Path, teacher_path: Path) -> None:
+    """Its answer to a clip whose sound was taken from the student is that to the whole clip: nothing said so."""
+    setup = distill.prepare_distillation(
+        teacher_path, data_dir, tiny_config(modality_dropout=0.3), make_view=lambda *_: pytest.fail("both see clip2s")
+    )
+    assert any(
+        note == "modality_dropout 0.3: the teacher's answer to a clip that lost a modality is that to the whole clip"
+        for note in setup.notes
+    )
 
 
 def test_the_teacher_answers_every_clip_as_it_is_stored(data_dir: Path, teacher_path: Path) -> None:

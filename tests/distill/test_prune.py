@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfkit.distill.prune import channel_weight_slices, group_importance, gru_weight_slices, most_important_units, prune
+from dfkit.distill.prune import (
+    WeightSlice,
+    channel_weight_slices,
+    group_importance,
+    gru_weight_slices,
+    most_important_units,
+    prune,
+)
 from dfkit.errors import ConfigError
 from dfkit.models import MMMSBA, NetworkSpec
 
@@ -87,7 +94,7 @@ def test_taylor_is_the_change_of_the_loss() -> None:
     network = MMMSBA(WHOLE)
     gradients = {name: torch.randn_like(value) for name, value in network.state_dict().items()}
     slices = channel_weight_slices("face", 1)
-    scores = group_importance(network.state_dict(), slices, 16, gradients=gradients)
+    scores = group_importance(network.state_dict(), slices, 16, gradients=[gradients])
     weights = {name: value.clone() for name, value in network.state_dict().items()}
 
     def loss() -> float:
@@ -97,6 +104,22 @@ def test_taylor_is_the_change_of_the_loss() -> None:
     for weight_slice in slices:
         weights[weight_slice.tensor].index_fill_(weight_slice.dim, torch.tensor([weight_slice.offset + 4]), 0.0)
     assert abs(before - loss()) == pytest.approx(float(scores[4]), rel=1e-6)
+
+
+def test_taylor_does_not_cancel_between_minibatches() -> None:
+    """Gradients were averaged before the absolute value: +1 in one minibatch and -1 in the next gave 0.
+
+    Unit 0 changes the loss by +1 and -1: importance 1. Unit 1 by 0.5 and 0.25: 0.375. Within a minibatch the group's
+    weights are one sum: unit 2's two weights, +3 and -3, together change nothing.
+    """
+    weights = {"w": torch.tensor([[1.0, 0.0], [1.0, 0.0], [3.0, 3.0]])}
+    gradients = [
+        {"w": torch.tensor([[1.0, 9.0], [0.5, 9.0], [1.0, -1.0]])},
+        {"w": torch.tensor([[-1.0, 9.0], [0.25, 9.0], [-1.0, 1.0]])},
+    ]
+    got = group_importance(weights, [WeightSlice("w", 0)], 3, gradients=gradients)
+    assert got.tolist() == [1.0, 0.375, 0.0]
+    assert most_important_units(got, 1).tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from dfkit.clip import PRESETS, ClipSpec
 from dfkit.data.datasets import ClipDataset
 from dfkit.data.storage import PreparedData
-from dfkit.distill.distill import teacher_metrics, teacher_video_logits
-from dfkit.errors import DataError
+from dfkit.distill.distill import prepare_distillation
+from dfkit.distill.teacher_logits import teacher_metrics, teacher_video_logits
+from dfkit.errors import ConfigError, DataError
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.models.checkpoint import Checkpoint
+from dfkit.training.checkpoints import save_checkpoint
 from dfkit.training.objective import TeacherLogits
 from dfkit.training.task import ClipNetwork
 from tests.data.makers import make_prepared, make_row
-from tests.training.tiny import SPEC, WIDTHS
+from tests.training.tiny import SPEC, WIDTHS, tiny_config
 
 CPU = torch.device("cpu")
 
@@ -46,12 +49,64 @@ def test_answers_follow_the_file_not_the_place_in_the_view(
     view = PreparedData(make_prepared(tmp_path / "view", rows, spec=SPEC))
     answers = teacher_video_logits(teacher, data, view, CPU)
     assert answers.by_video and answers.frame_logits is None
-    model = ClipNetwork(teacher.network, SPEC).eval()
+    margins = clip_margins(teacher, view)
     for video in range(4):
-        sample = {name: value[None] for name, value in ClipDataset(view)[order.index(video)].items()}
+        assert answers.clip_logits[video].tolist() == pytest.approx([0.0, margins[order.index(video)]], abs=1e-6)
+    assert len(np.unique(answers.clip_logits[:, 1])) == 4, "videos that cannot be told apart prove nothing"
+
+
+def clip_margins(teacher: Checkpoint, view: PreparedData) -> list[float]:
+    """The teacher's margin on each clip of a view, one at a time."""
+    model = ClipNetwork(teacher.network, view.spec).eval()
+    margins = []
+    for clip in range(len(view)):
+        sample = {name: value[None] for name, value in ClipDataset(view)[clip].items()}
         with torch.no_grad():
-            torch.testing.assert_close(answers.clip_logits[video], model(sample).clip_logits[0])
-    assert len(np.unique(answers.clip_logits[:, 0])) == 4, "videos that cannot be told apart prove nothing"
+            real, fake = model(sample).clip_logits[0].tolist()
+        margins.append(fake - real)
+    return margins
+
+
+def test_a_videos_answer_is_that_of_all_its_clips(data: PreparedData, teacher: Checkpoint, tmp_path: Path) -> None:
+    """A video's answer was that of its last clip: each overwrote the one before."""
+    rows = [make_row(n, n % 2, [f"g{n}"]) for n in range(4)]
+    view = PreparedData(make_prepared(tmp_path / "view", rows, clips=3, spec=SPEC))
+    # The third clip of each video shows a second face.
+    view.clips = [replace(clip, track_id=int(clip.clip_index == 2)) for clip in view.clips]
+    answers = teacher_video_logits(teacher, data, view, CPU)
+    margins = clip_margins(teacher, view)
+    for video in range(4):
+        first, second, other = margins[3 * video : 3 * video + 3]
+        expected = max((first + second) / 2, other)
+        # float32 sums of batches against single clips.
+        assert answers.clip_logits[video].tolist() == pytest.approx([0.0, expected], abs=1e-5)
+
+
+def test_the_teachers_own_contract_is_prepared(data: PreparedData, teacher: Checkpoint, tmp_path: Path) -> None:
+    """The default of the teacher's preset was prepared, whatever contract the teacher was trained under."""
+    asked: list[ClipSpec] = []
+    rows = [make_row(n, n % 2, [f"g{n // 2}"]) for n in range(6)]
+    other = SPEC.model_copy(update={"hop_s": 0.5})
+
+    def make_view(_: PreparedData, spec: ClipSpec) -> Path:
+        asked.append(spec)
+        return make_prepared(tmp_path / "view", rows, spec=other)
+
+    torch.manual_seed(0)
+    path = tmp_path / "teacher.pth"
+    save_checkpoint(path, MMMSBA(NetworkSpec(**WIDTHS)), SPEC, kind="teacher", facts={})
+    assert PRESETS["clip2s"] != SPEC
+    # The student's data is of another preset; its view comes out under yet another contract.
+    student = make_prepared(
+        tmp_path / "data",
+        rows,
+        spec=SPEC.model_copy(update={"preset": "uniform50"}),
+    )
+    config = tiny_config()
+    config = config.model_copy(update={"clip": PreparedData(student).spec})
+    with pytest.raises(ConfigError, match=r"another clip contract.*\n?.*hop_s"):
+        prepare_distillation(path, student, config, make_view=make_view)
+    assert asked == [SPEC]
 
 
 def test_a_video_that_the_view_lacks_is_named(data: PreparedData, teacher: Checkpoint, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Students and baselines over seeds: equal steps, the figures side by side, the best by validation kept."""
+"""Students and baselines over seeds: their steps, the figures side by side, the best by validation kept."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from dfkit.config import Config
 from dfkit.distill.distill import distill_student
-from dfkit.distill.variants import best_run, read_run
+from dfkit.distill.variants import StudentSummary, best_run, read_run, summarize_runs, training_length
 from dfkit.training.train import RunSummary, train_teacher
 from dfkit.workspace import Workspace
 from tests.training.tiny import SPEC, tiny_config
@@ -28,6 +29,33 @@ def test_best_seed_is_chosen_by_validation() -> None:
     assert best_run(runs[:1]).run_dir == "a"
 
 
+def test_equal_steps_are_said_only_where_they_are(tmp_path: Path) -> None:
+    """The report said "at equal steps" of runs that `patience` had ended at different epochs."""
+    (tmp_path / "best.pth").touch()
+
+    def summary(*steps: int) -> StudentSummary:
+        runs = {
+            name: [replace(summary_of(str(tmp_path), 0.5, 0.5), epochs=taken // 10, steps=taken)]
+            for name, taken in zip(("student", "scratch", "prune_only"), steps, strict=True)
+        }
+        return summarize_runs(tmp_path, runs, notes=())  # type: ignore[arg-type]
+
+    assert any(line.startswith("at equal steps, ") for line in summary(40, 40, 40).summary())
+    unequal = summary(40, 20, 40)
+    said = "\n".join(unequal.summary())
+    assert "\nat equal steps" not in said
+    assert (
+        "not at equal steps (distilled student 40 steps (4 epochs); same widths from scratch, by labels 20 steps "
+        "(2 epochs); pruned only, by labels 40 steps (4 epochs))" in said
+    )
+    assert [(row["epochs"], row["steps"]) for row in unequal.to_json()["variants"]] == [
+        ([4], [40]),
+        ([2], [20]),
+        ([4], [40]),
+    ]
+    assert "steps unknown" in training_length(summary(0, 0, 0).variants)
+
+
 def test_seeds_and_baselines_stand_side_by_side(tmp_path: Path) -> None:
     data = make_synthetic_data(tmp_path / "x", num_videos=6, spec=SPEC)
     workspace = Workspace(tmp_path)
@@ -42,14 +70,14 @@ def test_seeds_and_baselines_stand_side_by_side(tmp_path: Path) -> None:
         runs = [read_run(Path(path)) for path in row["runs"]]
         assert len(runs) == 2
         assert row["test_auc"]["values"] == [run.metrics["test"]["video"]["auc"] for run in runs if run is not None]
-        # Equal steps: every run has one line per epoch over the same clips.
-        lengths = {len((Path(p) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) for p in row["runs"]}
-        assert lengths == {1}
+        # Every run has one line per epoch. Two training videos, two clips, a batch of four: a step an epoch.
+        lengths = [len((Path(p) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) for p in row["runs"]]
+        assert lengths == row["epochs"] == row["steps"] == [1, 1]
     stored = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert stored["variants"] == json.loads(json.dumps(student.to_json()["variants"]))
     kept = [Path(path) / "best.pth" for path in student.variants[0]["runs"]]
     assert (folder / "best.pth").read_bytes() in [path.read_bytes() for path in kept]
     assert kept[0].read_bytes() != kept[1].read_bytes()
     lines = "\n".join(student.summary())
-    assert "2 seeds" in lines and "±" in lines and "from scratch" in lines
+    assert "2 seeds" in lines and "±" in lines and "from scratch" in lines and "at equal steps, " in lines
     assert workspace.newest_run("student") == folder

@@ -12,20 +12,20 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec, PictureSpec
-from dfkit.data.storage import PreparedData
+from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import CheckpointError, ConfigError, DataError
-from dfkit.evaluation.data_findings import compare_with_baseline, read_data_findings
+from dfkit.evaluation.data_findings import data_findings
 from dfkit.evaluation.ensembles import soft_vote, weighted_vote
 from dfkit.evaluation.evaluate import EvaluationRequest, evaluate, make_batches
 from dfkit.evaluation.levels import Level, make_levels
 from dfkit.evaluation.operating_points import fit_and_apply
-from dfkit.evaluation.report import EvaluationReport
+from dfkit.evaluation.report import DataFindings, EvaluationReport
 from dfkit.evaluation.scorers import McDropoutScorer, NetworkScorer, TtaScorer, score_all
 from dfkit.evaluation.uncertainty import logits_from_p_fake, predictive_uncertainty
-from dfkit.measures.decision import Decision, decide_on
+from dfkit.measures.decision import Aggregation, Decision, VideoScores, fit_decision
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.training.checkpoints import save_checkpoint
-from dfkit.training.scoring import ClipLogits, video_logits
+from dfkit.training.scoring import ClipLogits, video_margins
 from dfkit.training.task import ClipNetwork
 from tests.data.makers import make_prepared, make_row
 
@@ -92,6 +92,27 @@ def test_what_was_trained_on_is_said(data_dir: Path, tmp_path: Path) -> None:
     assert any("does not say what it was trained on" in w for w in unsaid.warnings)
 
 
+def test_a_threshold_is_not_fitted_on_what_it_judges(tmp_path: Path) -> None:
+    """With `--split all` thresholds came from videos that they then judged, in report and page without a word."""
+    parts = ["val"] * 20 + ["test"] * 2 + ["train"] * 2
+    rows = [make_row(n, n % 2, [f"g{n}"], split=part) for n, part in enumerate(parts)]
+    small = ClipSpec(picture=PictureSpec(face_px=32, lip_px=32))
+    data = make_prepared(tmp_path / "data", rows, spec=small)
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "plain.pth", MMMSBA(TINY), small, kind="teacher", facts={})
+    whole = run(tmp_path, data, tmp_path / "plain.pth", split="all")
+    assert whole.video_names == tuple(f"/videos/{n}.mp4" for n in range(20, 24))
+    assert whole.fitted.fitted_on == "10 real and 10 fake validation videos" and whole.fitted.reason is None
+    assert whole.decision.operating_point.name.startswith("EER on 10 real and 10 fake validation videos")
+    said = "all but the 20 validation videos, on which thresholds were fitted"
+    assert said in whole.summary()[0]
+    assert all(said in (Path(whole.output_dir) / n).read_text(encoding="utf-8") for n in ("report.json", "report.html"))
+    own = run(tmp_path, data, tmp_path / "plain.pth", split="val")
+    assert len(own.video_names) == 20 and own.fitted.points == ()
+    assert own.fitted.reason == "the validation videos themselves are judged"
+    assert own.decision.threshold == 0.5 and "themselves are judged" in own.decision_source
+
+
 def test_one_class_gives_reasons_and_no_figures(tmp_path: Path) -> None:
     data = make_prepared(tmp_path / "reals", [make_row(n, 0, (f"p{n}",)) for n in range(3)])
     with pytest.raises(DataError, match="no usable fake video"):
@@ -148,16 +169,17 @@ def test_a_video_is_as_suspicious_as_its_worst_track(data_dir: Path) -> None:
     data.clips = [*clips, replace(data.clips[3], index=3)]
     logit_margins = np.array([3.0, -1.0, 2.0, 0.5])
     logits = ClipLogits(np.arange(4), np.stack([np.zeros(4), logit_margins], axis=1), np.zeros((4, 50, 2)))
-    videos, means = video_logits(data, logits)
+    videos, margins = video_margins(data, logits)
     # Track 0 has mean 1, track 1 has 2.
-    assert videos.tolist() == [0, 3] and (means[:, 1] - means[:, 0]).tolist() == [2.0, 0.5]
+    assert videos.tolist() == [0, 3] and margins.tolist() == [2.0, 0.5]
 
 
 def test_frames_of_overlapping_clips_are_means_of_logits(tmp_path: Path) -> None:
     data = PreparedData(make_prepared(tmp_path / "p", [make_row(0, 1), make_row(1, 0)], clips=2))
     frame = np.zeros((2, 50, 2))
     frame[0, :, 1], frame[1, :, 1] = 1.0, 3.0
-    level = make_levels(data, ClipLogits(np.arange(2), np.zeros((2, 2)), frame), np.ones((2, 50), np.uint8))["frame"]
+    logits = ClipLogits(np.arange(2), np.zeros((2, 2)), frame)
+    level = make_levels(data, logits, np.ones((2, 50), np.uint8), Aggregation())["frame"]
     logit_margins = level.logits[:, 1]
     # The second clip starts 25 frames later.
     assert logit_margins.tolist() == [1.0] * 25 + [2.0] * 25 + [3.0] * 25
@@ -201,7 +223,7 @@ def test_points_and_decision_come_from_validation_alone() -> None:
         return Level("video", labels, logits, np.arange(60).astype(str), none, np.arange(60), np.full(60, np.nan))
 
     validation, judged = level(0.0), level(5.0)
-    decision = decide_on(validation.labels, validation.logits)
+    decision = fit_decision([VideoScores.of_clip(row) for row in validation.logits], validation.labels)
     fitted = fit_and_apply(validation, judged, decision)
     assert [p.name for p in fitted.points] == ["EER", "Youden", "FPR 5 %", "FPR 1 %"]
     # The judged scores all lie higher: thresholds that looked at them would not let every real one through.
@@ -216,14 +238,35 @@ def test_points_and_decision_come_from_validation_alone() -> None:
 
 
 def test_baseline_and_audit_stand_beside_the_metrics(tmp_path: Path) -> None:
-    assert read_data_findings(tmp_path).baseline_auc is None
-    (tmp_path / "audit.json").write_text('{"facts": [], "warnings": ["duration alone reaches AUC 0.95"]}')
-    (tmp_path / "baseline.json").write_text('{"auc": 0.84}')
-    findings = compare_with_baseline(read_data_findings(tmp_path), 0.71)
-    assert findings.audit_warnings == ("duration alone reaches AUC 0.95",)
-    assert str(findings.baseline_comparison).startswith("below its baseline")
-    assert str(compare_with_baseline(read_data_findings(tmp_path), 0.9).baseline_comparison).startswith("not below")
-    assert "no value" in str(compare_with_baseline(read_data_findings(tmp_path), float("nan")).baseline_comparison)
-    (tmp_path / "baseline.json").write_text("nothing")
+    """The baseline's AUC over all videos stood beside the network's over the judged ones."""
+    data = PreparedData(make_prepared(tmp_path / "data", [make_row(n, n % 2, [f"g{n}"]) for n in range(4)]))
+    folder, judged = tmp_path / "data", [data.videos[n].sha256 for n in (2, 3)]
+    assert data_findings(data, 0.71, judged) == DataFindings()
+    known = {"videos_hash": videos_hash(data)}
+    (folder / "audit.json").write_text(json.dumps(known | {"warnings": ["duration alone reaches AUC 0.95"]}))
+    # Right on the first two videos, wrong on the judged ones.
+    scores = [{"key": data.videos[n].key, "label": n % 2, "p_fake": p} for n, p in enumerate((0.1, 0.9, 0.8, 0.2))]
+    (folder / "baseline.json").write_text(json.dumps(known | {"auc": 0.75, "videos": scores}))
+    found = data_findings(data, 0.71, judged)
+    assert (found.audit_warnings, found.baseline_auc) == (("duration alone reaches AUC 0.95",), 0.0)
+    assert str(found.baseline_comparison).startswith("not below its baseline: AUC 0.710 against 0.000")
+    assert "no value" in str(data_findings(data, float("nan"), judged).baseline_comparison)
+    # A video that the baseline did not score: nothing is compared.
+    assert data_findings(data, 0.71, [*judged, "another"]).baseline_comparison is None
+    (folder / "baseline.json").write_text("nothing")
     with pytest.raises(DataError, match=r"baseline.json(.|\n)*Fix: run dfkit baseline again"):
-        read_data_findings(tmp_path)
+        data_findings(data, 0.71, judged)
+
+
+@pytest.mark.parametrize("hashed", [{"videos_hash": "of other videos"}, {}], ids=["other videos", "without a hash"])
+def test_findings_of_data_that_changed_since_are_not_shown(tmp_path: Path, hashed: dict[str, str]) -> None:
+    """They were shown as if they were of these videos; one without a hash, too."""
+    data = PreparedData(make_prepared(tmp_path / "data", [make_row(n, n % 2, [f"g{n}"]) for n in range(4)]))
+    (tmp_path / "data" / "audit.json").write_text(json.dumps(hashed | {"warnings": ["duration alone"]}))
+    (tmp_path / "data" / "baseline.json").write_text(json.dumps(hashed | {"auc": 0.9, "videos": []}))
+    found = data_findings(data, 0.71, [row.sha256 for row in data.videos])
+    assert found.baseline_comparison is None and found.baseline_auc is None
+    assert [warning.split(":")[0] for warning in found.audit_warnings] == [
+        "audit.json is about other videos than these are now",
+        "baseline.json is about other videos than these are now",
+    ]

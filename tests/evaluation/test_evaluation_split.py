@@ -44,10 +44,7 @@ def test_a_model_is_judged_on_the_part_that_it_recorded(data: PreparedData) -> N
         (
             "val",
             4,
-            [
-                "2 of 2 judged groups are ones that the model was tuned (stopping, threshold) on",
-                "thresholds and calibration were chosen on these very videos: the figures flatter",
-            ],
+            ["2 of 2 judged groups are ones that the model was tuned (stopping, threshold) on"],
         ),
         (
             "all",
@@ -63,6 +60,28 @@ def test_what_a_model_saw_is_said(data: PreparedData, name: Any, judged: int, wa
     split = choose_evaluation_split(data, name, [member(parts=RECORDED)])
     assert len(split.evaluated) == judged
     assert list(split.warnings) == warnings
+
+
+def test_no_video_is_judged_that_thresholds_are_fitted_on(tmp_path: Path) -> None:
+    """`all` fitted thresholds on validation videos and judged them with the others; `val` fitted on all it judged."""
+    # Videos 0 to 19 are the validation part, ten of each class, 20 to 23 the test part; two clips each.
+    parts = ["val"] * 20 + ["test"] * 2 + ["train"] * 2
+    rows = [make_row(n, n % 2, [f"g{n}"], split=part) for n, part in enumerate(parts)]
+    data = PreparedData(make_prepared(tmp_path / "x", rows, clips=2, spec=SPEC))
+    whole = choose_evaluation_split(data, "all", [member()])
+    assert (whole.evaluated, whole.validation) == (list(range(40, 48)), list(range(40)))
+    assert whole.source == ("as the labels give it; all but the 20 validation videos, on which thresholds were fitted")
+    assert whole.unfitted is None
+    own = choose_evaluation_split(data, "val", [member()])
+    assert (own.evaluated, own.validation) == (list(range(40)), [])
+    assert own.unfitted == "the validation videos themselves are judged"
+
+
+def test_too_few_validation_videos_are_judged_and_nothing_is_fitted(data: PreparedData) -> None:
+    split = choose_evaluation_split(data, "all", [member(parts=RECORDED)])
+    assert (split.evaluated, split.validation) == (list(range(16)), [])
+    assert split.source.endswith("; every video is judged and nothing fitted")
+    assert str(split.unfitted).startswith("1 real and 1 fake validation videos, at least 10 of each are needed")
 
 
 def test_one_member_of_a_vote_that_saw_a_group_is_enough(data: PreparedData) -> None:

@@ -109,12 +109,16 @@ def test_schema_takes_what_the_reader_takes(exports: tuple[Path, Path]) -> None:
     def broken(**changes: Any) -> list[Any]:
         return list(validator.iter_errors({**manifest, **changes}))
 
-    assert broken(schema_version=2)
+    old = {key: value for key, value in manifest.items() if key != "aggregation"}
+    assert manifest["schema_version"] == 2 and "aggregation" in manifest
+    assert not list(validator.iter_errors({**old, "schema_version": 1})), "bundles of version 1 are out"
+    assert not broken(aggregation={"name": "top_k", "k": 3}) and broken(aggregation={"name": "median"})
+    assert broken(schema_version=3)
     assert broken(surprise=1)
     assert broken(files={"a": {"bytes": -1, "sha256": "0" * 64}})
     assert broken(files={"a": {"bytes": 1, "sha256": "no hash"}})
     assert broken(backends={"coreml": manifest["backends"]["tflite"]})
-    assert "Bytes" not in schema and manifest_schema()["title"].endswith("version 1")
+    assert "Bytes" not in schema and manifest_schema()["title"].endswith("version 2")
 
 
 def test_onnx_opset_stands_in_the_manifest(exports: tuple[Path, Path]) -> None:
@@ -145,7 +149,7 @@ def test_metadata_that_cannot_be_used(exports: tuple[Path, Path]) -> None:
     for stored, message in (
         (b"{", "not a JSON object"),
         (b"[]", "not a JSON object"),
-        (b'{"schema_version": 2}', "reads up to 1"),
+        (b'{"schema_version": 3}', "reads up to 2"),
         (b'{"name": 3}', "does not follow"),
     ):
         with pytest.raises(BundleError, match=message):

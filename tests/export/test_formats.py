@@ -20,7 +20,7 @@ from dfkit.export.export import write_under_free_name
 from dfkit.export.parity import Logits, compare, graph_logits, largest_change, run_parity
 from dfkit.export.recipes import RECIPES, recipe_named
 from dfkit.export.simplify import run, simplify
-from dfkit.measures.decision import Calibration, OperatingPoint
+from dfkit.measures.decision import Calibration, Decision, OperatingPoint
 from dfkit.runtime.backends import TfliteGraphs
 from dfkit.runtime.manifest import FileEntry, Manifest
 from tests.export.conftest import Converted
@@ -125,7 +125,7 @@ def logits(*margins: float) -> Logits:
 
 def test_int8_gates() -> None:
     def passed(got: Logits, expected: Logits) -> bool:
-        return compare("int8", "fp32", "real", got, expected, quantized=True).passed
+        return compare("int8", "fp32", "real", got, expected, decision=Decision(), quantized=True).passed
 
     assert passed(logits(0.02, 1.0), logits(-0.02, 1.0))  # one flip within the margin
     assert not passed(logits(-0.01, 1.0), logits(0.11, 1.0))  # a flip above it
@@ -134,12 +134,26 @@ def test_int8_gates() -> None:
     assert not passed(logits(np.nan, 1.0), logits(0.1, 1.0))
 
 
+def test_parity_is_judged_by_the_decision_that_ships() -> None:
+    """At threshold 0.9 twelve of twelve verdicts flipped, and parity, which looked at 0.5, said none."""
+    before = np.linspace(2.10, 2.30, 12)
+    after = before + np.where(before < np.log(9), 0.13, -0.13)
+    point = OperatingPoint(threshold=0.9, review_low=0.9, review_high=0.9, name="test")
+    shipped = Decision(operating_point=point)
+    result = compare("int8", "fp32", "real", logits(*after), logits(*before), decision=shipped, quantized=True)
+    assert (result.flips, result.passed) == (12, False)
+    # At a temperature of 0.05 a change of 0.09 in logits is one of 0.26 in p_fake: beyond the gate.
+    sharp = Decision(Calibration(calibration_temperature=0.05))
+    result = compare("int8", "fp32", "real", logits(0.11, 0.11), logits(0.02, 0.02), decision=sharp, quantized=True)
+    assert result.flips == 0 and result.max_p_change > 0.25 and not result.passed
+
+
 def test_float_gate() -> None:
-    assert compare("a", "b", "real", logits(0.10009), logits(0.1), quantized=False).passed
-    assert not compare("a", "b", "real", logits(0.1002), logits(0.1), quantized=False).passed
-    assert not compare("a", "b", "real", logits(np.inf), logits(np.inf), quantized=False).passed
+    assert compare("a", "b", "real", logits(0.10009), logits(0.1), decision=Decision(), quantized=False).passed
+    assert not compare("a", "b", "real", logits(0.1002), logits(0.1), decision=Decision(), quantized=False).passed
+    assert not compare("a", "b", "real", logits(np.inf), logits(np.inf), decision=Decision(), quantized=False).passed
     with pytest.raises(ParityError, match="shape"):
-        compare("a", "b", "real", logits(0.1, 0.2), logits(0.1), quantized=False)
+        compare("a", "b", "real", logits(0.1, 0.2), logits(0.1), decision=Decision(), quantized=False)
 
 
 def test_parity_without_clips_fails(converted: Converted) -> None:

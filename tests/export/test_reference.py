@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dfkit.data.catalog import write_videos
+from dfkit.data.logits_file import write_teacher_logits
+from dfkit.data.shards import write_index
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 from dfkit.export.reference import reference_rows, teacher_logits, write_reference
@@ -58,14 +62,23 @@ def student(tmp_path: Path) -> Checkpoint:
     return Checkpoint(MMMSBA(NetworkSpec(**CUT)).eval(), SPEC, "student", tmp_path / "run" / "best.pth")
 
 
-def keep_teacher(student: Checkpoint, logits: list[list[float]], *, by_video: bool) -> None:
-    student.path.parent.mkdir()
-    np.savez(student.path.parent / "teacher_logits.npz", clip_logits=np.array(logits), by_video=by_video)
+def keep_teacher(
+    student: Checkpoint,
+    data: PreparedData,
+    logits: list[list[float]],
+    *,
+    by_video: bool,
+    clips: Sequence[int] = range(6),
+) -> Path:
+    path = student.path.parent / "teacher_logits.npz"
+    write_teacher_logits(path, data, np.array(logits), clips, by_video=by_video)
+    return path
 
 
 def test_teacher_logits_by_clip_and_by_video(data: PreparedData, student: Checkpoint) -> None:
-    keep_teacher(student, [[0, 0.1], [1 / 3, 2 / 3], [2, 0]], by_video=True)
+    keep_teacher(student, data, [[0, 0.1], [1 / 3, 2 / 3], [2, 0]], by_video=True)
     of = teacher_logits(student, data)
+    assert of is not None
     # Clips 2 and 3 are of video 1; six decimals are kept.
     assert of(2) == of(3) == [0.333333, 0.666667]
     assert of(5) == [2.0, 0.0]
@@ -75,15 +88,51 @@ def test_a_run_without_a_teacher_has_no_such_logits(data: PreparedData, student:
     assert teacher_logits(student, data) is None
 
 
-def test_logits_of_data_that_was_prepared_anew_are_refused(data: PreparedData, student: Checkpoint) -> None:
-    keep_teacher(student, [[0, 1]] * 3, by_video=False)
-    with pytest.raises(DataError, match="logits of 3 clips, the data has 6") as caught:
-        teacher_logits(student, data)
+@pytest.mark.parametrize("by_video", [False, True])
+def test_logits_follow_the_clip_not_its_place(
+    data: PreparedData, student: Checkpoint, tmp_path: Path, by_video: bool
+) -> None:
+    """They were tied to the data by their number alone: of a label file in another order each was another clip's."""
+    keep_teacher(student, data, [[0, n] for n in range(3 if by_video else 6)], by_video=by_video)
+    again = tmp_path / "again"
+    shutil.copytree(data.path, again)
+    rows = [data.videos[n] for n in (2, 0, 1)]
+    write_videos(again, rows)
+    write_index(again, [chunk for row in rows for chunk in row.chunks])
+    of = teacher_logits(student, PreparedData(again))
+    assert of is not None
+    # Clips 0 and 1 are now those of video 2, then 0, then 1.
+    expected = [2, 2, 0, 0, 1, 1] if by_video else [4, 5, 0, 1, 2, 3]
+    assert [of(clip)[1] for clip in range(6)] == expected
+
+
+def test_logits_of_other_videos_are_refused(data: PreparedData, student: Checkpoint, tmp_path: Path) -> None:
+    """As many clips as before were taken for the same clips."""
+    keep_teacher(student, data, [[0, 1]] * 6, by_video=False)
+    other = make_prepared(tmp_path / "other", [make_row(n, n % 2, [f"g{n}"]) for n in (0, 1, 3)], clips=2, spec=SPEC)
+    with pytest.raises(DataError, match=r"logits of other videos than .*other holds now") as caught:
+        teacher_logits(student, PreparedData(other))
     assert "dfkit distill" in str(caught.value)
 
 
+def test_logits_that_do_not_say_whose_they_are_are_refused(data: PreparedData, student: Checkpoint) -> None:
+    path = keep_teacher(student, data, [[0, 1]] * 6, by_video=False)
+    np.savez(path, clip_logits=np.zeros((6, 2)), by_video=np.array(False))
+    with pytest.raises(DataError, match="does not say which clips"):
+        teacher_logits(student, data)
+
+
+def test_a_clip_that_the_teacher_did_not_answer_is_named(data: PreparedData, student: Checkpoint) -> None:
+    """A clip of no split had the logits 0, 0, as if the teacher could not tell."""
+    keep_teacher(student, data, [[0, n] for n in range(6)], by_video=False, clips=[0, 1, 4])
+    of = teacher_logits(student, data)
+    assert of is not None and of(4) == [0.0, 4.0]
+    with pytest.raises(DataError, match=r"no logits of /videos/1\.mp4 at 1\.00 s"):
+        of(3)
+
+
 def test_a_row_for_every_held_out_clip(data: PreparedData, student: Checkpoint) -> None:
-    keep_teacher(student, [[n, -n] for n in range(6)], by_video=False)
+    keep_teacher(student, data, [[n, -n] for n in range(6)], by_video=False)
     indices = {"train": [0, 1], "val": [3], "test": [4, 5]}
     rows = reference_rows(data, indices, {"tflite fp32": stage(1.0), "tflite int8": stage(0.5)}, student)
     assert [(row["split"], row["teacher"]) for row in rows] == [("val", [3, -3]), ("test", [4, -4]), ("test", [5, -5])]

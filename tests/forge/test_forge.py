@@ -15,6 +15,7 @@ from dfkit.config.forge import DONOR_METHODS, METHODS
 from dfkit.data.labels import read_csv
 from dfkit.errors import ConfigError, DataError
 from dfkit.forge import ForgeConfig, ForgeSource, forge
+from dfkit.forge.forge import LABEL_COLUMNS
 from dfkit.media.encode import EncodeSettings, write_video
 from tests.forge.conftest import Forged
 
@@ -45,12 +46,13 @@ def test_the_labels_are_what_prepare_reads(forged: Forged) -> None:
     by_name = {source.path.name: source for source in labels.sources}
     for entry in forged.entries:
         source = by_name[Path(entry["path"]).name]
-        assert source.groups == (entry["group"],), "the cell is the group"
+        assert source.groups == tuple(entry["groups"])
+        assert source.groups[0] == entry["group"], "the cell is the group of all that it yields"
         whole = entry["end_frame"] - entry["start_frame"] in (0, entry["num_frames"])
         expected = () if whole else ((entry["start_frame"] / 25, entry["end_frame"] / 25),)
         assert source.intervals == expected
     with (forged.out_dir / "labels.csv").open() as file:
-        assert next(csv.reader(file)) == ["path", "label", "group", "method", "fake_start_s", "fake_end_s"]
+        assert next(csv.reader(file)) == list(LABEL_COLUMNS)
 
 
 def test_twin_and_forgeries_have_one_size(forged: Forged) -> None:

@@ -57,10 +57,9 @@ def test_eer_by_interpolation() -> None:
     # below 1/2; on the vertical part at 1/3 misses fall from 1/2 to 0 and meet 1/3.
     labels = np.array([1, 0, 1, 0, 0])
     scores = np.array([0.9, 0.8, 0.7, 0.2, 0.1])
-    rate, threshold = metrics.equal_error(labels, scores)
-    assert rate == pytest.approx(1 / 3, abs=1e-12)
-    # A third of the way from 0.8 to 0.7: misses 1/2 - s/2 = 1/3.
-    assert threshold == pytest.approx(0.8 - 0.1 / 3, abs=1e-12)
+    assert metrics.eer(labels, scores) == pytest.approx(1 / 3, abs=1e-12)
+    # False alarms and misses per cut: 0, 1/2 | 1/3, 1/2 | 1/3, 0: nearest behind 0.8, in the middle to 0.7.
+    assert metrics.operating_threshold(labels, scores, point="eer") == pytest.approx(0.75)
     # Between two points: FPR 0 to 1/2 while misses stay 1/2, crossing in the corner itself.
     assert metrics.eer(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0])) == pytest.approx(0.5)
     # A slanted piece (a tie of one of each): FPR t, misses 1 - t, equal at one half.
@@ -70,7 +69,7 @@ def test_eer_by_interpolation() -> None:
 
 def test_eer_is_where_both_errors_meet() -> None:
     labels, p_fake = answers(3, count=4000)
-    rate, threshold = metrics.equal_error(labels, p_fake)
+    rate, threshold = metrics.eer(labels, p_fake), metrics.operating_threshold(labels, p_fake, point="eer")
     tn, fp, fn, tp = metrics.confusion(labels, p_fake, threshold=threshold)
     # One answer more or less on either side.
     assert fp / (fp + tn) == pytest.approx(rate, abs=1 / 1500)
@@ -140,7 +139,8 @@ def test_operating_points() -> None:
     assert metrics.operating_threshold(labels, p_fake, point="youden") == pytest.approx(0.65)
     # One false alarm in four lets all fakes be found: between 0.4 and 0.3.
     assert metrics.operating_threshold(labels, p_fake, point="max_fpr", max_fpr=0.25) == pytest.approx(0.35)
-    assert metrics.operating_threshold(labels, p_fake, point="eer") == metrics.equal_error(labels, p_fake)[1]
+    # Equal errors, 1/4 each, between 0.6 and 0.4.
+    assert metrics.operating_threshold(labels, p_fake, point="eer") == pytest.approx(0.5)
     assert np.isnan(metrics.operating_threshold(np.zeros(3, int), np.ones(3), point="eer"))
     rng = np.random.default_rng(0)
     labels, p_fake = rng.integers(0, 2, 500), rng.random(500)

@@ -11,8 +11,8 @@ import torch
 import yaml
 
 from dfkit.errors import ConfigError
-from dfkit.experiment import read_config
-from dfkit.original.configuration import data_folder, is_original, read_translation, translate
+from dfkit.experiment import read_config, read_translation
+from dfkit.original.configuration import data_folder, is_original, translate
 
 # TEACHER, section 4: every key, with the original values.
 THEIRS: dict[str, Any] = {

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dfkit.errors import BundleError
+from dfkit.measures.decision import VideoScores, judge
 from dfkit.runtime.backends import open_backend
 from dfkit.runtime.bundle import Bundle, open_bundle
 from tests.runtime.bundles import reseal
@@ -78,12 +81,50 @@ def test_litter_of_file_managers_is_let_pass(own_folder: Path) -> None:
 
 
 def test_a_newer_schema_is_refused_before_anything_else(own_folder: Path) -> None:
-    edit(own_folder, lambda data: data.update(schema_version=2, brand_new_key=1))
-    with pytest.raises(BundleError, match=r"schema_version is 2.*(.|\n)*Fix: install"):
+    edit(own_folder, lambda data: data.update(schema_version=3, brand_new_key=1, dfkit_version="9.1"))
+    with pytest.raises(BundleError, match=r"schema_version is 3, this dfkit reads up to 2(.|\n)*Fix: install.*9\.1"):
         open_bundle(own_folder)
-    edit(own_folder, lambda data: data.update(schema_version=1))
+    edit(own_folder, lambda data: data.update(schema_version=2))
     edit(own_folder, lambda data: data["clip_spec"].update(schema_version=9))
     with pytest.raises(BundleError, match=r"clip_spec.schema_version is 9"):
+        open_bundle(own_folder)
+
+
+def test_a_bundle_of_version_1_decides_by_the_mean(own_folder: Path) -> None:
+    """It knows no `aggregation`; taking another one would change the verdicts of bundles that are out."""
+    edit(own_folder, lambda data: data.update(schema_version=1))
+    assert "aggregation" not in json.loads((own_folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = open_bundle(own_folder).manifest
+    assert manifest.schema_version == 1 and manifest.decision.aggregation.name == "mean"
+    scores = VideoScores(np.array([[0, 3.0], [0, -1.0]]), np.zeros(2, np.int64), np.array([0.0, 1.0]))
+    # The mean of 3 and -1 is 1; the fixture's calibration temperature is 1.5.
+    assert judge(scores, manifest.decision).p_fake == pytest.approx(1 / (1 + np.exp(-1 / 1.5)))
+
+
+def test_a_bundle_of_version_2_decides_by_its_aggregation(own_folder: Path) -> None:
+    edit(own_folder, lambda data: data.update(schema_version=2, aggregation={"name": "top_k", "k": 1}))
+    scores = VideoScores(np.array([[0, 3.0], [0, -1.0]]), np.zeros(2, np.int64), np.array([0.0, 1.0]))
+    assert judge(scores, open_bundle(own_folder).manifest.decision).p_fake == pytest.approx(1 / (1 + np.exp(-2)))
+
+
+BAD_NUMBERS = ("Infinity", "-Infinity", "NaN")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("calibration_temperature", value) for value in (*BAD_NUMBERS, "0", "-1.5")),
+        *(("threshold", value) for value in BAD_NUMBERS),
+        *(("review_low", value) for value in BAD_NUMBERS),
+    ],
+)
+def test_numbers_that_decide_are_finite(own_folder: Path, key: str, value: str) -> None:
+    """An infinite temperature passed: every video had p_fake 0.5."""
+    path = own_folder / "manifest.json"
+    old = {"calibration_temperature": "1.5", "threshold": "0.5", "review_low": "0.45"}[key]
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(f'"{key}": {old}', f'"{key}": {value}'), encoding="utf-8")
+    with pytest.raises(BundleError, match=rf"manifest\.json(.|\n)*{key}"):
         open_bundle(own_folder)
 
 
@@ -115,6 +156,64 @@ def test_other_face_models_are_refused(own_folder: Path) -> None:
     edit(own_folder, lambda d: d["face_models"].pop("face_landmark.tflite"))
     with pytest.raises(BundleError, match=r"lacks face_landmark\.tflite"):
         open_bundle(own_folder)
+
+
+def packed(folder: Path, *, method: int = zipfile.ZIP_DEFLATED, **changes: bytes) -> Path:
+    """A .zip of a bundle, with other contents under some of its names."""
+    path = folder.with_name("packed.zip")
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            archive.writestr(file.name, changes.get(file.stem, file.read_bytes()))
+    return path
+
+
+ZEROS = bytes(60_000_000)
+
+
+def state_size(path: Path, name: str, size: int) -> None:
+    """Changes the unpacked size that an archive states, in its directory and before the file itself."""
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(name)
+        directory = archive.start_dir
+    content = bytearray(path.read_bytes())
+    content[info.header_offset + 22 : info.header_offset + 26] = size.to_bytes(4, "little")
+    entry = content.index(b"PK\x01\x02", directory)
+    while content[entry + 46 : entry + 46 + len(name)] != name.encode():
+        entry = content.index(b"PK\x01\x02", entry + 4)
+    content[entry + 24 : entry + 28] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("stated", ["true", "that of the manifest"])
+@pytest.mark.parametrize("name", ["model.tflite", "manifest.json"])
+def test_a_zip_is_not_unpacked_past_the_size_that_is_expected(own_folder: Path, name: str, stated: str) -> None:
+    """0.3 MB became 617 MB in memory before the size was looked at."""
+    plain = (own_folder / name).stat().st_size
+    path = packed(own_folder, **{name.split(".", maxsplit=1)[0]: ZEROS})
+    if stated != "true":
+        state_size(path, name, plain)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=rf"{name}(.|\n)*Fix: "):
+            open_bundle(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40e6
+
+
+def test_a_bundle_that_states_more_than_any_has_is_refused_unread(own_folder: Path) -> None:
+    """Whatever the manifest stated was read and hashed, one file after the other."""
+    edit(own_folder, lambda d: d["files"]["score.onnx"].update(bytes=600_000_000))
+    with pytest.raises(BundleError, match=r"500000000 at most; the largest is score\.onnx"):
+        open_bundle(own_folder)
+
+
+def test_a_zip_of_a_packing_that_unpacks_all_at_once_is_refused(own_folder: Path) -> None:
+    with pytest.raises(BundleError, match=r"MODEL_CARD\.md|encode\.onnx|manifest\.json") as caught:
+        open_bundle(packed(own_folder, method=zipfile.ZIP_LZMA))
+    assert "packed by method 14" in str(caught.value)
+    assert open_bundle(packed(own_folder)).manifest.name == "tiny"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from dfkit.clip import CLIP2S
-from dfkit.errors import BundleError
+from dfkit.errors import ModelAnswerError
 from dfkit.media.audio import decode_sound, to_mono
 from dfkit.media.container import find_audio
 from dfkit.media.stream import FaceFrame, read_clips
@@ -21,6 +20,7 @@ from dfkit.runtime.bundle import Bundle
 from dfkit.runtime.detector import Detector
 from dfkit.runtime.results import ClipScore, judge_clips
 from tests.media.media_files import numbered, tone, write_media
+from tests.runtime.fixtures import SpoiltGraphs
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_memory_of_a_stream_does_not_grow(detector: Detector, talk: Path) -> Non
         faces = [face for recent in cutter._recent.values() for face in recent]
         # Of each face only the features are kept, not its pictures.
         assert all(not hasattr(face, "face") for face in faces)
-        held.append((len(faces), len(sound._kept) <= 6 * 16000, len(stream._grid._faces._waiting)))
+        held.append((len(faces), sound._num_kept <= 6 * 16000, len(stream._grid._faces._waiting)))
     assert all(faces <= 2 * CLIP2S.num_frames and short for faces, short, _ in held)
     assert {waiting for *_, waiting in held} == {CLIP2S.look_ahead_frames}
 
@@ -207,22 +207,8 @@ def test_a_truncated_file_is_scored_as_far_as_it_goes_or_refused(
 
 
 def test_a_model_that_answers_nan_is_an_error_of_the_bundle(tiny_bundle: Bundle, talk: Path) -> None:
-    class Broken:
-        """A real backend whose last step is spoilt, as overflowing half floats would."""
-
-        def __init__(self, graphs: Any) -> None:
-            self.name, self.recipe, self.num_threads = graphs.name, graphs.recipe, graphs.num_threads
-            self._graphs = graphs
-
-        def encode(self, pictures: Any) -> Any:
-            return self._graphs.encode(pictures)
-
-        def score(self, inputs: Any) -> Any:
-            frame_logits, clip_logits = self._graphs.score(inputs)
-            return frame_logits, clip_logits * np.nan
-
-    with pytest.raises(BundleError, match="NaN"):
-        Detector(tiny_bundle, graphs=Broken(open_backend(tiny_bundle))).detect(talk)
+    with pytest.raises(ModelAnswerError, match="NaN"):
+        Detector(tiny_bundle, graphs=SpoiltGraphs(open_backend(tiny_bundle))).detect(talk)
 
 
 def test_korean_names_and_spaces(detector: Detector, talk: Path, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from dfkit.measures.decision import OperatingPoint
 from dfkit.media.stream import FaceFrame
@@ -80,6 +82,34 @@ def test_any_number_of_faces_is_drawn_without_a_warning(tmp_path: Path, tracks: 
         warnings.simplefilter("error")
         path = plot.plot_video(result(tracks), sampler, tmp_path / "p.png", point=POINT)
     assert read(path).std() > 20
+
+
+@pytest.mark.parametrize(("tracks", "worst"), [(1, 0), (1, 6), (2, 3), (9, 6)])
+def test_the_most_suspicious_clip_is_named_and_covers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracks: int, worst: int
+) -> None:
+    """Its time stood beside its mark: on the curve, and past the end of the axes for a clip near the end."""
+    drawn: list[Figure] = []
+    plain = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: (drawn.append(self), plain(self, *args, **kw))[1])
+    shown = result(tracks)
+    last = shown.tracks[-1]
+    clips = tuple((start, end, 0.93 if n == worst else p) for n, (start, end, p) in enumerate(last.clips))
+    shown = dataclasses.replace(shown, tracks=(*shown.tracks[:-1], dataclasses.replace(last, clips=clips)))
+    sampler = plot.FaceSampler()
+    for index in range(200):
+        sampler.add(face(index, track_id=tracks - 1))
+    plot.plot_video(shown, sampler, tmp_path / "p.png", point=POINT)
+    (figure,) = drawn
+    (curve,) = [axes for axes in figure.axes if axes.get_legend() is not None]
+    legend = curve.get_legend()
+    assert legend is not None and not list(curve.texts)
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert f"most suspicious clip: {worst}.0 to {worst + 2}.0 s, P 0.93" in texts
+    box, area = legend.get_window_extent(), curve.get_window_extent()
+    assert box.y0 >= area.y1 - 1 and box.x1 <= figure.bbox.x1
+    faces = [axes for axes in figure.axes if axes.images]
+    assert len(faces) == 11 and not any(axes.xaxis.label.get_window_extent().overlaps(box) for axes in faces)
 
 
 def test_an_hour_and_three_seconds_take_the_same_way(tmp_path: Path) -> None:

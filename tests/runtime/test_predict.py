@@ -11,9 +11,12 @@ import pytest
 
 from dfkit.errors import BundleError, ConfigError, DfkitError, MissingExtraError
 from dfkit.files import write_atomically
+from dfkit.runtime.backends import open_backend
 from dfkit.runtime.bundle import Bundle
+from dfkit.runtime.detector import Detector
 from dfkit.runtime.predict import CSV_COLUMNS, exit_code, find_videos, plot_target, predict_videos, write_csv
 from dfkit.runtime.results import VideoResult
+from tests.runtime.fixtures import SpoiltGraphs
 
 
 @pytest.fixture
@@ -46,12 +49,39 @@ def test_bad_files_never_stop_the_rest(tiny_bundle: Bundle, folder: Path, tmp_pa
     assert Path(rows[2]["video"]).name == "말하는 얼굴.MPG"
     assert float(rows[2]["p_fake"]) == pytest.approx(results[2].p_fake, abs=1e-6)
     assert (rows[2]["num_tracks"], rows[2]["num_clips"]) == ("1", "2")
+    worst = results[2].worst_clip
+    assert worst is not None and rows[2]["worst_track"] == "0"
+    assert float(rows[2]["worst_clip_start_s"]) == worst.start_s
+    assert float(rows[2]["worst_clip_p_fake"]) == pytest.approx(worst.p_fake, abs=1e-6)
+    assert [rows[0][name] for name in CSV_COLUMNS if name.startswith("worst_")] == ["", "", ""]
     assert [len(line) > 0 for r in results for line in r.summary()] == [True] * 4
 
 
 def test_only_unreadable_files_are_exit_code_2(tiny_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_text("no video")
     assert exit_code(predict_videos([tmp_path / "x.mp4"], tiny_bundle)) == 2
+
+
+def test_a_video_that_the_model_fails_on_gets_its_own_status_and_the_rest_is_scored(
+    tiny_bundle: Bundle, folder: Path, tmp_path: Path, talk: Path
+) -> None:
+    """One NaN ended `predict` for all files: no result, no table, and the rest was never looked at."""
+    # Each copy of the talk has two clips; the answer to the first one of the second copy is spoilt.
+    graphs = SpoiltGraphs(open_backend(tiny_bundle), spoilt=range(2, 3))
+    detector = Detector(tiny_bundle, graphs=graphs)
+    table, plots = tmp_path / "out.csv", tmp_path / "p.png"
+    results = predict_videos([folder, talk], detector, csv_path=table, plot_path=plots)
+    assert [r.status for r in results] == ["unreadable", "ok", "model_error", "ok"]
+    failed = results[2]
+    assert (failed.verdict, failed.p_fake, failed.tracks) == (None, None, ())
+    assert failed.reason is not None and str(tiny_bundle.path) in failed.reason and "dfkit verify" in failed.reason
+    assert results[1].p_fake == results[3].p_fake
+    assert exit_code(results) == 2 and exit_code([results[0], results[1], results[3]]) == 0
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[2]["status"] == "model_error" and "NaN" in rows[2]["reason"] and len(rows) == 4
+    assert len(list(tmp_path.glob("p_*.png"))) == 4
+    json.dumps([r.to_json() for r in results], allow_nan=False)
 
 
 def test_find_videos(folder: Path, tmp_path: Path) -> None:

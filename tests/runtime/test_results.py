@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from dfkit.errors import BundleError
-from dfkit.measures.decision import OperatingPoint, p_fake_of, verdict_of
+from dfkit.measures.decision import Aggregation, Calibration, OperatingPoint, p_fake_of, verdict_of
 from dfkit.runtime.bundle import Bundle
-from dfkit.runtime.results import ClipScore, join_clips, judge_clips, require_finite, result_without_score
+from dfkit.runtime.results import ClipScore, VideoResult, judge_clips, require_finite, result_without_score
 
 
-def clip(track: int, start: int, gap: float, *, frames: float | None = None, length: int = 50) -> ClipScore:
+def clip(
+    track: int, start: int, gap: float, *, frames: float | None = None, length: int = 50, temperature: float = 1.0
+) -> ClipScore:
     """A clip whose logits are (0, gap), its frames' (0, frames)."""
     frame_logits = np.zeros((length, 2), np.float32)
     frame_logits[:, 1] = gap if frames is None else frames
@@ -23,7 +25,7 @@ def clip(track: int, start: int, gap: float, *, frames: float | None = None, len
         start / 25 + 2,
         logits,
         frame_logits,
-        float(p_fake_of(logits, calibration_temperature=1)),
+        float(p_fake_of(logits, calibration_temperature=temperature)),
     )
 
 
@@ -37,9 +39,9 @@ def test_p_fake_by_hand() -> None:
     assert extreme[0] == pytest.approx(0, abs=1e-300) and extreme[1] == 1
 
 
-def test_frames_of_overlapping_clips_are_joined_in_logits() -> None:
-    tracks = join_clips([clip(0, 25, 3, frames=4), clip(0, 0, 1, frames=2)], fps=25, calibration_temperature=1)
-    (track,) = tracks
+def test_frames_of_overlapping_clips_are_joined_in_logits(tiny_bundle: Bundle) -> None:
+    manifest = tiny_bundle.manifest.model_copy(update={"calibration": Calibration()})
+    (track,) = judge_clips("v", [clip(0, 25, 3, frames=4), clip(0, 0, 1, frames=2)], manifest).tracks
     # Track: mean of 1 and 3 is 2. Frames 0-24 see 2, 25-49 the mean of 2 and 4, 50-74 see 4.
     assert track.p_fake == pytest.approx(1 / (1 + np.exp(-2)))
     values = np.array([p for _, p in track.frames])
@@ -77,7 +79,18 @@ def test_without_a_band_the_threshold_decides() -> None:
 
 def test_json_has_exactly_the_fields_of_the_contract(tiny_bundle: Bundle) -> None:
     data = judge_clips("a b.mp4", [clip(0, 0, 1)], tiny_bundle.manifest).to_json()
-    assert list(data) == ["video", "status", "verdict", "p_fake", "threshold", "modalities", "reason", "tracks"]
+    assert list(data) == [
+        "video",
+        "status",
+        "verdict",
+        "p_fake",
+        "threshold",
+        "modalities",
+        "reason",
+        "worst_clip",
+        "tracks",
+    ]
+    assert list(data["worst_clip"]) == ["track_id", "start_s", "end_s", "p_fake"]
     assert list(data["tracks"][0]) == ["track_id", "p_fake", "clips", "frames"]
     assert list(data["tracks"][0]["clips"][0]) == ["start_s", "end_s", "p_fake"]
     assert list(data["tracks"][0]["frames"][0]) == ["t_s", "p_fake"]
@@ -87,7 +100,7 @@ def test_json_has_exactly_the_fields_of_the_contract(tiny_bundle: Bundle) -> Non
 
 def test_a_refused_video_has_no_score(tiny_bundle: Bundle) -> None:
     data = result_without_score("x.mp4", "no_face", "nobody there", tiny_bundle.manifest).to_json()
-    assert (data["verdict"], data["p_fake"], data["tracks"]) == (None, None, [])
+    assert (data["verdict"], data["p_fake"], data["worst_clip"], data["tracks"]) == (None, None, None, [])
     assert (data["status"], data["reason"], data["threshold"]) == ("no_face", "nobody there", 0.5)
 
 
@@ -101,3 +114,36 @@ def test_answers_that_are_no_numbers_are_refused(bad: float) -> None:
         require_finite(spoilt, fine[0], where="b", what="clip")
     with pytest.raises(BundleError, match="NaN"):
         require_finite(fine, spoilt[7], where="b", what="clip")
+
+
+def partly_fake() -> list[ClipScore]:
+    """Ten clips of one face and one of another; the face's fifth clip is fake, the rest clearly real."""
+    return [clip(0, n * 25, 4.0 if n == 4 else -3.0, temperature=1.5) for n in range(10)] + [clip(1, 0, -2.0)]
+
+
+def test_the_most_suspicious_clip_and_its_time_are_always_told(tiny_bundle: Bundle) -> None:
+    """One fake clip of ten gave a video of p_fake 0.09, and nothing said where to look."""
+    result = judge_clips("v.mp4", partly_fake(), tiny_bundle.manifest)
+    # The mean of face 0 is (4 - 27) / 10 = -2.3, so face 1 with -2 decides; the clip is of face 0 all the same.
+    assert result.p_fake == pytest.approx(1 / (1 + np.exp(2 / 1.5)))
+    assert result.worst_track is not None and result.worst_track.track_id == 1
+    p_fake = 1 / (1 + np.exp(-4 / 1.5))
+    worst = result.to_json()["worst_clip"]
+    assert worst == {"track_id": 0, "start_s": 4.0, "end_s": 6.0, "p_fake": pytest.approx(p_fake, abs=1e-6)}
+    (line,) = result.summary()
+    assert line == (
+        "v.mp4: real, p_fake 0.209 (threshold 0.500, 11 clips, 2 tracks); most suspicious from 4.0 s: 0.935"
+    )
+    earliest = judge_clips("v.mp4", [clip(0, 50, 1), clip(0, 25, 1), clip(0, 0, -1)], tiny_bundle.manifest)
+    assert earliest.worst_clip is not None and earliest.worst_clip.start_s == 1.0
+
+
+def test_the_bundles_aggregation_decides(tiny_bundle: Bundle) -> None:
+    manifest = tiny_bundle.manifest.model_copy(update={"aggregation": Aggregation(name="top_k", k=1)})
+    result = judge_clips("v.mp4", partly_fake(), manifest)
+    assert result.verdict == "fake" and result.p_fake == pytest.approx(1 / (1 + np.exp(-4 / 1.5)))
+
+
+def test_a_video_without_a_score_is_one_line_with_its_reason(tiny_bundle: Bundle) -> None:
+    blank: VideoResult = result_without_score("v.mp4", "model_error", "NaN", tiny_bundle.manifest)
+    assert blank.worst_clip is None and blank.summary() == ["v.mp4: model_error: NaN"]

@@ -49,6 +49,9 @@ class PushedRamp:
     def read(self, start: int, num_samples: int) -> np.ndarray:
         return np.arange(start, start + num_samples, dtype=np.float32)
 
+    def forget(self, start: int) -> None:
+        self.forgotten = start
+
 
 def face(index: int, track_id: int = 0) -> FaceFrame:
     picture = np.full((4, 4, 3), index % 256, np.uint8)

@@ -35,15 +35,19 @@ def test_a_head_may_take_as_long_as_it_lasts(environment: Environment, cpu_s: fl
 def test_the_median_of_what_follows_the_warm_up_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Looks at the clock come in pairs: 1, 0.5 and 8 s pass between them. The warm-up is not timed.
-    clock = itertools.accumulate([0, 1, 0, 0.5, 0, 8])
+    # Looks at the clock come in pairs: 1, 0.5 and 8 s pass between them for the head, 2, 9 and 4 s for the stream. The
+    # warm-ups are not timed.
+    clock = itertools.accumulate([0, 1, 0, 0.5, 0, 8, 0, 2, 0, 9, 0, 4])
     monkeypatch.setattr(component_speed, "time", SimpleNamespace(process_time=lambda: next(clock)))
     made: list[Path] = []
     monkeypatch.setattr(component_speed, "_make_head", made.append)
+    monkeypatch.setattr(component_speed, "STREAM_S", 100.0)
     monkeypatch.setattr(component_speed, "read_environment", lambda: IDLE)
-    assert main(["--repeats", "3", "--out", str(tmp_path / "new" / "speed.json")]) == 0
+    assert main(["--repeats", "3", "--out", str(tmp_path / "new" / "speed.json")]) == 1
     content = json.loads((tmp_path / "new" / "speed.json").read_text(encoding="utf-8"))
     assert len(made) == 1 + 3
-    assert [part["cpu_s"] for part in content["parts"]] == [1.0]
-    assert [gate["value"] for gate in content["gates"]] == [2.0]
-    assert "making a synthetic head" in capsys.readouterr().out
+    assert [part["cpu_s"] for part in content["parts"]] == [1.0, 4.0]
+    assert [gate["value"] for gate in content["gates"]] == [2.0, 25.0]
+    assert [gate["verdict"] for gate in content["gates"]] == ["pass", "fail"]
+    shown = capsys.readouterr().out
+    assert "making a synthetic head" in shown and "an hour without a face" in shown

@@ -19,9 +19,9 @@ from dfkit.training.losses import (
     distill_loss,
     effective_number_weights,
     focal_loss,
-    mean_logits_by_video,
     supervised_contrastive_loss,
     temporal_loss,
+    video_logits,
 )
 from dfkit.training.objective import label_loss
 
@@ -71,20 +71,27 @@ def test_balanced_weights_give_both_classes_the_same_total() -> None:
     assert (weights * torch.tensor([1.0, 3.0])).tolist() == pytest.approx([2.0, 2.0])
 
 
-def test_video_means() -> None:
-    logits = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 5.0]])
-    means, videos = mean_logits_by_video(logits, torch.tensor([7, 7, 2]))
-    assert videos.tolist() == [2, 7]
-    assert means.tolist() == [[5.0, 5.0], [2.0, 1.0]]
+def test_a_videos_logits_are_those_of_its_most_suspicious_track() -> None:
+    """The mean over all clips was matched to the teacher's answer: an untouched second face was taught to be fake."""
+    logits = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 5.0], [0.0, 3.0]], requires_grad=True)
+    videos, tracks = torch.tensor([7, 7, 2, 7]), torch.tensor([0, 0, 0, 1])
+    found, names = video_logits(logits, videos, tracks)
+    assert names.tolist() == [2, 7]
+    # Of video 7 track 0 has the mean (2, 1), margin -1; track 1 has margin 3.
+    assert found.tolist() == [[5.0, 5.0], [0.0, 3.0]]
+    one_track, _ = video_logits(logits[:3], videos[:3], tracks[:3])
+    assert one_track.tolist() == [[5.0, 5.0], [2.0, 1.0]]
+    found[1, 1].backward()
+    assert logits.grad is not None and logits.grad.tolist() == [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
 
 
 def test_temperature_is_found_where_it_is_known() -> None:
-    """Labels drawn from softmax(logits / 2.5): the best temperature is 2.5 up to sampling noise."""
+    """Labels drawn at temperature 2.5: it is found up to sampling noise."""
     rng = np.random.default_rng(0)
     margin = rng.normal(0, 6, 20_000)
     labels = (rng.random(20_000) < 1 / (1 + np.exp(-margin / 2.5))).astype(int)
-    logits = np.stack([np.zeros_like(margin), margin], axis=1)
-    assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.05)
+    fit = fit_temperature(margin, labels)
+    assert fit.temperature == pytest.approx(2.5, rel=0.05) and not fit.at_bound
 
 
 def logits_of(p_fake: float) -> list[float]:
@@ -214,8 +221,9 @@ def test_terms_add_up_and_padded_frames_do_not_count() -> None:
     )
     batch = {"label": LABELS, "frame_labels": FRAME_LABELS.to(torch.uint8), "frame_mask": FRAME_MASK}
     rows = [(frame[b, t], FRAME_LABELS[b, t]) for b in range(4) for t in range(3) if FRAME_MASK[b, t]]
+    # Fake frames of those that are no padding: 1 of 3, 2 of 2, 1 of 3, 0 of 1.
     expected = (
-        classification_loss(clip, LABELS)
+        classification_loss(clip, torch.tensor([1 / 3, 1.0, 1 / 3, 0.0]))
         + 0.5 * torch.stack([classification_loss(x[None], y[None]) for x, y in rows]).mean()
         + 0.15 * temporal_loss(frame, FRAME_LABELS, FRAME_MASK)
         + 0.3 * supervised_contrastive_loss(merged, LABELS, temperature=0.1)
@@ -232,4 +240,42 @@ def test_focal_is_chosen_by_the_configuration() -> None:
     config = LossConfig(type="focal", focal_alpha=(2.0, 0.5), frame_weight=0.0, label_smoothing=0.0)
     batch = {"label": LABELS, "frame_labels": FRAME_LABELS}
     got = label_loss(output_of(clip, torch.zeros(4, 3, 2), clip), batch, config, None)
-    torch.testing.assert_close(got, focal_loss(clip, LABELS, gamma=2.0, alpha=torch.tensor([2.0, 0.5])))
+    shares = torch.tensor([1 / 3, 1.0, 1 / 3, 0.0])
+    torch.testing.assert_close(got, focal_loss(clip, shares, gamma=2.0, alpha=torch.tensor([2.0, 0.5])))
+
+
+def test_a_soft_label_by_hand() -> None:
+    # p_fake 0.75 and a fifth of the frames fake: -(0.2 ln 0.75 + 0.8 ln 0.25); whole shares are the labels.
+    logits = torch.tensor([logits_of(0.75)])
+    expected = -(0.2 * math.log(0.75) + 0.8 * math.log(0.25))
+    assert classification_loss(logits, torch.tensor([0.2])).item() == pytest.approx(expected, rel=1e-5)
+    for label in (0, 1):
+        hard, soft = (classification_loss(logits, torch.tensor([label], dtype=d)) for d in (torch.long, torch.float32))
+        assert hard.item() == soft.item()
+    # Focal with gamma 2 weighs each class's term by (1 - its p)^2.
+    focal = -(0.2 * 0.25**2 * math.log(0.75) + 0.8 * 0.75**2 * math.log(0.25))
+    assert focal_loss(logits, torch.tensor([0.2]), gamma=2.0).item() == pytest.approx(focal, rel=1e-5)
+
+
+def test_one_fake_frame_of_fifty_does_not_push_real_frames_towards_fake() -> None:
+    """The clip was called fake for it, and its logit is the mean of its frames': each real frame was pushed to fake.
+
+    All frames answer margin -2, p_fake p = 1 / (1 + e^2) = 0.1192. By hand, along the margin of one real frame:
+    clip term (p - 1/50) / 50, frame term 0.5 p / 50; both positive, so a step against them goes towards real. With
+    the hard clip label the clip term is (p - 1) / 50, and the sum is negative.
+    """
+    margins = torch.full((1, 50), -2.0, requires_grad=True)
+    frames = torch.stack([torch.zeros_like(margins), margins], dim=-1)
+    labels = torch.zeros(1, 50, dtype=torch.long)
+    labels[0, 7] = 1
+    batch = {"label": torch.tensor([1]), "frame_labels": labels}
+    config = LossConfig(label_smoothing=0.0, frame_weight=0.5, class_weights=None)
+    label_loss(output_of(frames.mean(dim=1), frames, torch.zeros(1, 4)), batch, config, None).backward()
+    assert margins.grad is not None
+    p = 1 / (1 + math.exp(2))
+    real = (p - 1 / 50) / 50 + 0.5 * p / 50
+    fake = (p - 1 / 50) / 50 + 0.5 * (p - 1) / 50
+    expected = [fake if frame == 7 else real for frame in range(50)]
+    assert margins.grad[0].tolist() == pytest.approx(expected, rel=1e-4)
+    assert real > 0 > fake
+    assert (p - 1) / 50 + 0.5 * p / 50 < 0, "the hard label did push them towards fake"

@@ -9,7 +9,7 @@ import torch
 
 from dfkit.clip import CLIP2S
 from dfkit.config import TrainConfig
-from dfkit.distill.distill import mean_gradients
+from dfkit.distill.distill import minibatch_gradients
 from dfkit.models import MMMSBA, NetworkOutput, NetworkSpec
 from dfkit.training.loaders import Loaders
 from dfkit.training.objective import Batch, label_loss
@@ -107,21 +107,23 @@ def test_sound_front_end_stays_fp32_under_bf16() -> None:
         assert (plain.front_end(waveform).float() - expected).abs().max() > 0.1
 
 
-def mean_of_losses(network: MMMSBA, batches: list[Batch], device: str) -> dict[str, torch.Tensor]:
+def gradients_of(network: MMMSBA, batches: list[Batch], device: str) -> tuple[dict[str, torch.Tensor], ...]:
     loaders = Loaders(batches, batches, batches, {})  # type: ignore[arg-type]
-    return mean_gradients(network, SPEC, loaders, device=torch.device(device), num_batches=2)
+    return minibatch_gradients(network, SPEC, loaders, device=torch.device(device), num_batches=2)
 
 
-def test_mean_gradients_are_those_of_the_mean_loss() -> None:
+def test_gradients_are_those_of_each_minibatch_alone() -> None:
+    """They were summed over the minibatches: what is wanted in one and unwanted in the next cancelled."""
     network = make_task("fp32").model.network.eval()
     batches = [make_batch(size, face_px=48, lip_px=32) for size in (2, 3, 1)]
-    got = mean_of_losses(network, batches, "cpu")
-    model = ClipNetwork(copy.deepcopy(network), SPEC)
-    losses = [torch.nn.functional.cross_entropy(model(batch).clip_logits, batch["label"]) for batch in batches[:2]]
-    torch.stack(losses).mean().backward()
-    for name, parameter in model.network.named_parameters():
-        assert parameter.grad is not None
-        torch.testing.assert_close(got[name], parameter.grad, atol=1e-7, rtol=1e-4)
+    got = gradients_of(network, batches, "cpu")
+    assert len(got) == 2
+    for batch, own in zip(batches, got, strict=False):
+        model = ClipNetwork(copy.deepcopy(network), SPEC)
+        torch.nn.functional.cross_entropy(model(batch).clip_logits, batch["label"]).backward()
+        for name, parameter in model.network.named_parameters():
+            assert parameter.grad is not None
+            torch.testing.assert_close(own[name], parameter.grad, atol=1e-7, rtol=1e-4)
     assert all(p.grad is None for p in network.parameters())
 
 
@@ -148,14 +150,15 @@ def test_precisions_agree_on_the_gpu() -> None:
 
 @pytest.mark.gpu
 @needs_gpu
-def test_mean_gradients_on_the_gpu_in_eval_mode() -> None:
+def test_minibatch_gradients_on_the_gpu_in_eval_mode() -> None:
     """cuDNN refuses the backward pass of a GRU in eval mode."""
     network = make_task("fp32").model.network.eval()
     batches = [make_batch(2, face_px=48, lip_px=32) for _ in range(2)]
-    here, there = mean_of_losses(network, batches, "cpu"), mean_of_losses(network, batches, "cuda")
-    for name, value in here.items():
-        assert there[name].device.type == "cpu"
-        torch.testing.assert_close(there[name], value, atol=GPU_ATOL, rtol=1e-2)
+    here, there = (gradients_of(network, batches, device) for device in ("cpu", "cuda"))
+    for ours, theirs in zip(here, there, strict=True):
+        for name, value in ours.items():
+            assert theirs[name].device.type == "cpu"
+            torch.testing.assert_close(theirs[name], value, atol=GPU_ATOL, rtol=1e-2)
 
 
 @pytest.mark.gpu

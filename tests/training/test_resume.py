@@ -75,6 +75,27 @@ def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> N
     assert resumed.metrics == unbroken.metrics
 
 
+def test_a_run_that_patience_ended_trains_nothing_more(data_dir: Path, tmp_path: Path) -> None:
+    """That it was over stood in no checkpoint: a run resumed after its last epoch trained one more."""
+    # No epoch gains 100 nats: the second is the first without an improvement.
+    config = tiny_config(epochs=5, patience=1, min_delta=100.0)
+    ended = train_teacher(data_dir, Workspace(tmp_path), config)
+    run_dir = Path(ended.run_dir)
+    before = torch.load(run_dir / "last.pth", weights_only=True)
+    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8")
+    assert len(lines.splitlines()) == 2 and (ended.epochs, before["facts"]["epoch"]) == (2, 1)
+    # One training video, two clips, a batch of four: a step an epoch.
+    assert ended.steps == 2
+    resumed = train_teacher(data_dir, Workspace(tmp_path), config, resume=run_dir)
+    assert (run_dir / "metrics.jsonl").read_text(encoding="utf-8") == lines
+    after = torch.load(run_dir / "last.pth", weights_only=True)
+    assert after["facts"] == before["facts"]
+    assert all(
+        torch.equal(value, after["model_state_dict"][name]) for name, value in before["model_state_dict"].items()
+    )
+    assert (resumed.epochs, resumed.steps, resumed.metrics) == (ended.epochs, ended.steps, ended.metrics)
+
+
 def test_an_unbroken_run_depends_on_what_it_has_to_remember(data_dir: Path, tmp_path: Path) -> None:
     """Mining, augmentation, dropout of modalities and plateau each change the weights: none of them is idle above."""
     changes = {

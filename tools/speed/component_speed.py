@@ -12,23 +12,34 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from dfkit.benchmarks.rows import gate_lines
+from dfkit.clip import CLIP2S
 from dfkit.errors import DfkitError
 from dfkit.measures.environment import Environment, read_environment
 from dfkit.measures.gates import Gate, GateResult, exit_code
+from dfkit.runtime.backends import BackendName
+from dfkit.runtime.scoring import ClipScorer
+from dfkit.runtime.stream import PushedSound
 
 REPORT_VERSION = 1
 HEAD_S = 2.0
 """Length of the synthetic head that is made."""
 MIN_HEAD_REAL_TIME = 1.0
 """A head takes no longer than it lasts; 1.7 where this limit was set."""
+STREAM_S = 3600.0
+"""Length of the stream without a face."""
+MIN_STREAM_REAL_TIME = 200.0
+"""Sound that nobody is seen to speak costs next to nothing; 1,076 where this limit was set."""
+SOUND_RATE, PICTURES_PER_S = 48_000, 25
+"""Of that stream: its sound comes in blocks of one picture's length."""
 MAX_LOAD = 0.5
 """Processes that wanted a core before the measurement; more means that others were at work."""
 
@@ -90,13 +101,17 @@ def measure_components(*, repeats: int) -> ComponentSpeedReport:
     try:
         with tempfile.TemporaryDirectory(prefix="dfkit-speed-") as folder:
             path = Path(folder) / "head.mp4"
-            cpu_s = _median_cpu_s(lambda: _make_head(path), repeats)
+            head_s = _median_cpu_s(lambda: _make_head(path), repeats)
+        stream_s = _median_cpu_s(_push_stream, repeats)
     finally:
         cv2.setNumThreads(num_threads)
-    head = PartTime("making a synthetic head", HEAD_S, cpu_s, MIN_HEAD_REAL_TIME, "x real time")
-    gates = judge([head], environment)
+    parts = (
+        PartTime("making a synthetic head", HEAD_S, head_s, MIN_HEAD_REAL_TIME, "x real time"),
+        PartTime("sound of an hour without a face", STREAM_S, stream_s, MIN_STREAM_REAL_TIME, "x real time"),
+    )
+    gates = judge(parts, environment)
     command = f"python -m tools.speed.component_speed --repeats {repeats}"
-    return ComponentSpeedReport((head,), gates, environment, repeats, command, exit_code(gates))
+    return ComponentSpeedReport(parts, gates, environment, repeats, command, exit_code(gates))
 
 
 def judge(parts: Sequence[PartTime], environment: Environment) -> tuple[GateResult, ...]:
@@ -121,6 +136,31 @@ def _make_head(path: Path) -> None:
     from dfkit.synthetic.speakers import PRESETS
 
     make_head_video(path, PRESETS[0], seconds=HEAD_S, seed=0)
+
+
+class _NoGraphs:
+    """A model that is never asked: without a face there is no clip."""
+
+    name: BackendName = "tflite"
+    recipe = "fp32"
+    num_threads = 1
+
+    def encode(self, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        raise AssertionError("a face was encoded in a stream without faces")
+
+    def score(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        raise AssertionError("a clip was scored in a stream without faces")
+
+
+def _push_stream() -> None:
+    """What a stream does with its sound while no face is in view; tracking is a row of `media_speed`."""
+    sound = PushedSound(SOUND_RATE, CLIP2S.audio.sample_rate)
+    sound.first_picture_s = 0.0
+    scorer = ClipScorer(_NoGraphs(), CLIP2S, sound, calibration_temperature=1.0, where="no model")
+    block = np.zeros(SOUND_RATE // PICTURES_PER_S, np.float32)
+    for index in range(round(STREAM_S * PICTURES_PER_S)):
+        sound.push(block, index / PICTURES_PER_S)
+        scorer.push([], index)
 
 
 def _median_cpu_s(work: Callable[[], None], repeats: int) -> float:

@@ -202,9 +202,10 @@ def run_memory(video: Path) -> dict[str, Any]:
     from litdata.streaming.writer import BinaryWriter
 
     from dfkit.benchmarks.cold_start import resident_mb
+    from dfkit.clip import DEFAULT_FACES
     from dfkit.data.jobs import face_models
 
-    face_models()
+    face_models(DEFAULT_FACES)
     assert BinaryWriter is not None, "loaded before, so that the baseline holds its packages"
     baseline_mb = resident_mb("VmRSS")
     prepare_once(video)

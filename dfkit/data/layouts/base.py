@@ -102,9 +102,19 @@ class SourceCollector:
         self.root = root
         self.sources: list[Source] = []
         self.faults: list[str] = []
+        self.num_unnamed = 0
 
-    def add(self, path: Path, label: int | None, **known: Any) -> None:
-        """Adds a file; one that is missing becomes a fault."""
+    def add(self, path: Path, label: int | None, *, person_named: bool = True, **known: Any) -> None:
+        """Adds a file; one that is missing becomes a fault.
+
+        Args:
+            path: The video.
+            label: 0 real, 1 fake.
+            person_named: Whether its groups name the person seen; else they only keep an original and its fakes
+                together, and the person may recur.
+            known: Further fields of `Source`.
+        """
+        self.num_unnamed += not person_named
         if path.is_file():
             self.sources.append(Source(path=path, label=label, **known))
         else:
@@ -122,8 +132,13 @@ class SourceCollector:
             raise layout_error(self.layout, self.root, expected=expected, found=folder_listing(self.root))
         unnamed = len(list_videos(self.root)) - len({source.path for source in self.sources})
         left_out = [f"{unnamed} videos that the layout does not name are left out"] if unnamed > 0 else []
-        known = all(source.groups for source in self.sources)
-        return LabelSet(tuple(self.sources), groups_known=known, notes=(*notes, *left_out))
+        recurring = [UNNAMED_PERSONS.format(self.num_unnamed, len(self.sources))] if self.num_unnamed else []
+        known = all(source.groups for source in self.sources) and not self.num_unnamed
+        return LabelSet(tuple(self.sources), groups_known=known, notes=(*notes, *recurring, *left_out))
 
 
+UNNAMED_PERSONS = (
+    "{} of {} files do not say who is seen, and persons recur in them: splits keep originals and their fakes together, "
+    "persons may leak"
+)
 NO_SOUND = "this data set has no sound: an audio-visual detector can neither be trained nor tested on it"

@@ -29,12 +29,13 @@ def read(root: Path) -> LabelSet:
     tested = _read_test_list(root, collector)
     for folder, label in FOLDERS.items():
         for path in list_videos(root / folder):
-            groups = tuple(dict.fromkeys(PERSON.findall(path.stem))) or (f"{folder}:{path.stem}",)
+            persons = tuple(dict.fromkeys(PERSON.findall(path.stem)))
+            groups = persons or (f"{folder}:{path.stem}",)
             split = None
             if tested is not None:
                 split = "test" if path in tested else "train"
             method = None if label == REAL else "celeb-synthesis"
-            collector.add(path, label, groups=groups, method=method, split=split)
+            collector.add(path, label, groups=groups, method=method, split=split, person_named=bool(persons))
     notes = (NO_SOUND,) if tested is not None else (NO_SOUND, f"no {TEST_LIST}: no official split")
     return collector.finish(expected=EXPECTED, notes=notes)
 

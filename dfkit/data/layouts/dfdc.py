@@ -22,7 +22,7 @@ def find_parts(root: Path) -> list[Path]:
 
 
 def read(root: Path) -> LabelSet:
-    """Labels of all parts; a fake's group is its original."""
+    """Labels of all parts; a fake's group is its original. The actors, who recur, are not named anywhere."""
     parts = find_parts(root) or ([root] if (root / META_FILE).is_file() else [])
     if not parts:
         raise layout_error(NAME, root, expected=EXPECTED, found=folder_listing(root))
@@ -42,7 +42,7 @@ def _add(collector: SourceCollector, part: Path, file: str, facts: Any) -> None:
     split = SPLIT_NAMES.get(str(facts.get("split") or "").lower())
     original = facts.get("original") or file
     method = None if label == REAL else "dfdc"
-    collector.add(part / file, label, groups=(str(original),), method=method, split=split)
+    collector.add(part / file, label, groups=(str(original),), method=method, split=split, person_named=False)
 
 
 LAYOUT = Layout(NAME, EXPECTED, lambda root: bool(find_parts(root)), read)

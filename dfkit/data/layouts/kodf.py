@@ -65,7 +65,7 @@ def _add(
     person = row.get(PERSON if label == REAL else TARGET_PERSON, "").strip()
     groups = tuple(value for value in (original, person) if value)
     method = None if label == REAL else row[METHOD].strip()
-    collector.add(found[0], label, groups=groups, method=method, split=split)
+    collector.add(found[0], label, groups=groups, method=method, split=split, person_named=bool(person))
 
 
 LAYOUT = Layout(NAME, EXPECTED, lambda root: bool(find_tables(root)), read)

@@ -81,6 +81,7 @@ def _add(collector: SourceCollector, folder: Path, facts: Any, where: str, *, de
         folder / facts["file"],
         FAKE if intervals else REAL,
         groups=_groups(facts),
+        person_named=PERSON.search(facts["file"]) is not None,
         method=_method(facts, visual, audio) if intervals else None,
         intervals=intervals,
         split=SPLIT_NAMES.get(str(facts.get("split") or "").lower(), default_split),

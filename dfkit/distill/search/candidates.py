@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dfkit.config import SearchConfig, WidthConfig
@@ -60,13 +60,15 @@ def round_width(whole: int, share: float) -> int:
     return min(nearest, whole)
 
 
-def make_candidates(teacher: MMMSBA, section: SearchConfig, *, gradients: Weights | None = None) -> list[Candidate]:
+def make_candidates(
+    teacher: MMMSBA, section: SearchConfig, *, gradients: Sequence[Weights] | None = None
+) -> list[Candidate]:
     """Every combination of the configured shares and GRU widths, the most important first.
 
     Args:
         teacher: The network to prune.
         section: Shares and widths.
-        gradients: Mean gradients by parameter name for Taylor importance; L2 importance without them.
+        gradients: Gradients by parameter name, a set per minibatch, for Taylor importance; L2 importance without them.
     Returns:
         Candidates of different widths.
     Raises:
@@ -103,8 +105,8 @@ def scale_widths(whole: NetworkSpec, share: float, gru_hidden: int) -> NetworkSp
     return whole.model_copy(update=changed)
 
 
-def kept_importance(teacher: MMMSBA, spec: NetworkSpec, *, gradients: Weights | None = None) -> float:
-    """Share of importance that the most_important_units units of every group keep, mean over the groups.
+def kept_importance(teacher: MMMSBA, spec: NetworkSpec, *, gradients: Sequence[Weights] | None = None) -> float:
+    """Share of importance that the most important units of every group keep, mean over the groups.
 
     Groups count alike: gradients and norms of a convolution and of a GRU are not of one scale.
 

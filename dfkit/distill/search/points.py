@@ -33,7 +33,9 @@ class SearchPoint:
     checkpoint: str
     """File of the best seed by validation AUC."""
     baselines: tuple[dict[str, Any], ...] = ()
-    """Scratch and prune-only at equal steps, as `StudentSummary.variants` has them."""
+    """Scratch and prune-only, with the steps that each took, as `StudentSummary.variants` has them."""
+    training_length: str = ""
+    """Whether student and baselines took as many steps, in words."""
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `points` in `search.json`."""
@@ -52,6 +54,7 @@ class SearchPoint:
             "meets": self.meets,
             "checkpoint": self.checkpoint,
             "baselines": list(self.baselines),
+            "training_length": self.training_length,
         }
 
 

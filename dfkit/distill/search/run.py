@@ -14,11 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from dfkit.clip import ClipSpec
-from dfkit.config import Config, DistillConfig, upgrade
-from dfkit.data.hashing import sha256_file
+from dfkit.config import Config, DistillConfig
 from dfkit.data.storage import PreparedData
 from dfkit.distill.distill import DistillationSetup, count_parameters, prepare_distillation, train_students
 from dfkit.distill.prune import prune
+from dfkit.distill.request import (
+    REQUEST_FILE,
+    Request,
+    asks_for_the_same,
+    make_request,
+    read_request,
+    refuse_other_request,
+    write_request,
+)
 from dfkit.distill.search.candidates import Candidate, make_candidates
 from dfkit.distill.search.measure import CandidateBench, CandidateMeasurement, candidates_to_time
 from dfkit.distill.search.points import (
@@ -32,7 +40,7 @@ from dfkit.distill.search.points import (
     unreachable_targets_error,
 )
 from dfkit.distill.search.report import write_report
-from dfkit.distill.variants import BEST_FILE, VARIANT_NAMES, StudentSummary, format_spread
+from dfkit.distill.variants import BEST_FILE, VARIANT_NAMES, StudentSummary, format_spread, training_length
 from dfkit.export.ranges import calibration_set
 from dfkit.files import copy_file, write_atomically
 from dfkit.measures.spread import spread
@@ -42,7 +50,6 @@ from dfkit.training.fit import environment
 from dfkit.workspace import RUN_FILE, Workspace
 
 SUFFIX = "-search"
-REQUEST_FILE = "request.json"
 MEASURED_FILE = "measured.json"
 ProgressCallback = Callable[[str], None]
 """Gets a line about what is done next."""
@@ -81,6 +88,8 @@ class SearchSummary:
         head = ("point", "MB", "ms a clip", "in target", "AUC validation", "AUC test")
         lines = table_lines(head, rows)
         for point in self.points:
+            if point.baselines:
+                lines.append(f"{point.measurement.label}: {point.training_length}")
             lines += [
                 f"{point.measurement.label}, {VARIANT_NAMES[row['name']]}: validation {format_spread(row['val_auc'])}, "
                 f"test {format_spread(row['test_auc'])}"
@@ -108,6 +117,7 @@ def search_student(
     *,
     make_view: Callable[[PreparedData, ClipSpec], Path],
     report_progress: ProgressCallback,
+    resume: str | Path | None = None,
 ) -> SearchSummary:
     """Finds the student's widths by measurement and distils it.
 
@@ -118,6 +128,7 @@ def search_student(
         config: The experiment; `distill.search` holds targets, shares and widths.
         make_view: Prepares the data's videos under another preset; see `prepare_distillation`.
         report_progress: Called with a line about what is done next.
+        resume: Run folder to go on with; an unfinished search for the same is found without being named.
     Raises:
         CheckpointError: The teacher cannot be read.
         ConfigError: No candidate is within the targets (the nearest is named), or there are too few candidates.
@@ -126,9 +137,12 @@ def search_student(
         MissingExtraError: The converters or matplotlib are not installed.
     """
     section = config.distill
+    request = make_request(teacher_path, PreparedData(data_dir), config)
+    if resume is not None:
+        refuse_other_request(Path(resume), request)
     setup = prepare_distillation(teacher_path, data_dir, config, make_view=make_view)
     candidates = make_candidates(setup.teacher.network, section.search, gradients=setup.gradients)
-    run_dir = resume_or_create_run_dir(workspace, config, setup)
+    run_dir = Path(resume) if resume is not None else unfinished_or_new_run_dir(workspace, config, request)
     report_progress(f"measuring at most {len(candidates)} candidates as INT8 graphs in {run_dir}")
     bench = make_bench(setup, run_dir, section)
     measured = measure_candidates(bench, candidates, section, run_dir / MEASURED_FILE)
@@ -161,23 +175,15 @@ def search_student(
     return summary
 
 
-def resume_or_create_run_dir(workspace: Workspace, config: Config, setup: DistillationSetup) -> Path:
+def unfinished_or_new_run_dir(workspace: Workspace, config: Config, wanted: Request) -> Path:
     """Folder of an unfinished search for the same teacher, data and configuration, or a new one."""
-    wanted = {
-        "teacher": setup.teacher_path,
-        "teacher_sha256": sha256_file(Path(setup.teacher_path)),
-        "data": str(setup.data.path),
-        "config": config.model_dump(mode="json"),
-    }
     name = f"{config.name}{SUFFIX}"
     for path in sorted(workspace.runs.glob(f"*/{REQUEST_FILE}")):
-        request = json.loads(path.read_text(encoding="utf-8"))
-        request["config"], _ = upgrade(request["config"])
         run = json.loads((path.parent / RUN_FILE).read_text(encoding="utf-8"))
-        if request == wanted and not run["finished"]:
+        if not run["finished"] and asks_for_the_same(read_request(path.parent), wanted):
             return path.parent
     folder = workspace.new_run_dir(name, "student")
-    write_atomically(folder / REQUEST_FILE, json.dumps(wanted, indent=2))
+    write_request(folder, wanted)
     return folder
 
 
@@ -289,6 +295,7 @@ def distill_point(
         meets=measurement.meets(search.target_mb, search.target_ms),
         checkpoint=summary.checkpoint,
         baselines=tuple(baselines),
+        training_length=training_length(summary.variants),
     )
 
 

@@ -81,6 +81,13 @@ def test_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: py
     assert len(kept) == 3 + 3  # one encode and two score; two seeds and the better one's copy
     first_seed = json.loads((trained[0] / "seed-0" / variants.RESULTS_FILE).read_text(encoding="utf-8"))
 
+    # Named with --resume it is refused under another configuration; unnamed it is found by its request.
+    teacher = workspace.newest_run("teacher") / "best.pth"
+    other = tiny_search(points=1, target_mb=1.0)
+    with pytest.raises(ConfigError, match=r"different: distill\.search\.points"):
+        search_student(
+            teacher, data, workspace, other, make_view=no_view, report_progress=lambda _: None, resume=folder
+        )
     summary = search(workspace, data, config)
     assert summary.run_dir == str(folder)
     seeds = [path for path in kept if path.parent.name.startswith("seed") or path.suffix == ".tflite"]
