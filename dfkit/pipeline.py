@@ -16,7 +16,7 @@ from dfkit.errors import ConfigError, DataError
 from dfkit.experiment import read_config, read_translation
 from dfkit.extras import require_extra
 from dfkit.original.configuration import data_folder
-from dfkit.workspace import Workspace, find_stored
+from dfkit.workspace import Workspace, find_stored, holds_own_data
 
 if TYPE_CHECKING:
     from dfkit.audit import BaselineResult
@@ -337,11 +337,22 @@ def distill(
 
 
 def prepare_view(data: PreparedData, spec: ClipSpec) -> Path:
-    """The videos of prepared data under another preset, beside it; nothing is done where it is there already."""
+    """The videos of prepared data under another preset, beside it; nothing is done where it is there already.
+
+    Own data of the same videos under that preset are taken as they are; other own data of that name stay, and the view
+    lies beside them.
+    """
     from dfkit.data.labels import LabelSet, Source
     from dfkit.data.prepare import prepare as prepare_data
 
-    target = Path(f"{data.path.rstrip('/')}-{spec.preset}")
+    target = base = Path(f"{data.path.rstrip('/')}-{spec.preset}")
+    number = 0
+    while holds_own_data(target):
+        if _holds_same_videos(target, data, spec):
+            note(f"the teacher was trained on {spec.preset}: taking these videos from {target}")
+            return target
+        number += 1
+        target = base.with_name(f"{base.name}-view" + (f"-{number}" if number > 1 else ""))
     note(f"the teacher was trained on {spec.preset}: preparing that view of {data.path} in {target}")
     sources = tuple(
         Source(
@@ -358,6 +369,21 @@ def prepare_view(data: PreparedData, spec: ClipSpec) -> Path:
     label_set = LabelSet(sources, groups_known=data.groups_known)
     prepare_data(label_set, target, spec=spec, view_of=Path(data.path).name, faces=data.info.face_models)
     return target
+
+
+def _holds_same_videos(folder: Path, data: PreparedData, spec: ClipSpec) -> bool:
+    """Whether a folder holds the usable videos of prepared data, and no others, under a clip contract."""
+    from dfkit.data.storage import PreparedData
+
+    def facts(of: PreparedData) -> list[str]:
+        usable = (row for row in of.videos if row.status == "ok")
+        return sorted(repr((v.sha256, v.label, v.groups, v.method, v.split, v.intervals)) for v in usable)
+
+    try:
+        own = PreparedData(folder)
+    except DataError:
+        return False  # unfinished, damaged or of a newer dfkit: left as it is
+    return (own.spec, own.groups_known, facts(own)) == (spec, data.groups_known, facts(data))
 
 
 def export(

@@ -198,6 +198,12 @@ def find_stored(stored: str, run: str | Path) -> str:
     return stored if not inside.exists() and Path(stored).exists() else str(inside)
 
 
+def holds_own_data(folder: Path) -> bool:
+    """Whether a folder holds prepared data that somebody asked for: all but views."""
+    path = folder / DATA_FILE
+    return path.is_file() and not _is_view(folder, _read_json(path))
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,53 @@ def test_a_view_that_is_prepared_on_purpose_becomes_data_of_its_own(heads: Path,
     assert content["view_of"] is None
     pipeline.prepare_view(PreparedData(workspace.data / "heads"), UNIFORM50)
     assert json.loads((view / DATA_FILE).read_text()) == content, "a teacher that uses it does not take it away"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_own_data_with_the_name_of_a_view_is_never_written_over(heads: Path, tmp_path: Path) -> None:
+    """A distillation put its view in the place of other videos that were prepared under that name."""
+    workspace = Workspace(tmp_path)
+    pipeline.prepare([heads], workspace, out_dir=workspace.data / "heads")
+    others = make_heads(tmp_path / "others", num_speakers=1, seconds=2.4, seed=4)[0].parent
+    own, named_view = workspace.data / "heads-uniform50", workspace.data / "heads-uniform50-view"
+    for folder in (own, named_view):
+        pipeline.prepare([others], workspace, preset="uniform50", out_dir=folder)
+    before = contents(own), contents(named_view)
+    for _ in range(2):
+        view = pipeline.prepare_view(PreparedData(workspace.data / "heads"), UNIFORM50)
+        assert view == workspace.data / "heads-uniform50-view-2"
+    assert (contents(own), contents(named_view)) == before
+    assert PreparedData(view).info.view_of == "heads"
+    assert workspace.newest_data() == named_view
+
+
+def test_own_data_of_the_same_videos_serves_as_it_is(heads: Path, tmp_path: Path) -> None:
+    """One file that could not be read was enough to make a view of a user's own data."""
+    workspace, videos = Workspace(tmp_path), tmp_path / "videos"
+    shutil.copytree(heads, videos)
+    (videos / "broken.mp4").write_bytes(b"no video")
+    for preset in ("clip2s", "uniform50"):
+        pipeline.prepare([videos], workspace, preset=preset)
+    own = workspace.data / "videos-uniform50"
+    before = contents(own)
+    assert pipeline.prepare_view(PreparedData(workspace.data / "videos"), UNIFORM50) == own
+    assert contents(own) == before
+    # Unfinished, it cannot serve, and is somebody's all the same.
+    info = json.loads((own / DATA_FILE).read_text())
+    (own / DATA_FILE).write_text(json.dumps({**info, "finished": False}))
+    before = contents(own)
+    view = pipeline.prepare_view(PreparedData(workspace.data / "videos"), UNIFORM50)
+    assert view.name == "videos-uniform50-view" and contents(own) == before
+
+
+def test_a_view_from_before_views_were_marked_is_still_one(heads: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    pipeline.prepare([heads], workspace, out_dir=workspace.data / "heads")
+    view = pipeline.prepare_view(PreparedData(workspace.data / "heads"), UNIFORM50)
+    info = json.loads((view / DATA_FILE).read_text())
+    del info["view_of"]
+    (view / DATA_FILE).write_text(json.dumps(info))
+    assert pipeline.prepare_view(PreparedData(workspace.data / "heads"), UNIFORM50) == view
