@@ -84,17 +84,10 @@ class VideoResult:
     """Why there is no verdict."""
     tracks: tuple[TrackResult, ...] = ()
     """In order of track id."""
-
-    @property
-    def worst_clip(self) -> WorstClip | None:
-        """The most suspicious clip of all tracks; of equally suspicious ones the earliest."""
-        clips = [WorstClip(track.track_id, *clip) for track in self.tracks for clip in track.clips]
-        return max(clips, key=lambda clip: (clip.p_fake, -clip.start_s), default=None)
-
-    @property
-    def worst_track(self) -> TrackResult | None:
-        """The most suspicious track, whose `p_fake` is the video's."""
-        return max(self.tracks, key=lambda track: track.p_fake, default=None)
+    worst_clip: WorstClip | None = None
+    """The most suspicious clip of all tracks; of equally suspicious ones the earliest."""
+    worst_track: TrackResult | None = None
+    """The most suspicious track, whose `p_fake` is the video's."""
 
     def summary(self) -> list[str]:
         """One line for the terminal: verdict and score, or status and reason."""
@@ -208,11 +201,15 @@ def judge_clips(video: str, clips: Iterable[ClipScore], manifest: Manifest) -> V
         )
         for track_id, p_fake in verdict.track_p_fake.items()
     )
-    return judged(video, verdict, tracks, manifest)
+    worst = scored[verdict.worst_clip]
+    worst_clip = WorstClip(worst.track_id, worst.start_s, worst.end_s, worst.p_fake)
+    return judged(video, verdict, tracks, worst_clip, manifest)
 
 
-def judged(video: str, verdict: Verdict, tracks: tuple[TrackResult, ...], manifest: Manifest) -> VideoResult:
-    """Result of a video with a verdict."""
+def judged(
+    video: str, verdict: Verdict, tracks: tuple[TrackResult, ...], worst_clip: WorstClip, manifest: Manifest
+) -> VideoResult:
+    """Result of a video with a verdict, which says what is most suspicious: p_fake of several may round to 1."""
     return VideoResult(
         video=video,
         status="ok",
@@ -222,6 +219,8 @@ def judged(video: str, verdict: Verdict, tracks: tuple[TrackResult, ...], manife
         modalities=tuple(manifest.modalities),
         reason=None,
         tracks=tracks,
+        worst_clip=worst_clip,
+        worst_track=next(track for track in tracks if track.track_id == verdict.track_id),
     )
 
 

@@ -18,7 +18,7 @@ from dfkit.media.stream import FaceFrame
 from dfkit.media.uniform50 import view_uniform50
 from dfkit.runtime.backends import Graphs
 from dfkit.runtime.manifest import Manifest
-from dfkit.runtime.results import TrackResult, VideoResult, judged, require_finite
+from dfkit.runtime.results import TrackResult, VideoResult, WorstClip, judged, require_finite
 
 
 def pool_steps(steps: np.ndarray, num_steps: int) -> np.ndarray:
@@ -81,5 +81,6 @@ def score_whole_video(
         nowhere = np.zeros((0, 2), np.float32)
         for index, (face, lip, t_s) in enumerate(zip(view.face, view.lip, view.times_s, strict=True)):
             watch(FaceFrame(0, index, float(t_s), face, lip, nowhere, interpolated=False, scene=0))
-    track = TrackResult(0, verdict.p_fake, ((0.0, float(view.times_s[-1]), verdict.p_fake),), frames)
-    return judged(str(path), verdict, (track,), manifest)
+    clip = WorstClip(0, 0.0, float(view.times_s[-1]), verdict.p_fake)
+    track = TrackResult(0, verdict.p_fake, ((clip.start_s, clip.end_s, clip.p_fake),), frames)
+    return judged(str(path), verdict, (track,), clip, manifest)

@@ -13,7 +13,7 @@ from dfkit.measures.decision import OperatingPoint
 from dfkit.media.stream import FaceFrame
 from dfkit.runtime import plot
 from dfkit.runtime.bundle import Bundle
-from dfkit.runtime.results import TrackResult, VideoResult, result_without_score
+from dfkit.runtime.results import TrackResult, VideoResult, WorstClip, result_without_score
 
 POINT = OperatingPoint(threshold=0.5, review_low=0.4, review_high=0.6, name="test")
 
@@ -30,7 +30,8 @@ def result(tracks: int = 1, *, seconds: int = 8, name: str = "v.mp4") -> VideoRe
         made.append(
             TrackResult(track, 0.5 + track / 20, tuple((float(s), s + 2.0, 0.5) for s in range(seconds - 1)), frames)
         )
-    return VideoResult(name, "ok", "fake", made[-1].p_fake, 0.5, ("face",), None, tuple(made))
+    worst = WorstClip(0, *made[0].clips[0])
+    return VideoResult(name, "ok", "fake", made[-1].p_fake, 0.5, ("face",), None, tuple(made), worst, made[-1])
 
 
 def read(path: Path) -> np.ndarray:
@@ -95,7 +96,9 @@ def test_the_most_suspicious_clip_is_named_and_covers_nothing(
     shown = result(tracks)
     last = shown.tracks[-1]
     clips = tuple((start, end, 0.93 if n == worst else p) for n, (start, end, p) in enumerate(last.clips))
-    shown = dataclasses.replace(shown, tracks=(*shown.tracks[:-1], dataclasses.replace(last, clips=clips)))
+    last = dataclasses.replace(last, clips=clips)
+    worst_clip = WorstClip(last.track_id, *clips[worst])
+    shown = dataclasses.replace(shown, tracks=(*shown.tracks[:-1], last), worst_clip=worst_clip, worst_track=last)
     sampler = plot.FaceSampler()
     for index in range(200):
         sampler.add(face(index, track_id=tracks - 1))

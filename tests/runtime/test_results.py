@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dfkit.errors import BundleError
-from dfkit.measures.decision import Aggregation, Calibration, OperatingPoint, p_fake_of, verdict_of
+from dfkit.measures.decision import Aggregation, Calibration, OperatingPoint, judge, p_fake_of, verdict_of
 from dfkit.runtime.bundle import Bundle
-from dfkit.runtime.results import ClipScore, VideoResult, judge_clips, require_finite, result_without_score
+from dfkit.runtime.results import ClipScore, VideoResult, judge_clips, require_finite, result_without_score, scores_of
 
 
 def clip(
@@ -136,6 +136,21 @@ def test_the_most_suspicious_clip_and_its_time_are_always_told(tiny_bundle: Bund
     )
     earliest = judge_clips("v.mp4", [clip(0, 50, 1), clip(0, 25, 1), clip(0, 0, -1)], tiny_bundle.manifest)
     assert earliest.worst_clip is not None and earliest.worst_clip.start_s == 1.0
+
+
+def test_where_p_fake_rounds_to_one_the_margins_still_tell(tiny_bundle: Bundle) -> None:
+    """The result compared rounded probabilities: it named the first clip of the first face."""
+    sharp = Calibration(calibration_temperature=0.05)
+    manifest = tiny_bundle.manifest.model_copy(update={"calibration": sharp})
+    clips = [
+        clip(track, 25 * n, gap, temperature=0.05) for n, (track, gap) in enumerate([(0, 2), (0, 5), (1, 3), (2, 9)])
+    ]
+    assert len({made.p_fake for made in clips}) == 1
+    result = judge_clips("v.mp4", clips, manifest)
+    verdict = judge(scores_of(clips), manifest.decision)
+    assert result.worst_track is result.tracks[2] and verdict.track_id == 2
+    assert result.worst_clip is not None
+    assert (result.worst_clip.track_id, result.worst_clip.start_s) == (2, verdict.worst_clip_start_s) == (2, 3.0)
 
 
 def test_the_bundles_aggregation_decides(tiny_bundle: Bundle) -> None:
