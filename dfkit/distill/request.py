@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dfkit.config import Config, upgrade
+from pydantic import ValidationError
+
+from dfkit.config import Config, explain
 from dfkit.data.hashing import sha256_file
 from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import CheckpointError, ConfigError, DataError
@@ -47,13 +49,20 @@ def write_request(run_dir: Path, request: Request) -> None:
 def read_request(run_dir: Path) -> Request:
     """The request that a run was started with, its configuration in the words of this version.
 
+    Keys that an older dfkit did not know have their defaults.
+
     Raises:
-        ConfigError: The folder holds none.
+        ConfigError: The folder holds none, or its configuration has no place in this version.
     """
     path = run_dir / REQUEST_FILE
     try:
         request: Request = json.loads(path.read_text(encoding="utf-8"))
-        request["config"], _ = upgrade(request["config"])
+        request["config"] = Config.model_validate(request["config"]).model_dump(mode="json")
+    except ValidationError as error:
+        raise ConfigError(
+            f"{path}: its configuration is none of this version of dfkit:\n{explain(error, Config)}",
+            fix="start a new run without --resume",
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{run_dir}: nothing to resume: no {REQUEST_FILE} of a distillation ({error})",

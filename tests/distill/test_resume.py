@@ -18,6 +18,7 @@ from dfkit.config.flags import DistillFlags
 from dfkit.data.storage import PreparedData
 from dfkit.distill.distill import distill_student
 from dfkit.distill.request import make_request, read_request, refuse_other_request, write_request
+from dfkit.distill.search.run import unfinished_or_new_run_dir
 from dfkit.errors import CheckpointError, ConfigError, DataError
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.training.checkpoints import save_checkpoint
@@ -116,3 +117,25 @@ def test_another_request_does_not_go_on(data_dir: Path, teacher: Path, tmp_path:
     moved.write_bytes(teacher.read_bytes())
     refuse_other_request(run_dir, make_request(moved, data, tiny_config()))
     assert read_request(run_dir)["teacher"] == str(teacher)
+
+
+def test_a_request_of_another_version_does_not_stop_a_new_search(data_dir: Path, teacher: Path, tmp_path: Path) -> None:
+    workspace, wanted = Workspace(tmp_path), make_request(teacher, PreparedData(data_dir), tiny_config())
+    first = unfinished_or_new_run_dir(workspace, tiny_config(), wanted)
+    assert unfinished_or_new_run_dir(workspace, tiny_config(), wanted) == first
+    write_request(first, {**wanted, "config": {"gone": 1}})
+    assert unfinished_or_new_run_dir(workspace, tiny_config(), wanted) != first
+
+
+def test_a_request_of_an_older_version_goes_on(data_dir: Path, teacher: Path, tmp_path: Path) -> None:
+    """A key that came since was "another configuration", and the advice was to resume with the run's own."""
+    wanted = make_request(teacher, PreparedData(data_dir), tiny_config())
+    older = json.loads(json.dumps(wanted))
+    del older["config"]["distill"]["quantization_aware_epochs"]
+    write_request(tmp_path, older)
+    refuse_other_request(tmp_path, wanted)
+    assert read_request(tmp_path)["config"] == wanted["config"]
+    older["config"]["distill"]["gone"] = 1
+    write_request(tmp_path, older)
+    with pytest.raises(ConfigError, match=r"request\.json: its configuration is none of this version(.|\n)*gone"):
+        read_request(tmp_path)

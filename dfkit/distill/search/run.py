@@ -41,6 +41,7 @@ from dfkit.distill.search.points import (
 )
 from dfkit.distill.search.report import write_report
 from dfkit.distill.variants import BEST_FILE, VARIANT_NAMES, StudentSummary, format_spread, training_length
+from dfkit.errors import ConfigError
 from dfkit.export.ranges import calibration_set
 from dfkit.files import copy_file, write_atomically
 from dfkit.measures.spread import spread
@@ -180,11 +181,18 @@ def unfinished_or_new_run_dir(workspace: Workspace, config: Config, wanted: Requ
     name = f"{config.name}{SUFFIX}"
     for path in sorted(workspace.runs.glob(f"*/{REQUEST_FILE}")):
         run = json.loads((path.parent / RUN_FILE).read_text(encoding="utf-8"))
-        if not run["finished"] and asks_for_the_same(read_request(path.parent), wanted):
+        if not run["finished"] and _asks_for(wanted, path.parent):
             return path.parent
     folder = workspace.new_run_dir(name, "student")
     write_request(folder, wanted)
     return folder
+
+
+def _asks_for(wanted: Request, run_dir: Path) -> bool:
+    try:
+        return asks_for_the_same(read_request(run_dir), wanted)
+    except ConfigError:
+        return False  # of another version of dfkit: a new search does not have to read it
 
 
 def make_bench(setup: DistillationSetup, run_dir: Path, section: DistillConfig) -> CandidateBench:
