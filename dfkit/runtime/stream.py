@@ -137,13 +137,15 @@ class PushedSound:
         """
         if self._ended:
             raise ConfigError("sound after the end of the stream", fix="open a new stream")
-        mono = np.nan_to_num(_to_mono(samples), nan=0.0, posinf=1.0, neginf=-1.0)
+        mono = _to_mono(samples)
         if t_s is not None and not math.isfinite(t_s):
             raise ConfigError(f"a block of sound at {t_s} s", fix="give its time in seconds, or leave it out")
         if self._origin_s is None and t_s is None:
             raise ConfigError("the first block of sound has no time", fix="push_sound(samples, t_s=...)")
         late_s = 0.0
-        if self._origin_s is not None and t_s is not None:
+        if self._origin_s is None and t_s is not None and self.first_picture_s is not None:
+            late_s = max(t_s - self.first_picture_s, 0.0)
+        elif self._origin_s is not None and t_s is not None:
             late_s = t_s - (self._origin_s + self._total / self._rate_in)
         self._refuse_far_ahead(late_s + len(mono) / self._rate_in)
         # Behind a gap this long nothing of the sound before it is needed, or it would have been refused.
@@ -221,7 +223,10 @@ class PushedSound:
 def _to_mono(samples: np.ndarray) -> np.ndarray:
     if samples.dtype != np.float32 or samples.ndim not in {1, 2}:
         raise ShapeError(f"sound must be float32 (N,) or (N, channels), got {samples.dtype} {samples.shape}")
-    return samples if samples.ndim == 1 else samples.mean(axis=1)
+    if samples.ndim == 2 and samples.shape[1] == 0:
+        raise ShapeError(f"sound of no channels, {samples.shape}: expected (N,) or (N, channels), one channel at least")
+    finite = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+    return finite if samples.ndim == 1 else finite.mean(axis=1)
 
 
 class GridStream:

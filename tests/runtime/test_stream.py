@@ -268,6 +268,22 @@ def test_sound_far_ahead_of_the_pictures_is_refused_and_may_come_again(copied: l
     assert stream.finish() == []
 
 
+def test_a_first_block_far_ahead_of_the_pictures_is_refused_too() -> None:
+    """Sound of another clock: the clips were judged on silence without a word."""
+    stream = made_stream(face=False)
+    block = np.full(BLOCK, 0.5, np.float32)
+    stream.push_picture(0.0, picture(0))
+    with pytest.raises(ConfigError, match=r"36000\.\d s ahead of the pictures, 30 s at most"):
+        stream.push_sound(block, 36000.0)
+    stream.push_sound(block, 0.0)
+    # Sound that begins after a minute of pictures is not ahead of them.
+    late = PushedSound(16000, 16000)
+    late.first_picture_s = 0.0
+    late.forget(16000 * 60)
+    late.push(block, 61.0)
+    assert late.read(16000 * 61, 8)[4] == pytest.approx(0.5, abs=0.01)
+
+
 def test_sound_without_a_picture_is_kept_for_half_a_minute_and_then_refused() -> None:
     """A stream that only got sound kept all of it."""
     stream = made_stream(face=False)
@@ -286,3 +302,13 @@ def test_samples_that_are_no_numbers_are_silence_as_in_a_file() -> None:
     sound.end()
     heard = sound.read(0, 3200)
     assert np.isfinite(heard).all() and not heard[1000:].any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_channels_without_a_mean_and_without_any_channel() -> None:
+    """Both ended in warnings of numpy: infinities of both signs, and a mean of nothing."""
+    sound = PushedSound(16000, 16000)
+    sound.push(np.full((1600, 2), [np.inf, -np.inf], np.float32), 0.0)
+    assert not sound.read(0, 1600).any()
+    with pytest.raises(ShapeError, match=r"sound of no channels, \(1600, 0\)"):
+        sound.push(np.zeros((1600, 0), np.float32))
