@@ -223,7 +223,8 @@ def _is_view(folder: Path, content: dict[str, Any]) -> bool:
     # Before views were marked: named after the data beside them, and made from a list of files.
     named = [folder.name.removesuffix(f"-{preset}") for preset in PRESETS if folder.name.endswith(f"-{preset}")]
     beside = any((folder.parent / name / DATA_FILE).is_file() for name in named)
-    return beside and OLD_VIEW_SOURCE.fullmatch(content.get("source", "1 files")) is not None
+    source = content.get("source")
+    return beside and isinstance(source, str) and OLD_VIEW_SOURCE.fullmatch(source) is not None
 
 
 def _age_key(folder: Path, content: dict[str, Any]) -> tuple[str, float]:

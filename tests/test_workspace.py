@@ -48,6 +48,16 @@ def test_views_are_never_the_newest_data(tmp_path: Path) -> None:
     assert space.newest_data() == own
 
 
+@pytest.mark.parametrize("source", [{}, {"source": None}, {"source": ["a"]}], ids=["none", "null", "list"])
+def test_data_that_do_not_say_what_they_were_made_from_are_no_view(tmp_path: Path, source: dict[str, object]) -> None:
+    """Without a source they counted as a view; a source that is no text ended every command in a traceback."""
+    space = Workspace(tmp_path)
+    put(space.data / "videos", "data.json", created="2026-01-01T10:00:00+00:00", finished=True)
+    later = {"created": "2026-01-01T10:05:00+00:00", "finished": True}
+    own = put(space.data / "videos-uniform50", "data.json", **later, **source)
+    assert space.newest_data() == own
+
+
 def test_stored_paths_are_relative_to_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They were relative to the folder that happened to be the current one."""
     space = Workspace(tmp_path / "space")
