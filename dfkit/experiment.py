@@ -110,6 +110,8 @@ def _read_content(path: Path) -> Mapping[str, Any]:
             content = yaml.load(text, UniqueKeyLoader)  # a SafeLoader: it makes plain values only
     except _RepeatedKeyError as error:
         raise ConfigError(f"{path}: {error}", fix="keep one of them: the other would be lost") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: too many brackets or keys inside of each other", fix="correct it") from error
     except (yaml.YAMLError, ValueError) as error:
         where = f", line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
         raise ConfigError(f"{path}{where}: not a YAML file ({str(error).splitlines()[0]})", fix="correct it") from error

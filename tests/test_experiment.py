@@ -39,6 +39,13 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, message: 
         read_config(path)
 
 
+@pytest.mark.parametrize(("name", "text"), [("deep.yaml", "a: " + "[" * 3000), ("deep.json", '{"a":' * 100_000)])
+def test_a_file_nested_too_deeply_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"{name}: too many brackets or keys inside of each other"):
+        read_config(tmp_path / name)
+
+
 def test_so_is_one_in_the_originals_yaml_and_in_a_runs_json(tmp_path: Path) -> None:
     """The original's file was read a second time by a loader of its own."""
     theirs = tmp_path / "theirs.yaml"
