@@ -29,6 +29,8 @@ from dfkit.measures.metrics import auc
 SCHEMA_VERSION = 1
 AUDIT_FILE, BASELINE_FILE = "audit.json", "baseline.json"
 COMMANDS = {AUDIT_FILE: "dfkit audit", BASELINE_FILE: "dfkit baseline"}
+LISTS = ("warnings", "videos")
+"""Keys of a finding that hold lists where they are there."""
 WARN_AUC = 0.7
 """AUC above which a finding is named beside every metric; DESIGN section 9."""
 
@@ -243,7 +245,7 @@ def _read_strictly(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _foreign_file(path, str(error)) from error
-    if not isinstance(content, dict) or not isinstance(content.get("warnings", []), list):
+    if not isinstance(content, dict) or not all(isinstance(content.get(name, []), list) for name in LISTS):
         raise _foreign_file(path, "not what its command writes")
     return content
 

@@ -6,6 +6,8 @@ those of other clips.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from dfkit.errors import DataError
 from dfkit.files import whole_file
 
 AGAIN = "run dfkit distill again, or name the data that the run was made on with --data"
+WITHOUT = "run dfkit distill again, or take the file away to go without the teacher's logits"
 
 
 def write_teacher_logits(
@@ -56,22 +59,19 @@ def read_teacher_logits(path: Path, data: PreparedData) -> Callable[[int], np.nd
         A function from a clip's index in the data to the teacher's logits, (2,); it raises DataError for a clip that
         the teacher did not answer.
     Raises:
-        DataError: They are logits of other videos, or do not say of which.
+        DataError: They are logits of other videos, or do not say of which, or the file is damaged.
     """
-    with np.load(path, allow_pickle=False) as stored:
-        if "videos_hash" not in stored:
-            raise DataError(
-                f"{path}: does not say which clips its logits belong to: an older dfkit wrote it",
-                fix="run dfkit distill again, or take the file away to go without the teacher's logits",
-            )
-        if str(stored["videos_hash"]) != videos_hash(data):
-            raise DataError(
-                f"{path}: logits of other videos than {data.path} holds now: it was prepared anew since", fix=AGAIN
-            )
-        identities = zip(
-            stored["video_keys"].tolist(), stored["track_ids"].tolist(), stored["starts_s"].tolist(), strict=True
+    stored = _read_arrays(path)
+    if "videos_hash" not in stored:
+        raise DataError(f"{path}: does not say which clips its logits belong to: an older dfkit wrote it", fix=WITHOUT)
+    if str(stored["videos_hash"]) != videos_hash(data):
+        raise DataError(
+            f"{path}: logits of other videos than {data.path} holds now: it was prepared anew since", fix=AGAIN
         )
-        logits_of = dict(zip(identities, stored["clip_logits"], strict=True))
+    identities = zip(
+        stored["video_keys"].tolist(), stored["track_ids"].tolist(), stored["starts_s"].tolist(), strict=True
+    )
+    logits_of = dict(zip(identities, stored["clip_logits"], strict=True))
 
     def of(index: int) -> np.ndarray:
         clip = data.clips[index]
@@ -82,3 +82,11 @@ def read_teacher_logits(path: Path, data: PreparedData) -> Callable[[int], np.nd
         return found
 
     return of
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: no logits of a teacher can be read from it ({error})", fix=WITHOUT) from error

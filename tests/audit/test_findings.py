@@ -67,7 +67,7 @@ def test_findings_of_other_videos_are_named_and_not_said(data: PreparedData, has
     )
 
 
-@pytest.mark.parametrize("content", ["nothing", "[]", '{"warnings": "one"}'])
+@pytest.mark.parametrize("content", ["nothing", "[]", '{"warnings": "one"}', '{"videos": null}'])
 def test_a_file_that_is_no_finding_is_refused(data: PreparedData, content: str) -> None:
     (Path(data.path) / "audit.json").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=r"audit.json(.|\n)*Fix: run dfkit audit again"):

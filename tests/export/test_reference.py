@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,17 @@ def test_logits_that_do_not_say_whose_they_are_are_refused(data: PreparedData, s
     path = keep_teacher(student, data, [[0, 1]] * 6, by_video=False)
     np.savez(path, clip_logits=np.zeros((6, 2)), by_video=np.array(False))
     with pytest.raises(DataError, match="does not say which clips"):
+        teacher_logits(student, data)
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"junk", lambda whole: b"", lambda whole: whole[:-40]])
+def test_a_damaged_file_of_logits_is_refused(
+    data: PreparedData, student: Checkpoint, damage: Callable[[bytes], bytes]
+) -> None:
+    """It ended in a traceback of numpy's."""
+    path = keep_teacher(student, data, [[0, 1]] * 6, by_video=False)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=r"teacher_logits\.npz: no logits(.|\n)*Fix: run dfkit distill again, or take"):
         teacher_logits(student, data)
 
 
