@@ -198,7 +198,7 @@ def _read_rows(csv_path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[s
     if missing:
         raise DataError(
             f"{csv_path}: the header lacks {' and '.join(missing)}; it has {', '.join(columns) or 'nothing'}",
-            fix="make the first line: path,label[,group,method,fake_start_s,fake_end_s,split]",
+            fix=f"make the first line: path,label[,{','.join(COLUMNS[2:])}]",
         )
     return rows, columns
 

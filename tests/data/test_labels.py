@@ -120,6 +120,7 @@ def test_csv_of_equal_contents_under_two_labels(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         (b"file,label\na.mp4,real\n", "the header lacks path; it has file, label"),
+        (b"file\n", r"make the first line: path,label\[,group,.*,split,groups_known\]"),
         (b"", "the header lacks path and label; it has nothing"),
         (b"path,label\n", "no rows below the header"),
         (b"path,label\n\xff\xfe,real\n", "not UTF-8"),
