@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from dfkit.data.catalog import HASH_LENGTH
 from dfkit.data.labels import faults_error
+from dfkit.data.seen import Seen
 from dfkit.data.storage import PreparedData
 
 SEEN = (("train", "trained", ("val", "test")), ("val", "tuned", ("test",)))
@@ -15,18 +14,6 @@ SEEN = (("train", "trained", ("val", "test")), ("val", "tuned", ("test",)))
 
 Both networks may be tuned on the same validation part: that of one split for both is the same.
 """
-FILE_PREFIX = "sha256:"
-"""How the name of a group begins that is nothing but a file's content."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What can be told of a part's videos."""
-
-    files: frozenset[str]
-    """Beginnings of their files' SHA-256."""
-    groups: frozenset[str]
-    """Names of their groups, and of the persons, sources and sounds that a group joins."""
 
 
 def refuse_seen_groups(
@@ -35,7 +22,8 @@ def refuse_seen_groups(
     """Refuses a split in which the student is judged by what its teacher was trained or tuned on.
 
     The teacher's logits carry what it learnt there into the student: thresholds and test metrics would be too good.
-    Videos are compared by content and groups by name, wherever either data set lies and however it was prepared.
+    Videos are compared by content, their own and their sources', and groups by name, wherever either data set lies and
+    however it was prepared.
 
     Args:
         teacher_facts: `facts` of the teacher's checkpoint.
@@ -53,15 +41,18 @@ def refuse_seen_groups(
         )
     faults = []
     for part, did, held_out in SEEN:
-        theirs = _seen_by_teacher(splits.get(part, {}))
+        theirs = Seen.from_facts(splits.get(part, {}))
         for own_part in held_out:
-            ours = _seen_by_student(data, indices[own_part])
-            files, groups = sorted(ours.files & theirs.files), sorted(ours.groups & theirs.groups)
+            videos = {data.clips[index].video_index for index in indices[own_part]}
+            groups = sorted(Seen.from_videos(data, videos).groups & theirs.groups)
             if groups:
                 faults.append(f"{did} on {len(groups)} groups of the {own_part} part, among them {groups[0]}")
-            if files:
-                paths = sorted(row.path for row in data.videos if row.sha256[:HASH_LENGTH] in files)
-                faults.append(f"{did} on {len(files)} videos of the {own_part} part, among them {paths[0]}")
+            of_seen_files = [video for video in videos if Seen.from_videos(data, [video]).files & theirs.files]
+            if of_seen_files:
+                path = min(data.videos[video].path for video in of_seen_files)
+                faults.append(
+                    f"{did} on {len(of_seen_files)} videos of the {own_part} part or their sources, among them {path}"
+                )
     if faults:
         split = ", ".join(
             f"{key}: {value}" for key, value in teacher_facts.get("split_config", {}).items() if value is not None
@@ -73,27 +64,6 @@ def refuse_seen_groups(
             "names here, rename their groups",
         )
     return _not_compared(teacher_facts, data)
-
-
-def _seen_by_teacher(facts: Mapping[str, Any]) -> Seen:
-    names = set(facts.get("groups", ())) | set(facts.get("group_ids", ()))
-    # A group without a known person is a file.
-    files = {name.removeprefix(FILE_PREFIX) for name in names if name.startswith(FILE_PREFIX)}
-    return Seen(
-        frozenset(files | set(facts.get("file_hashes", ()))),
-        frozenset(name for name in names if not name.startswith(FILE_PREFIX)),
-    )
-
-
-def _seen_by_student(data: PreparedData, clips: Sequence[int]) -> Seen:
-    videos = {data.clips[index].video_index for index in clips}
-    names = {str(data.groups[video]) for video in videos}
-    if data.groups_known:
-        names |= {name for video in videos for name in data.videos[video].groups}
-    return Seen(
-        frozenset(data.videos[video].sha256[:HASH_LENGTH] for video in videos),
-        frozenset(name for name in names if not name.startswith(FILE_PREFIX)),
-    )
 
 
 def _not_compared(teacher_facts: Mapping[str, Any], data: PreparedData) -> tuple[str, ...]:

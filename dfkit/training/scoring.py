@@ -165,7 +165,7 @@ def split_facts(data: PreparedData, splits: Mapping[str, Sequence[int]]) -> dict
             "real": labels.count(0),
             "fake": labels.count(1),
             "groups": sorted({str(data.clips[index].group) for index in indices}),
-            "group_ids": sorted({name for v in videos for name in data.videos[v].groups} if data.groups_known else ()),
+            "group_ids": sorted({each for v in videos for each in data.videos[v].groups}),
             "file_hashes": sorted({data.videos[v].sha256[:HASH_LENGTH] for v in videos}),
         }
     return facts

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dfkit.data.groups import content_id
 from dfkit.data.storage import PreparedData
 from dfkit.distill.seen_groups import refuse_seen_groups
 from dfkit.errors import DataError
@@ -81,10 +82,40 @@ def test_the_same_files_are_found_whatever_their_groups_are_called(data: Prepare
     """Videos were not compared at all."""
     assert len(facts_of(data, train=[4])["splits"]["train"]["file_hashes"]) == 1
     for theirs, ours in ((data, anonymous), (anonymous, data), (anonymous, anonymous)):
-        with pytest.raises(DataError, match=r"trained on 1 videos of the test part, among them /videos/4\.mp4"):
+        with pytest.raises(
+            DataError, match=r"trained on 1 videos of the test part or their sources, among them /videos/4\.mp4"
+        ):
             refuse_seen_groups(facts_of(theirs, train=[4]), ours, PARTS)
         (note,) = refuse_seen_groups(facts_of(theirs, train=[0]), ours, PARTS)
         assert "may have seen the persons" in note
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_forgery_is_found_by_what_it_was_made_of(
+    anonymous: PreparedData, tmp_path: Path, *, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content ids of forged files were compared with 64 digits on one side and 16, or none, on the other."""
+    monkeypatch.setattr(PreparedData, "groups_known", property(lambda data: known and data is not anonymous))
+    sources = [content_id(row.sha256) for row in anonymous.videos]
+    # Of each source a forgery in another cell: 30 and 40 of source 0, and so on.
+    first, second = (
+        prepared(tmp_path / cell, [[f"{cell}-{n}", sources[n]] for n in range(6)], numbers=range(start, start + 6))
+        for cell, start in (("a", 30), ("b", 40))
+    )
+    for theirs, ours in ((first, anonymous), (anonymous, first), (first, second)):
+        with pytest.raises(DataError, match="trained on 1 videos of the test part or their sources, among them"):
+            refuse_seen_groups(facts_of(theirs, train=[4]), ours, PARTS)
+        refuse_seen_groups(facts_of(theirs, **PARTS), ours, PARTS)
+
+
+def test_persons_are_found_although_a_video_has_none(data: PreparedData, tmp_path: Path) -> None:
+    """One blank cell in the teacher's labels, and only the names of its groups were stored."""
+    blank = prepared(tmp_path / "x", [["alice", "p2"], []], numbers=(20, 21))
+    assert not blank.groups_known
+    with pytest.raises(DataError, match="trained on 1 groups of the test part, among them p2"):
+        refuse_seen_groups(facts_of(blank, train=[0]), data, PARTS)
+    with pytest.raises(DataError, match="trained on 1 groups of the test part, among them p2"):
+        refuse_seen_groups(facts_of(data, train=[4]), blank, {"train": [], "val": [1], "test": [0]})
 
 
 def test_what_cannot_be_told_is_said(data: PreparedData, anonymous: PreparedData) -> None:
