@@ -12,7 +12,7 @@ from dfkit.data.storage import PreparedData
 SEEN = (("train", "trained", ("val", "test")), ("val", "tuned", ("test",)))
 """Part of the teacher, what it did to the teacher, and the parts of the student that must share nothing with it.
 
-Both networks may be tuned on the same validation part: that of one split for both is the same.
+Sharing the validation part is allowed: with one split for both it is the same part.
 """
 
 
