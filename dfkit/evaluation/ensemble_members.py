@@ -37,8 +37,8 @@ class EnsembleMember:
     """None for a bundle."""
     decision: Decision | None
     """Stored calibration and threshold; None for an original checkpoint."""
-    groups_by_split: dict[str, frozenset[str]] | None
-    """Groups that it was trained, validated and tested on, by split; None where they are not stored."""
+    splits: dict[str, dict[str, Any]] | None
+    """What training stored of the parts that it was trained, validated and tested on; None where it stored nothing."""
 
     @property
     def temperature(self) -> float:
@@ -52,11 +52,9 @@ def build_clip_network(checkpoint: Checkpoint) -> ClipNetwork:
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def stored_groups_by_split(splits: Any) -> dict[str, frozenset[str]] | None:
-    """Groups by split out of the `splits` that training stored; None where nothing is stored."""
-    if not isinstance(splits, dict) or not splits:
-        return None
-    return {name: frozenset(facts["groups"]) for name, facts in splits.items()}
+def stored_splits(splits: Any) -> dict[str, dict[str, Any]] | None:
+    """The `splits` that training stored; None where nothing is stored."""
+    return splits if isinstance(splits, dict) and splits else None
 
 
 def open_checkpoint_member(path: str | Path) -> EnsembleMember:
@@ -78,7 +76,7 @@ def open_checkpoint_member(path: str | Path) -> EnsembleMember:
         scorer=NetworkScorer(model),
         model=model,
         decision=Decision.from_facts(checkpoint.facts),
-        groups_by_split=stored_groups_by_split(checkpoint.facts.get("splits")),
+        splits=stored_splits(checkpoint.facts.get("splits")),
     )
 
 
@@ -100,7 +98,7 @@ def open_bundle_member(path: str | Path, backend: BackendName | None = None) -> 
         scorer=BundleScorer(open_backend(bundle, backend), manifest.clip_spec),
         model=None,
         decision=manifest.decision,
-        groups_by_split=stored_groups_by_split(manifest.metrics.get("data", {}).get("splits")),
+        splits=stored_splits(manifest.metrics.get("data", {}).get("splits")),
     )
 
 

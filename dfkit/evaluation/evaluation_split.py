@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dfkit.config import SplitConfig
+from dfkit.data.seen import Seen
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
@@ -43,7 +45,7 @@ def choose_evaluation_split(data: PreparedData, split: SplitName, members: Seque
     Args:
         data: Prepared data with labels.
         split: The split to evaluate.
-        members: The models; groups that any of them was trained on are warned about.
+        members: The models; videos and groups that any of them was trained or tuned on are warned about.
     Raises:
         DataError: Labels are missing, the split is empty, or the data cannot be split.
     """
@@ -86,11 +88,11 @@ def _validation_clips(data: PreparedData, split: SplitName, clips: list[int]) ->
 
 def _recorded_splits(data: PreparedData, member: EnsembleMember) -> tuple[dict[str, list[int]], str] | None:
     """The splits that a model recorded; None where it recorded none, or lacks one of the data's groups."""
-    if member.groups_by_split is None:
+    if member.splits is None:
         return None
     split_of_group: dict[str, str] = {}
-    for name, groups in member.groups_by_split.items():
-        for group in groups:
+    for name, facts in member.splits.items():
+        for group in facts["groups"]:
             split_of_group.setdefault(group, name)
     indices: dict[str, list[int]] = {"train": [], "val": [], "test": []}
     for clip in data.clips:
@@ -114,17 +116,27 @@ def _new_splits(data: PreparedData, split: SplitName) -> tuple[dict[str, list[in
 
 
 def _leakage_warnings(data: PreparedData, evaluated: list[int], members: Sequence[EnsembleMember]) -> list[str]:
-    groups = {str(data.clips[i].group) for i in evaluated}
+    videos_of_group: dict[str, set[int]] = defaultdict(set)
+    for index in evaluated:
+        videos_of_group[str(data.clips[index].group)].add(data.clips[index].video_index)
+    judged = [Seen.from_videos(data, videos) for videos in videos_of_group.values()]
     warnings = []
-    unknown = [str(member.path) for member in members if member.groups_by_split is None]
+    unknown = [str(member.path) for member in members if member.splits is None]
     if unknown:
         warnings.append(f"{', '.join(unknown)} does not say what it was trained on: these videos may be among it")
+    names_no_file = [
+        str(member.path)
+        for member in members
+        if member.splits is not None and not any(Seen.from_facts(facts).files for facts in member.splits.values())
+    ]
+    if names_no_file and not data.groups_known:
+        warnings.append(
+            f"{', '.join(names_no_file)} does not say which videos it was trained on: these may be among them"
+        )
     for name, purpose in (("train", "trained"), ("val", "tuned (stopping, threshold)")):
-        known_groups: set[str] = set()
-        for member in members:
-            known_groups |= (member.groups_by_split or {}).get(name, frozenset())
-        num_shared = len(groups & known_groups)
+        seen = [Seen.from_facts((member.splits or {}).get(name, {})) for member in members]
+        num_shared = sum(any(own.shares(each) for each in seen) for own in judged)
         if num_shared:
             model = "the model" if len(members) == 1 else "a member"
-            warnings.append(f"{num_shared} of {len(groups)} judged groups are ones that {model} was {purpose} on")
+            warnings.append(f"{num_shared} of {len(judged)} judged groups are ones that {model} was {purpose} on")
     return warnings

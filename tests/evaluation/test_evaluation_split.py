@@ -11,6 +11,7 @@ import pytest
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 from dfkit.evaluation.evaluation_split import choose_evaluation_split
+from dfkit.training.scoring import split_facts
 from tests.data.makers import make_prepared, make_row
 from tests.training.tiny import SPEC
 
@@ -26,8 +27,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 def member(name: str = "run/best.pth", parts: dict[str, set[str]] | None = None) -> Any:
     """What is asked of a model here: its path and what it recorded."""
-    recorded = None if parts is None else {part: frozenset(groups) for part, groups in parts.items()}
-    return SimpleNamespace(path=Path(name), groups_by_split=recorded)
+    recorded = None if parts is None else {part: {"groups": sorted(groups)} for part, groups in parts.items()}
+    return SimpleNamespace(path=Path(name), splits=recorded)
 
 
 def test_a_model_is_judged_on_the_part_that_it_recorded(data: PreparedData) -> None:
@@ -90,6 +91,33 @@ def test_one_member_of_a_vote_that_saw_a_group_is_enough(data: PreparedData) -> 
     assert split.warnings == (
         "fold4.pth does not say what it was trained on: these videos may be among it",
         "1 of 2 judged groups are ones that a member was trained on",
+    )
+
+
+def test_the_same_files_and_persons_are_found_under_other_group_names(data: PreparedData, tmp_path: Path) -> None:
+    """Only names of groups were compared: the same files prepared without names passed unseen."""
+    model = member()
+    model.splits = split_facts(data, {"train": [0, 2, 4, 6], "val": [8, 10], "test": []})
+    warnings = (
+        "4 of 8 judged groups are ones that the model was trained on",
+        "2 of 8 judged groups are ones that the model was tuned (stopping, threshold) on",
+    )
+    nameless = [make_row(n, n % 2) for n in range(8)]
+    unnamed = PreparedData(make_prepared(tmp_path / "unnamed", nameless, clips=2, spec=SPEC))
+    assert choose_evaluation_split(unnamed, "all", [model]).warnings == warnings
+    # Other files of the same persons, whose groups carry the name of another person.
+    joined = [make_row(20 + n, n % 2, [f"a{n}", f"g{n}"]) for n in range(8)]
+    renamed = PreparedData(make_prepared(tmp_path / "joined", joined, clips=2, spec=SPEC))
+    assert choose_evaluation_split(renamed, "all", [model]).warnings == warnings
+
+
+def test_names_of_groups_alone_tell_nothing_about_data_without_names(tmp_path: Path) -> None:
+    """Bundles and older checkpoints name no file: where the groups have no names, nothing was compared."""
+    nameless = [make_row(n, n % 2) for n in range(8)]
+    data = PreparedData(make_prepared(tmp_path / "x", nameless, clips=2, spec=SPEC))
+    split = choose_evaluation_split(data, "all", [member(parts=RECORDED)])
+    assert split.warnings == (
+        f"{Path('run/best.pth')} does not say which videos it was trained on: these may be among them",
     )
 
 
