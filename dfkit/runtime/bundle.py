@@ -32,6 +32,9 @@ MAX_BUNDLE_BYTES = 500_000_000
 an archive made to fill the memory."""
 PACKED_HOW = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 """Only of these the library unpacks no more than is asked for."""
+DAMAGED = (OSError, ValueError, EOFError, OverflowError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What the library raises on changed bytes: wrong CRCs, broken streams and names, places outside of the file, and
+versions and methods that do not exist."""
 _PIECE_BYTES = 1_000_000
 INPUT_NAMES = {
     "encode": frozenset({"face", "lip"}),
@@ -93,7 +96,7 @@ class ZipSource:
     def _archive(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except DAMAGED as error:
             raise BundleError(f"{self.path} is not a readable .zip: {error}", fix=FIX_COPY) from error
 
     @cached_property
@@ -129,14 +132,7 @@ class ZipSource:
                 # In pieces: asked for all, the library would unpack all before it looks at the stated size.
                 while len(content) <= max_bytes and (piece := file.read(_PIECE_BYTES)):
                     content += piece
-        # A changed byte shows as a wrong CRC, a broken stream, or a method that does not exist.
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
+        except DAMAGED as error:
             raise BundleError(f"{name} in {self.path} cannot be read: {error}", fix=FIX_COPY) from error
         return _within(bytes(content), max_bytes, f"{name} in {self.path}")
 

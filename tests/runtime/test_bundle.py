@@ -216,6 +216,26 @@ def test_a_zip_of_a_packing_that_unpacks_all_at_once_is_refused(own_folder: Path
     assert open_bundle(packed(own_folder)).manifest.name == "tiny"
 
 
+@pytest.mark.parametrize(
+    ("record", "damage"),
+    [
+        pytest.param(b"PK\x01\x02", {6: 99}, id="version"),
+        pytest.param(b"PK\x01\x02", {9: 8, 46: 255}, id="a name that is no UTF-8"),
+        pytest.param(b"PK\x05\x06", {18: 255}, id="offset"),
+    ],
+)
+def test_a_damaged_directory_of_a_zip_is_said(own_folder: Path, record: bytes, damage: dict[int, int]) -> None:
+    """A version that does not exist and a place before the file's beginning ended in tracebacks."""
+    path = packed(own_folder)
+    content = bytearray(path.read_bytes())
+    start = content.rindex(record)
+    for place, value in damage.items():
+        content[start + place] = value
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=r"packed\.zip(.|\n)*Fix: "):
+        open_bundle(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken"])
 def test_a_foreign_file_is_no_bundle(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "b.zip"
