@@ -16,17 +16,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from dfkit.measures import metrics
-from dfkit.measures.review import TARGET_ERROR, review_band
+from dfkit.measures.bootstrap import MIN_VALID_SHARE
+from dfkit.measures.review import MAX_REVIEW_SHARE, TARGET_ERROR, ReviewBand, review_band
 
 VerdictName = Literal["real", "fake", "review"]
 MIN_VIDEOS_PER_CLASS = 10
 """Below this many validation videos of each class a fitted temperature or threshold is noise."""
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 MIN_REVIEW_HALF_WIDTH = 0.05
-"""The review band reaches at least so far to either side of the threshold, in p_fake."""
+"""The review band reaches at least so far to either side of the threshold, in p_fake, unless more than half of the
+validation videos would lie inside."""
+SMALL_SUM = 1e-8
+"""Below it log(exp(sum) - 1) is log(sum) in a double, and softplus(margin) is exp(margin)."""
+MIN_PARTLY_FAKE = 5
+"""Below this many validation videos that are fake in part the mean is taken: a single one would decide."""
 MIN_AUC_GAIN = 0.02
 """What another aggregation has to gain over the mean on validation videos before it is taken."""
 INTERVAL_REPEATS = 200
@@ -68,7 +74,7 @@ class Calibration(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """Unitless."""
     fitted_on: str = "not fitted"
     """Which data it was fitted on."""
-    interval: tuple[float, float] | None = None
+    interval: tuple[FiniteFloat, FiniteFloat] | None = None
     """95 % interval over resampled validation groups; none where it was not fitted."""
 
 
@@ -80,11 +86,13 @@ class OperatingPoint(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     review_low: float = Field(ge=0, le=1)
     """`review` from here ..."""
     review_high: float = Field(ge=0, le=1)
-    """... to here; both equal to the threshold where there is no band."""
+    """... to here, not included; both equal to the threshold where there is no band."""
     name: str
-    """Operating point and the data it was chosen on, such as `EER on 3 validation groups`."""
-    interval: tuple[float, float] | None = None
-    """95 % interval of the threshold over resampled validation groups; none where it was not fitted."""
+    """Operating point and the data it was chosen on, such as `EER on 12 real and 12 fake validation videos`, and what
+    the review band did there."""
+    interval: tuple[FiniteFloat, FiniteFloat] | None = None
+    """95 % interval of the threshold over resampled validation groups, the temperature fitted anew to each; none where
+    it was not fitted."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class OperatingTarget:
 
     @property
     def text(self) -> str:
-        """Its name, such as `EER` or `FPR 5 %`."""
+        """Its name, such as `EER` or `FPR 0.05`."""
         return {"eer": "EER", "youden": "Youden", "max_fpr": f"FPR {self.max_fpr:.3g}"}[self.point]
 
 
@@ -208,7 +216,7 @@ class DecisionChange:
 
     num: int
     num_flips: int
-    """Videos on the other side of the threshold."""
+    """Videos on the other side of the threshold, inside of the review band or not."""
     num_flips_above_margin: int
     """Of these those whose margin was more than `margin_limit` away from the threshold's."""
     max_p_change: float
@@ -230,6 +238,19 @@ class TemperatureFit:
     temperature: float
     at_bound: bool
     """Whether the data asked for one outside of the allowed range."""
+
+
+def rows_by_video(owners: np.ndarray) -> list[np.ndarray]:
+    """Places of each video's rows, in their order.
+
+    Args:
+        owners: (N,) int, the video of each row.
+    Returns:
+        For each video, in rising order, (M,) places.
+    """
+    order = np.argsort(owners, kind="stable")
+    starts = np.unique(owners[order], return_index=True)[1]
+    return np.split(order, starts[1:]) if len(order) else []
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
@@ -282,8 +303,12 @@ def aggregate(margins: np.ndarray, aggregation: Aggregation) -> float:
     if aggregation.name == "top_k":
         return float(np.sort(values)[-aggregation.k :].mean())
     # log(1 - p) of a clip is -softplus(margin), so the logit of 1 - prod(1 - p) is log(exp(sum of softplus) - 1).
+    if np.isnan(values).any():
+        return math.nan
     total = float(np.logaddexp(0.0, values).sum())
-    return total + math.log1p(-math.exp(-total)) if total > 0 else -math.inf
+    if total < SMALL_SUM:
+        return float(np.logaddexp.reduce(values))
+    return total + math.log(-math.expm1(-total))
 
 
 def track_margins(scores: VideoScores, aggregation: Aggregation) -> dict[int, float]:
@@ -348,10 +373,11 @@ def compare_decisions(
     margins = [np.array([video_margin(s, decision.aggregation) for s in part]) for part in (before, after)]
     p_before, p_after = (p_fake_of_margin(m, calibration_temperature=decision.temperature) for m in margins)
     flipped = (p_before >= decision.threshold) != (p_after >= decision.threshold)
-    far = np.abs(margins[0] - decision.threshold_margin) > margin_limit
-    change = np.abs(p_before - p_after)
-    if not all(np.isfinite(m).all() for m in margins):
-        change = np.full(len(before), np.nan)
+    if all(np.isfinite(m).all() for m in margins):
+        far = np.abs(margins[0] - decision.threshold_margin) > margin_limit
+        change = np.abs(p_before - p_after)
+    else:
+        far, change = np.ones(len(before), bool), np.full(len(before), np.nan)
     return DecisionChange(
         num=len(before),
         num_flips=int(flipped.sum()),
@@ -372,9 +398,14 @@ def fit_temperature(margins: np.ndarray, labels: np.ndarray) -> TemperatureFit:
     Args:
         margins: (N,) of videos, finite.
         labels: (N,) 0 or 1.
+    Raises:
+        ValueError: A margin is not finite.
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2 (one temperature); Platt 1999, section 2.2 (targets).
     """
     values, truth = np.asarray(margins, np.float64), np.asarray(labels) == 1
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values))
+        raise ValueError(f"{len(bad)} of {len(values)} margins are not finite, the first at place {bad[0]}")
     num_fake, num_real = int(truth.sum()), int((~truth).sum())
     targets = np.where(truth, (num_fake + 1) / (num_fake + 2), 1 / (num_real + 2))
 
@@ -419,7 +450,9 @@ def fit_decision(
         target: What the threshold is chosen for; equal errors where left out.
         groups: Of each video, resampled for the intervals; where left out each video is its own.
         partly_fake: (V,) bool, fakes of which only a stretch is fake; the aggregation is chosen only where there are
-            some.
+            at least `MIN_PARTLY_FAKE`.
+    Raises:
+        ValueError: A video's margin is not finite.
     Returns:
         The decision; with fewer than `MIN_VIDEOS_PER_CLASS` videos of a class the default one, which says so.
     """
@@ -436,8 +469,7 @@ def fit_decision(
     p_fake = p_fake_of_margin(margins, calibration_temperature=fit.temperature)
     threshold = metrics.operating_threshold(truth, p_fake, point=target.point, max_fpr=target.max_fpr)
     band = review_band(truth, p_fake, threshold=threshold, target_error=target.review_error)
-    low = max(0.0, min(band.low, threshold - MIN_REVIEW_HALF_WIDTH))
-    high = min(1.0, max(band.high, threshold + MIN_REVIEW_HALF_WIDTH))
+    low, high, inside = _widened(band, truth, p_fake, threshold)
     temperatures, thresholds = _fit_intervals(margins, truth, groups, target)
     fitted_on = f"{seen}; at the bound of the allowed range" if fit.at_bound else seen
     return Decision(
@@ -446,11 +478,27 @@ def fit_decision(
             threshold=threshold,
             review_low=low,
             review_high=high,
-            name=f"{target.text} on {seen}; {band.description}, and at least {MIN_REVIEW_HALF_WIDTH:g} to either side",
+            name=f"{target.text} on {seen}; {inside}",
             interval=thresholds,
         ),
         aggregation,
     )
+
+
+def _widened(band: ReviewBand, truth: np.ndarray, p_fake: np.ndarray, threshold: float) -> tuple[float, float, str]:
+    """The band with at least `MIN_REVIEW_HALF_WIDTH` to either side, and what it does, for people."""
+    low = max(0.0, min(band.low, threshold - MIN_REVIEW_HALF_WIDTH))
+    high = min(1.0, max(band.high, threshold + MIN_REVIEW_HALF_WIDTH))
+    inside = (p_fake >= low) & (p_fake < high)
+    wrong = int(((p_fake >= threshold) != (truth == 1))[~inside].sum())
+    num, num_inside = len(p_fake), int(inside.sum())
+    least = f"{MIN_REVIEW_HALF_WIDTH:g} to either side"
+    if num_inside > MAX_REVIEW_SHARE * num:
+        return band.low, band.high, f"{band.description}; {num_inside} of {num} would lie within {least}"
+    counts = f"{num_inside} of {num} inside, {wrong} of {num - num_inside} verdicts wrong outside"
+    if not band.met:
+        return low, high, f"review band of {least}: {counts}; none of at most half gets to {band.target_error:.0%}"
+    return low, high, f"review band for {band.target_error:.0%}, at least {least}: {counts}"
 
 
 def choose_aggregation(
@@ -461,12 +509,13 @@ def choose_aggregation(
     Args:
         clips: The scored clips of each video.
         labels: (V,) 0 or 1, both classes there.
-        partly_fake: (V,) bool; without one the mean is taken, since nothing tells the candidates apart.
+        partly_fake: (V,) bool; below `MIN_PARTLY_FAKE` the mean is taken, since too little tells the candidates apart.
         seen: Names the videos, for people.
     """
     count = 0 if partly_fake is None else int(np.asarray(partly_fake).sum())
-    if count == 0:
-        return Aggregation(chosen_on=f"not chosen: none of {seen} is fake in part only")
+    if count < MIN_PARTLY_FAKE:
+        few = "none" if count == 0 else f"{count}, fewer than {MIN_PARTLY_FAKE},"
+        return Aggregation(chosen_on=f"not chosen: {few} of {seen} {'are' if count > 1 else 'is'} fake in part only")
     aucs = {
         each: metrics.auc(labels, np.array([video_margin(scores, each) for scores in clips])) for each in CANDIDATES
     }
@@ -479,9 +528,12 @@ def choose_aggregation(
 def _fit_intervals(
     margins: np.ndarray, labels: np.ndarray, groups: Sequence[str] | None, target: OperatingTarget
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    """95 % intervals of temperature and threshold over resampled groups; None where too few hold both classes."""
+    """95 % intervals of temperature and threshold over resampled groups; None for one group, or where too few draws
+    hold both classes."""
     names = np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    members = [np.flatnonzero(names == group) for group in np.unique(names)]
+    members = rows_by_video(names)
+    if len(members) < 2:
+        return None, None
     rng = np.random.default_rng(0)
     temperatures, thresholds = [], []
     for _ in range(INTERVAL_REPEATS):
@@ -492,7 +544,7 @@ def _fit_intervals(
         p_fake = p_fake_of_margin(margins[rows], calibration_temperature=temperature)
         temperatures.append(temperature)
         thresholds.append(metrics.operating_threshold(labels[rows], p_fake, point=target.point, max_fpr=target.max_fpr))
-    if len(temperatures) < INTERVAL_REPEATS // 2:
+    if len(temperatures) < MIN_VALID_SHARE * INTERVAL_REPEATS:
         return None, None
     return _percentiles(temperatures), _percentiles(thresholds)
 

@@ -20,7 +20,7 @@ MIN_AUC_RATIO = 0.99
 MIN_VIDEOS = 200
 MIN_GROUPS = 30
 MARGIN = 0.1
-"""Logit margin of the FP32 model above which an INT8 flip fails."""
+"""Distance of the FP32 model's margin from the threshold's, in logits, above which an INT8 flip fails."""
 MAX_FLIP_SHARE = 0.01
 MAX_P_CHANGE = 0.05
 

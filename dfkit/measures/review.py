@@ -28,7 +28,7 @@ class ReviewBand:
     """Wrong verdicts outside of the band."""
     target_error: float
     met: bool
-    """False: no band of at most half of the videos reaches the target, and there is none."""
+    """False: no band of at most half of the videos reaches the target, and both ends are the threshold."""
 
     @property
     def description(self) -> str:

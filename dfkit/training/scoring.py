@@ -21,6 +21,7 @@ from dfkit.measures.decision import (
     fit_decision,
     margins_of,
     p_fake_of_margin,
+    rows_by_video,
     video_margin,
 )
 from dfkit.training.task import Batch, ClipNetwork
@@ -75,11 +76,10 @@ def scores_by_video(data: PreparedData, logits: ClipLogits) -> dict[int, VideoSc
     owners = np.array([clip.video_index for clip in clips], np.int64)
     tracks = np.array([clip.track_id for clip in clips], np.int64)
     starts = np.array([clip.start_s for clip in clips], np.float64)
-    found = {}
-    for video in np.unique(owners).tolist():
-        rows = owners == video
-        found[video] = VideoScores(logits.clip[rows], tracks[rows], starts[rows])
-    return found
+    return {
+        int(owners[rows[0]]): VideoScores(logits.clip[rows], tracks[rows], starts[rows])
+        for rows in rows_by_video(owners)
+    }
 
 
 def video_margins(

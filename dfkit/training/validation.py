@@ -1,4 +1,5 @@
-"""What an epoch logs of the validation clips, by the same rule that the finished detector decides by."""
+"""What an epoch logs of the validation clips, by the rule of `dfkit.measures.decision` with the mean of a track's
+clips: the aggregation that ships is chosen after the last epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +9,15 @@ import numpy as np
 from torch import Tensor
 
 from dfkit.measures import metrics
-from dfkit.measures.decision import Aggregation, VideoScores, margins_of, p_fake_of, p_fake_of_margin, video_margin
+from dfkit.measures.decision import (
+    Aggregation,
+    VideoScores,
+    margins_of,
+    p_fake_of,
+    p_fake_of_margin,
+    rows_by_video,
+    video_margin,
+)
 from dfkit.training.losses import classification_loss
 
 THRESHOLD = 0.5
@@ -56,9 +65,8 @@ def validation_metrics(rows: ValidationRows) -> dict[str, float]:
 
 def _video_metrics(rows: dict[str, np.ndarray]) -> dict[str, float]:
     truth, margins = [], []
-    for video in np.unique(rows["video_index"]):
-        own = rows["video_index"] == video
-        scores = VideoScores(rows["clip_logits"][own], rows["track_id"][own], np.zeros(int(own.sum())))
+    for own in rows_by_video(rows["video_index"]):
+        scores = VideoScores(rows["clip_logits"][own], rows["track_id"][own], np.zeros(len(own)))
         margins.append(video_margin(scores, Aggregation()))
         truth.append(int(rows["video_label"][own][0]))
     labels, p_fake = np.array(truth), p_fake_of_margin(np.array(margins), calibration_temperature=1.0)

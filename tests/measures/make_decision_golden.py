@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ def track_margin(margins: list[float], rule: dict[str, Any]) -> float:
     if rule["name"] == "top_k":
         best = sorted(margins, reverse=True)[: rule["k"]]
         return math.fsum(best) / len(best)
-    p_none = math.prod(1 - sigmoid(margin) for margin in margins)
-    return math.log((1 - p_none) / p_none)
+    # 400 digits: a clip at -800 takes 350 of them away from one.
+    with localcontext(prec=400):
+        p_none = math.prod(1 / (1 + Decimal(margin).exp()) for margin in margins)
+        return float(((1 - p_none) / p_none).ln())
 
 
 def answer(clips: list[dict[str, Any]], rule: dict[str, Any], point: dict[str, float]) -> dict[str, Any]:
@@ -81,6 +84,8 @@ def videos() -> dict[str, list[dict[str, Any]]]:
         "fewer clips than k": [clip(0, 0.0, 1.0), clip(0, 1.0, -0.5)],
         "equally suspicious clips": [clip(0, 3.0, 2.0), clip(1, 1.0, 2.0)],
         "noise": [clip(generator.randrange(3), float(n), round(generator.gauss(0, 2), 3)) for n in range(24)],
+        "sure reals": [clip(0, float(n), margin) for n, margin in enumerate((-40.0, -37.0, -60.0))],
+        "one clip beyond a double": [clip(0, 0.0, -800.0)],
     }
 
 

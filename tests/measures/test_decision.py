@@ -19,6 +19,7 @@ from dfkit.measures.decision import (
     OperatingPoint,
     OperatingTarget,
     VideoScores,
+    aggregate,
     compare_decisions,
     fit_decision,
     fit_temperature,
@@ -51,7 +52,7 @@ def decision(threshold: float = 0.5, temperature: float = 1.0, aggregation: Aggr
 
 def test_golden_cases() -> None:
     cases = json.loads(GOLDEN.read_text(encoding="utf-8"))["cases"]
-    assert len(cases) == 96
+    assert len(cases) == 120
     for case in cases:
         clips, point = case["clips"], case["decision"]
         scores = VideoScores(
@@ -166,7 +167,9 @@ def test_one_fake_clip_of_ten_does_not_drown() -> None:
     assert found.aggregation.name in ("top_k", "noisy_or") and "15 of them fake in part" in found.aggregation.chosen_on
     assert all(judge(scores, found).verdict == "fake" for scores in partly)
     assert all(judge(scores, found).verdict == "real" for scores in real)
-    # Without partial fakes nothing tells the candidates apart, and the mean is taken.
+    # With few partial fakes too little tells the candidates apart, and the mean is taken.
+    few = fit_decision([*partly, *real], np.array(labels), partly_fake=np.arange(30) < 4)
+    assert few.aggregation.name == "mean" and "4, fewer than 5," in few.aggregation.chosen_on
     assert fit_decision([*partly, *real], np.array(labels)).aggregation.name == "mean"
 
 
@@ -193,6 +196,75 @@ def test_a_change_is_measured_under_the_calibration_that_ships() -> None:
     by_hand = 1 / (1 + math.exp(-0.11 / 0.05)) - 1 / (1 + math.exp(-0.02 / 0.05))
     assert change.max_p_change == pytest.approx(by_hand, abs=1e-12) and by_hand > 0.25
     assert compare_decisions(before, after, decision()).max_p_change < 0.03
+
+
+@pytest.mark.parametrize(
+    ("margin", "num", "expected"),
+    [
+        (-40.0, 1, -40.0),
+        (-37.0, 1, -37.0),
+        (-18.5, 1, -18.5),
+        (-800.0, 1, -800.0),
+        (-60.0, 10_000, -60.0 + math.log(10_000)),
+        (5.0, 10_000, 10_000 * math.log1p(math.exp(5.0))),
+        (math.inf, 1, math.inf),
+        (-math.inf, 1, -math.inf),
+    ],
+)
+def test_noisy_or_of_sure_clips(margin: float, num: int, expected: float) -> None:
+    """A clip at -40 stopped it with a math domain error, and one at -37 was -36.74."""
+    assert aggregate(np.full(num, margin), Aggregation(name="noisy_or")) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("name", ["mean", "top_k", "noisy_or"])
+def test_a_clip_without_a_number_is_not_outvoted(name: str) -> None:
+    rule = Aggregation(name=name, k=2)  # type: ignore[arg-type]
+    assert math.isnan(aggregate(np.array([math.nan, 5.0, 6.0]), rule))
+    assert math.isnan(video_margin(video([math.nan, 5.0], [0, 1]), rule))
+    change = compare_decisions([one_clip(1.0)], [one_clip(math.nan)], Decision(aggregation=rule))
+    assert not change.is_finite
+
+
+def test_margins_that_are_no_numbers_fit_nothing() -> None:
+    margins = np.array([math.nan] + [1.0] * 23)
+    with pytest.raises(ValueError, match="1 of 24 margins are not finite, the first at place 0"):
+        fit_decision([one_clip(margin) for margin in margins], np.array([0] * 12 + [1] * 12))
+
+
+def test_the_least_band_does_not_hold_every_video() -> None:
+    """Margins far from 0 ask for a high temperature: every p_fake then lies within 0.05 of the threshold."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 50)
+    margins = rng.normal(2.0, 0.2, 100) + labels
+    found = fit_decision([one_clip(margin) for margin in margins], labels)
+    verdicts = [judge(one_clip(margin), found).verdict for margin in margins]
+    assert verdicts == ["fake" if label else "real" for label in labels]
+    assert "100 of 100 would lie within 0.05 to either side" in found.operating_point.name
+
+
+def test_the_name_counts_what_the_band_that_ships_holds() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 40)
+    margins = rng.normal(0, 2, 80) + np.where(labels == 1, 2.5, -2.5)
+    found = fit_decision([one_clip(margin) for margin in margins], labels)
+    verdicts = [judge(one_clip(margin), found).verdict for margin in margins]
+    wrong = sum(v != "review" and (v == "fake") != (y == 1) for v, y in zip(verdicts, labels, strict=True))
+    inside = verdicts.count("review")
+    counts = f"{inside} of 80 inside, {wrong} of {80 - inside} verdicts wrong outside"
+    assert inside > 0 and found.operating_point.name.endswith(counts)
+
+
+def test_one_group_has_no_interval() -> None:
+    labels = np.repeat([0, 1], 12)
+    scores = [one_clip(3.0 if label else -3.0) for label in labels]
+    found = fit_decision(scores, labels, groups=["one"] * 24)
+    assert found.calibration.interval is None and found.operating_point.interval is None
+
+
+@pytest.mark.parametrize("interval", [(math.nan, 1.0), (0.0, math.inf)])
+def test_impossible_intervals_are_refused(interval: tuple[float, float]) -> None:
+    with pytest.raises(ValidationError):
+        Calibration(interval=interval)
 
 
 def test_numbers_that_are_none_pass_nothing() -> None:
