@@ -16,7 +16,9 @@ def prepare(
     videos: Annotated[list[Path], typer.Argument(help="Folder with real/ and fake/, a data set, or video files.")],
     labels: Annotated[
         Path | None,
-        typer.Option(help="CSV path,label[,group,method,fake_start_s,fake_end_s,split]; paths relative to it."),
+        typer.Option(
+            help="CSV path,label[,group,method,fake_start_s,fake_end_s,split,groups_known]; paths relative to it."
+        ),
     ] = None,
     layout: Annotated[str, typer.Option(help="Layout of a known data set, or auto.")] = "auto",
     preset: Annotated[

@@ -36,7 +36,7 @@ def prepare(
         sources: A folder, files, or sources whose labels were read already.
         out_dir: Folder of the prepared data, made if missing.
         spec: The clip contract.
-        labels: CSV `path,label[,group,method,fake_start_s,fake_end_s,split]`.
+        labels: CSV `path,label[,group,method,fake_start_s,fake_end_s,split,groups_known]`.
         layout: Name of a known data set's layout, or `auto`.
         num_workers: Processes; 1 works in this one.
         executor: `local` or `ray`.

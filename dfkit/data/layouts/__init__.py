@@ -43,7 +43,7 @@ def read_sources(
 
     Args:
         sources: A folder, a CSV, or files and folders.
-        labels: CSV `path,label[,group,method,fake_start_s,fake_end_s,split]`; goes before all layouts.
+        labels: CSV `path,label[,group,method,fake_start_s,fake_end_s,split,groups_known]`; goes before all layouts.
         layout: One of `LAYOUTS` but `npz`, which holds no videos. `auto`: a known data set by its signature,
             else `real/` and `fake/`, else videos without labels.
     Returns:
