@@ -1,13 +1,15 @@
-"""Writes files and folders whole or not at all: what is found under a name is complete."""
+"""Writes files and folders whole or not at all: what is found under a name is complete. Reads what may be anything."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dfkit.errors import DISK_FULL_ERRNOS, DfkitError
 
@@ -114,6 +116,15 @@ def write_atomically(path: str | Path, content: str | bytes) -> Path:
             fix="free space there, or choose another place",
         ) from error
     return path
+
+
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file, or it holds anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def copy_file(source: str | Path, target: str | Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dfkit.clip import PRESETS
 from dfkit.errors import DataError
-from dfkit.files import write_atomically
+from dfkit.files import read_json_object, write_atomically
 
 DATA, RUNS, EXPORTS, REPORTS = "data", "runs", "exports", "reports"
 DATA_FILE = "data.json"
@@ -63,7 +63,7 @@ class Workspace:
         number = 1
         while True:
             folder = self.data / (name if number == 1 else f"{name}-{number}")
-            if not folder.exists() or _read_json(folder / DATA_FILE).get("source") == source:
+            if not folder.exists() or (read_json_object(folder / DATA_FILE) or {}).get("source") == source:
                 return folder
             number += 1
 
@@ -201,15 +201,7 @@ def find_stored(stored: str, run: str | Path) -> str:
 def holds_own_data(folder: Path) -> bool:
     """Whether a folder holds prepared data that somebody asked for: all but views."""
     path = folder / DATA_FILE
-    return path.is_file() and not _is_view(folder, _read_json(path))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return path.is_file() and not _is_view(folder, read_json_object(path) or {})
 
 
 def _is_finished(content: dict[str, Any]) -> bool:
@@ -239,9 +231,6 @@ def _read_all(parent: Path, file: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     if not parent.is_dir():
         return
     for folder in sorted(parent.iterdir()):
-        try:
-            content = json.loads((folder / file).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(content, dict):
+        content = read_json_object(folder / file)
+        if content is not None:
             yield folder, content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,15 @@ def shared() -> Path:
     if os.environ.get("CI") == "true" and os.environ.get("DFKIT_SHARED") != "none":
         pytest.fail(f"{SHARED} is missing. Fix: set DFKIT_SHARED to the folder, or to 'none' to skip these tests")
     pytest.skip(f"{SHARED} is not there; set DFKIT_SHARED to the folder with the real clips")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Ray cluster of two processes on this machine."""
+    ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "dfkit[ray]"')
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()

@@ -21,7 +21,7 @@ from dfkit.data import catalog
 from dfkit.data.splits import make_folds
 from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import DataError
-from dfkit.files import write_atomically
+from dfkit.files import read_json_object, write_atomically
 from dfkit.measures.bootstrap import REPEATS, group_bootstrap
 from dfkit.measures.finite import finite_or_none
 from dfkit.measures.metrics import auc
@@ -166,7 +166,7 @@ def write_finding(data: PreparedData, name: str, content: dict[str, Any]) -> str
     if data.remote:
         return None
     path = Path(data.path) / name
-    if path.exists() and _read(path).get("kind") != content["kind"]:
+    if path.exists() and (read_json_object(path) or {}).get("kind") != content["kind"]:
         raise DataError(
             f"{path}: there is a file of that name that dfkit did not write; nothing was replaced",
             fix="move it elsewhere and run the command again",
@@ -252,11 +252,3 @@ def _read_strictly(path: Path) -> dict[str, Any] | None:
 
 def _foreign_file(path: Path, found: str) -> DataError:
     return DataError(f"{path}: {found}", fix=f"run {COMMANDS[path.name]} again, or take the file away")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

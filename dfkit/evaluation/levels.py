@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dfkit.data.storage import PreparedData
-from dfkit.measures.bootstrap import REPEATS, Interval, group_bootstrap
+from dfkit.measures.bootstrap import REPEATS, Interval, group_bootstrap, rows_by_group
 from dfkit.measures.decision import Aggregation, p_fake_of
 from dfkit.measures.finite import finite_or_none
 from dfkit.measures.metrics import BinaryMetrics, auc, confusion, measure
@@ -184,15 +184,17 @@ def video_curves(level: Level, p_fake: np.ndarray, videos: Sequence[int]) -> dic
     Args:
         level: The frame level.
         p_fake: (N,) in [0, 1], of its frames.
-        videos: Indices of the videos asked for.
+        videos: Indices of the videos asked for; one without frames has no curve.
     Returns:
         By video index: times in seconds, rising, and the highest p_fake at each, both (T,).
     """
-    curves = {}
-    for video in videos:
-        frames = np.flatnonzero(level.videos == video)
+    wanted, curves = set(videos), {}
+    for frames in rows_by_group(level.videos):
+        video = int(level.videos[frames[0]])
+        if video not in wanted:
+            continue
         times_s, place_of_frame = np.unique(level.times_s[frames], return_inverse=True)
         highest = np.full(len(times_s), -np.inf)
         np.maximum.at(highest, place_of_frame.reshape(-1), p_fake[frames])
-        curves[int(video)] = (times_s, highest)
+        curves[video] = (times_s, highest)
     return curves

@@ -28,6 +28,19 @@ class Interval:
     reason: str | None = None
 
 
+def rows_by_group(groups: np.ndarray) -> list[np.ndarray]:
+    """Places of each group's rows, in their order.
+
+    Args:
+        groups: (N,) the group of each row: a name, or a number such as a video's.
+    Returns:
+        For each group, in rising order, (M,) places.
+    """
+    order = np.argsort(groups, kind="stable")
+    starts = np.unique(groups[order], return_index=True)[1]
+    return np.split(order, starts[1:]) if len(order) else []
+
+
 def group_bootstrap(
     groups: Sequence[str],
     statistic: Callable[[np.ndarray], float],
@@ -52,21 +65,19 @@ def group_bootstrap(
     Source: Efron and Tibshirani 1993, chapters 8 and 13; groups drawn as in Field and Welsh 2007.
     """
     names = np.asarray(groups)
-    unique, inverse = np.unique(names, return_inverse=True)
+    members = rows_by_group(names)
     value = float(statistic(np.arange(names.size))) if names.size else float("nan")
-    if unique.size < 2:
-        return _unknown(value, level, unique.size, repeats, f"{unique.size} group(s), 2 are needed to resample")
-    order = np.argsort(inverse, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+    if len(members) < 2:
+        return _unknown(value, level, len(members), repeats, f"{len(members)} group(s), 2 are needed to resample")
     rng = np.random.default_rng(seed)
-    draws = rng.integers(0, unique.size, size=(repeats, unique.size))
+    draws = rng.integers(0, len(members), size=(repeats, len(members)))
     values = np.array([statistic(np.concatenate([members[g] for g in draw])) for draw in draws])
     valid = values[np.isfinite(values)]
     if valid.size < MIN_VALID_SHARE * repeats:
         reason = f"{repeats - valid.size} of {repeats} resamples hold one class only"
-        return _unknown(value, level, unique.size, repeats, reason)
+        return _unknown(value, level, len(members), repeats, reason)
     low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), level, unique.size, repeats)
+    return Interval(value, float(low), float(high), level, len(members), repeats)
 
 
 def _unknown(value: float, level: float, num_groups: int, repeats: int, reason: str) -> Interval:

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from dfkit.measures import metrics
-from dfkit.measures.bootstrap import MIN_VALID_SHARE
+from dfkit.measures.bootstrap import MIN_VALID_SHARE, rows_by_group
 from dfkit.measures.review import MAX_REVIEW_SHARE, TARGET_ERROR, ReviewBand, review_band
 
 VerdictName = Literal["real", "fake", "review"]
@@ -238,19 +238,6 @@ class TemperatureFit:
     temperature: float
     at_bound: bool
     """Whether the data asked for one outside of the allowed range."""
-
-
-def rows_by_video(owners: np.ndarray) -> list[np.ndarray]:
-    """Places of each video's rows, in their order.
-
-    Args:
-        owners: (N,) int, the video of each row.
-    Returns:
-        For each video, in rising order, (M,) places.
-    """
-    order = np.argsort(owners, kind="stable")
-    starts = np.unique(owners[order], return_index=True)[1]
-    return np.split(order, starts[1:]) if len(order) else []
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
@@ -530,8 +517,7 @@ def _fit_intervals(
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
     """95 % intervals of temperature and threshold over resampled groups; None for one group, or where too few draws
     hold both classes."""
-    names = np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    members = rows_by_video(names)
+    members = rows_by_group(np.arange(len(labels)) if groups is None else np.asarray(groups))
     if len(members) < 2:
         return None, None
     rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ from torch import Tensor
 from dfkit.data.catalog import HASH_LENGTH
 from dfkit.data.storage import PreparedData
 from dfkit.measures import metrics
+from dfkit.measures.bootstrap import rows_by_group
 from dfkit.measures.decision import (
     Aggregation,
     Decision,
@@ -21,7 +22,6 @@ from dfkit.measures.decision import (
     fit_decision,
     margins_of,
     p_fake_of_margin,
-    rows_by_video,
     video_margin,
 )
 from dfkit.training.task import Batch, ClipNetwork
@@ -78,7 +78,7 @@ def scores_by_video(data: PreparedData, logits: ClipLogits) -> dict[int, VideoSc
     starts = np.array([clip.start_s for clip in clips], np.float64)
     return {
         int(owners[rows[0]]): VideoScores(logits.clip[rows], tracks[rows], starts[rows])
-        for rows in rows_by_video(owners)
+        for rows in rows_by_group(owners)
     }
 
 

@@ -9,13 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from dfkit.measures import metrics
+from dfkit.measures.bootstrap import rows_by_group
 from dfkit.measures.decision import (
     Aggregation,
     VideoScores,
     margins_of,
     p_fake_of,
     p_fake_of_margin,
-    rows_by_video,
     video_margin,
 )
 from dfkit.training.losses import classification_loss
@@ -65,7 +65,7 @@ def validation_metrics(rows: ValidationRows) -> dict[str, float]:
 
 def _video_metrics(rows: dict[str, np.ndarray]) -> dict[str, float]:
     truth, margins = [], []
-    for own in rows_by_video(rows["video_index"]):
+    for own in rows_by_group(rows["video_index"]):
         scores = VideoScores(rows["clip_logits"][own], rows["track_id"][own], np.zeros(len(own)))
         margins.append(video_margin(scores, Aggregation()))
         truth.append(int(rows["video_label"][own][0]))

@@ -23,6 +23,7 @@ from dfkit.errors import CheckpointError, ConfigError, DataError
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.training.checkpoints import save_checkpoint
 from dfkit.workspace import Workspace
+from tests.interrupt import last_line, signal_when
 from tests.training.tiny import SPEC, WIDTHS, tiny_config
 from tools.speed.made_data import make_synthetic_data
 
@@ -61,14 +62,12 @@ def test_killed_and_resumed_equals_unbroken(data_dir: Path, teacher: Path, tmp_p
     process = subprocess.Popen(
         [sys.executable, "-c", DISTILL_SCRIPT, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
-    assert process.stderr is not None
-    said = ""
-    for line in process.stderr:
-        said += line
-        # The student is finished, and the first baseline in the middle of its epochs.
-        if said.count("epoch 1/") == 2 and line.startswith("epoch 1/"):
-            process.send_signal(signal.SIGKILL)
-            break
+    # The student is finished, and the first baseline in the middle of its epochs.
+    said = signal_when(
+        process,
+        signal.SIGKILL,
+        lambda told: told.count("epoch 1/") == 2 and last_line(told).startswith("epoch 1/"),
+    )
     process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL, said
     run_dir = tmp_path / "runs" / "tiny"

@@ -31,6 +31,7 @@ from dfkit.training.scoring import ClipLogits, decide, split_facts, summarize
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.train import train_teacher
 from dfkit.workspace import Workspace
+from tests.interrupt import last_line, signal_when
 
 SPEC = ClipSpec(picture=PictureSpec(face_px=64, lip_px=48))
 GRID = ("bbaf2n", "brbk7n", "lbax4n", "lbbc2a", "lrwp9a", "lwbsza")
@@ -217,13 +218,7 @@ def start_training(data_dir: Path, folder: Path, *, epochs: int, how: str) -> su
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_leaves_whole_files_that_resume(data_dir: Path, tmp_path: Path) -> None:
     process = start_training(data_dir, tmp_path, epochs=500, how="plain")
-    assert process.stderr is not None
-    output = ""
-    for line in process.stderr:
-        output += line
-        if line.startswith("epoch 2/"):
-            process.send_signal(signal.SIGINT)
-            break
+    output = signal_when(process, signal.SIGINT, lambda said: last_line(said).startswith("epoch 2/"))
     _, rest = process.communicate(timeout=120)
     assert process.returncode == 130, output + rest
     assert "interrupted" in rest and "Traceback" not in rest

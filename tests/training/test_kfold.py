@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -118,17 +117,6 @@ def test_folds_in_processes_are_the_same(data_dir: Path, trained: kfold.KfoldSum
     for name, value in weights(apart.run_dir).items():
         assert torch.equal(value, expected[name]), name
     assert apart.test == trained.test and apart.pooled == trained.pooled
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "dfkit[ray]"')
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.long

@@ -24,6 +24,7 @@ from dfkit.training.loaders import make_loaders
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.train import train_teacher
 from dfkit.workspace import Workspace
+from tests.interrupt import last_line, signal_when
 from tests.training.tiny import EVERYTHING, SPEC, WIDTHS, tiny_config
 from tools.speed.made_data import make_synthetic_data
 
@@ -49,13 +50,7 @@ def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> N
     config = tiny_config(**EVERYTHING)
     write_config(tmp_path / "tiny.yaml", config)
     process = dfkit("train", "--data", str(data_dir), "--config", "tiny.yaml", cwd=tmp_path)
-    assert process.stderr is not None
-    output = ""
-    for line in process.stderr:
-        output += line
-        if line.startswith("epoch 2/"):
-            process.send_signal(signal.SIGKILL)
-            break
+    output = signal_when(process, signal.SIGKILL, lambda said: last_line(said).startswith("epoch 2/"))
     process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL, output
     (run_dir,) = (tmp_path / "runs").iterdir()
