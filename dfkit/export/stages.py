@@ -10,6 +10,7 @@ import numpy as np
 
 from dfkit.export import executorch, onnx_graph, tflite
 from dfkit.export.compact import compact
+from dfkit.export.contents import onnx_contents, tflite_contents, with_contents
 from dfkit.export.recipes import recipe_named
 from dfkit.export.simplify import Simplification, simplify
 from dfkit.models.checkpoint import Checkpoint
@@ -100,6 +101,7 @@ def tflite_stage(model: bytes, checkpoint: Checkpoint, recipe: str, start_s: flo
     files = {tflite.MODEL_FILE: model}
     seconds = time.perf_counter() - start_s
     backend = tflite.describe(model, checkpoint.network, checkpoint.clip_spec, recipe)
+    backend = with_contents(backend, tflite_contents(model), checkpoint.network)
     return Graph(files, backend, TfliteGraphs(backend, files, num_threads=1, where="export"), seconds)
 
 
@@ -109,4 +111,5 @@ def onnx_stage(
     """Describes and loads ONNX graphs, likewise."""
     seconds = time.perf_counter() - start_s
     backend = onnx_graph.describe(files, checkpoint.network, checkpoint.clip_spec, recipe)
+    backend = with_contents(backend, onnx_contents(files), checkpoint.network)
     return Graph(files, backend, OnnxGraphs(backend, files, num_threads=1, where="export"), seconds, notes)

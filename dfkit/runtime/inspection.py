@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from dfkit.errors import BundleError, MissingExtraError
 from dfkit.runtime.bundle import FIX_COPY, Bundle, open_bundle
 from dfkit.runtime.manifest import Manifest
+from dfkit.runtime.operators import onnx_operators, tflite_operators
 from dfkit.runtime.tflite_file import (
     FILE_IDENTIFIER,
     FIX_FILE,
     buffer_bytes,
+    dtype_name,
     embedded_manifest,
     metadata_of,
     read_tables,
+    text_of,
 )
 
 SHARED = "shared"
@@ -61,6 +63,17 @@ class GraphFacts:
     operators: dict[str, int]
     """Count by name, most frequent first."""
     num_tensors: int
+    kinds: dict[str, dict[str, int]]
+    """Count by name, then by kind of arithmetic, see `dfkit.runtime.operators`."""
+
+    def operator_texts(self) -> list[str]:
+        """Such as `CONV_2D 6 (6 static)`; nothing in brackets where there is no INT8."""
+        texts = []
+        for name, number in self.operators.items():
+            kinds = self.kinds.get(name, {})
+            shown = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            texts.append(f"{name} {number}" if set(kinds) <= {"float"} else f"{name} {number} ({shown})")
+        return texts
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,7 @@ class FileFacts:
             lines.append(f"  {graph.name}: {count} operators, {graph.num_tensors} tensors")
             lines += [f"    in  {tensor.text()}" for tensor in graph.inputs]
             lines += [f"    out {tensor.text()}" for tensor in graph.outputs]
-            lines.append("    " + ", ".join(f"{name} {number}" for name, number in graph.operators.items()))
+            lines.append("    " + ", ".join(graph.operator_texts()))
         lines.append("  bytes by part:")
         for part, sizes in self.parts.items():
             shown = ", ".join(f"{name} {size}" for name, size in sizes.items())
@@ -187,38 +200,21 @@ def inspect_tflite(content: bytes, file: str) -> FileFacts:
     return FileFacts(file, len(content), f"TFLite schema {tables.version}", graphs, parts)
 
 
-def _text(value: bytes | str | None) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
-
-
-@lru_cache(maxsize=2)
-def _names_of(enum: str) -> dict[int, str]:
-    """Names of the TFLite schema's numbers."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    return {value: name for name, value in vars(getattr(schema, enum)).items() if isinstance(value, int)}
-
-
 def _tflite_graph(tables: Any, signature: Any) -> GraphFacts:
     graph = tables.subgraphs[signature.subgraphIndex]
-    codes = [tables.operatorCodes[operator.opcodeIndex] for operator in graph.operators]
-    # Files of old converters keep the code in the byte that ran out of numbers.
-    builtin = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in codes]
-    names = [
-        _text(code.customCode) or _names_of("BuiltinOperator")[number]
-        for code, number in zip(codes, builtin, strict=True)
-    ]
+    kinds = tflite_operators(tables, graph)
     return GraphFacts(
-        name=_text(signature.signatureKey),
+        name=text_of(signature.signatureKey),
         inputs=tuple(_tflite_tensor(graph, entry) for entry in signature.inputs),
         outputs=tuple(_tflite_tensor(graph, entry) for entry in signature.outputs),
-        operators=dict(Counter(names).most_common()),
+        operators=_counts(kinds),
+        kinds=kinds,
         num_tensors=len(graph.tensors),
     )
 
 
-def _dtype(tensor: Any) -> str:
-    return _names_of("TensorType")[tensor.type].lower()
+def _counts(kinds: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    return {name: sum(found.values()) for name, found in kinds.items()}
 
 
 def _tflite_tensor(graph: Any, entry: Any) -> TensorFacts:
@@ -228,18 +224,18 @@ def _tflite_tensor(graph: Any, entry: Any) -> TensorFacts:
     if quantization is not None and quantization.scale is not None and len(quantization.scale) == 1:
         scale, zero_point = float(quantization.scale[0]), int(quantization.zeroPoint[0])
     shape = tuple(int(n) for n in (() if tensor.shape is None else tensor.shape))
-    return TensorFacts(_text(entry.name), shape, _dtype(tensor), scale, zero_point)
+    return TensorFacts(text_of(entry.name), shape, dtype_name(tensor), scale, zero_point)
 
 
 def _tflite_parts(content: bytes, tables: Any) -> dict[str, dict[str, int]]:
     """Each buffer once: under the signature that reads it, or as shared."""
-    keys = {signature.subgraphIndex: _text(signature.signatureKey) for signature in tables.signatureDefs or []}
+    keys = {signature.subgraphIndex: text_of(signature.signatureKey) for signature in tables.signatureDefs or []}
     readers: dict[int, set[str]] = {}
     types: dict[int, str] = {}
     for number, graph in enumerate(tables.subgraphs):
         for tensor in graph.tensors:
             readers.setdefault(tensor.buffer, set()).add(keys.get(number, f"subgraph {number}"))
-            types[tensor.buffer] = _dtype(tensor)
+            types[tensor.buffer] = dtype_name(tensor)
     sizes = [len(buffer_bytes(content, buffer)) for buffer in tables.buffers]
     parts: dict[str, Counter[str]] = {key: Counter() for key in keys.values()}
     entries = {name: len(value) for name, value in metadata_of(content, tables).items()}
@@ -280,6 +276,7 @@ def inspect_onnx(content: bytes, file: str) -> FileFacts:
         outputs=tuple(_onnx_tensors(model.graph.output)),
         operators=dict(Counter(node.op_type for node in model.graph.node).most_common()),
         num_tensors=len(model.graph.initializer),
+        kinds=onnx_operators(model.graph),
     )
     opsets = ", ".join(f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import)
     parts: Mapping[str, dict[str, int]] = {

@@ -63,6 +63,13 @@ class Backend(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     score: Signature
     opset: PositiveInt | None = None
     """ONNX operator set of the graphs; none for a .tflite."""
+    operators: dict[str, dict[str, PositiveInt]] = {}
+    """Operators of both graphs: count by name, then by arithmetic: `static` and `dynamic` INT8, `weight-only` INT8 that
+    is turned into float before use, `float`. Empty in a bundle of before version 3."""
+    constant_bytes: dict[str, PositiveInt] = {}
+    """Bytes of both graphs' constants by type."""
+    int8_share: float | None = None
+    """Share of the trained parameters that is stored in 8 bits; none for a float recipe."""
 
 
 class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

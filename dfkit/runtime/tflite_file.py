@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -40,6 +41,39 @@ def read_tables(content: bytes, *, where: str) -> Any:
         raise BundleError(f"{where} is damaged: {type(error).__name__}: {error}", fix=FIX_FILE) from error
 
 
+@lru_cache(maxsize=2)
+def _names_of(enum: str) -> dict[int, str]:
+    """Names of the TFLite schema's numbers."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: name for name, value in vars(getattr(schema, enum)).items() if isinstance(value, int)}
+
+
+def dtype_name(tensor: Any) -> str:
+    """A tensor's type, such as `float32`.
+
+    Raises:
+        KeyError: The schema has no type of that number.
+    """
+    return _names_of("TensorType")[tensor.type].lower()
+
+
+def operator_name(tables: Any, operator: Any) -> str:
+    """An operator's name, such as `FULLY_CONNECTED`; a custom one's own.
+
+    Raises:
+        KeyError, IndexError: The schema has no operator of that number, or the file no such entry.
+    """
+    code = tables.operatorCodes[operator.opcodeIndex]
+    # Files of old converters keep the code in the byte that ran out of numbers.
+    return text_of(code.customCode) or _names_of("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def text_of(value: bytes | str | None) -> str:
+    """A name of the tables as text; empty where there is none."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
 def buffer_bytes(content: bytes, buffer: Any) -> bytes:
     """Bytes of a constant, kept in the tables or behind them."""
     if buffer.offset > 1:
@@ -51,8 +85,7 @@ def metadata_of(content: bytes, tables: Any) -> dict[str, bytes]:
     """Content of each metadata entry, by name."""
     entries = {}
     for entry in tables.metadata or []:
-        name = entry.name.decode() if isinstance(entry.name, bytes) else entry.name
-        entries[name] = buffer_bytes(content, tables.buffers[entry.buffer])
+        entries[text_of(entry.name)] = buffer_bytes(content, tables.buffers[entry.buffer])
     return entries
 
 

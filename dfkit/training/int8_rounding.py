@@ -1,9 +1,8 @@
 """Quantization-aware training: the network computes as the INT8 graph will, while its weights stay float.
 
 What is rounded is what `mixed_int8` rounds: weights of convolutions, dense layers and GRUs to symmetric int8 per
-output channel, and the outputs of the CNNs' activations to int8 with one range each. The recurrence is exported as one
-batched product, so all directions of all modalities share the scales of its columns, here too. Activations of dense
-and recurrent layers are rounded by ranges found at run time, row by row; that costs little and is left out.
+output channel, and the outputs of the CNNs' activations to int8 with one range each; biases stay float. Activations of
+dense and recurrent layers are rounded by ranges found at run time, row by row; that costs little and is left out.
 
 The gradient passes the rounding straight through inside the range and is zero outside (Bengio et al. 2013,
 arXiv:1308.3432, section 4). Saved are the rounded weights: they lie on the grid that the exporter finds again, so
@@ -47,17 +46,15 @@ class RoundToGrid(torch.autograd.Function):
         return gradients[0] * inside, None, None, None, None
 
 
-def round_weight(weight: Tensor, axis: int = 0) -> Tensor:
-    """Fake quantization to symmetric int8 per channel.
+def round_weight(weight: Tensor) -> Tensor:
+    """Fake quantization to symmetric int8 per output channel.
 
     Args:
-        weight: Any shape, float32; each channel gets the scale largest |w| / 127.
-        axis: Axis of the channels.
+        weight: (out, ...) float32; each channel gets the scale largest |w| / 127.
     Returns:
         The same shape, on the grid of each channel; the gradient passes straight through.
     """
-    other_axes = [dim for dim in range(weight.ndim) if dim != axis]
-    largest = weight.detach().abs().amax(dim=other_axes, keepdim=True)
+    largest = weight.detach().abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
     return round_to_grid(weight, (largest / LEVELS).clamp(min=SMALLEST_SCALE), 0, -LEVELS, LEVELS)
 
 
@@ -88,38 +85,14 @@ def round_to_grid(value: Tensor, scale: Tensor, zero_point: int, low: int, high:
 
 
 def rounded_weights(network: MMMSBA) -> dict[str, Tensor]:
-    """Every weight that the INT8 graph rounds, by parameter name, rounded as there.
-
-    Of the biases only the candidate gate's hidden one is rounded: it is part of the reset product.
-    """
+    """Every weight that the INT8 graph rounds, by parameter name, rounded as there."""
     rounded: dict[str, Tensor] = {}
-    directions: list[tuple[str, str]] = []
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             rounded[f"{name}.weight"] = round_weight(module.weight)
         elif isinstance(module, nn.GRU):
-            for suffix in ("", "_reverse"):
-                rounded[f"{name}.weight_ih_l0{suffix}"] = round_weight(getattr(module, f"weight_ih_l0{suffix}"))
-                directions.append((name, f"hh_l0{suffix}"))
-    return rounded | _rounded_recurrence(network, directions)
-
-
-def _rounded_recurrence(network: MMMSBA, directions: list[tuple[str, str]]) -> dict[str, Tensor]:
-    """Hidden weights and candidate biases of all GRU directions, rounded together: they share scales by column.
-
-    Args:
-        network: With the parameters.
-        directions: Module name and ending of the parameter names of each direction.
-    """
-    weights = torch.stack([network.get_parameter(f"{module}.weight_{ending}") for module, ending in directions])
-    biases = torch.stack([network.get_parameter(f"{module}.bias_{ending}") for module, ending in directions])
-    candidate_start = 2 * network.spec.gru_hidden
-    rounded_weight = round_weight(weights, axis=1)
-    rounded_candidate = round_weight(biases[:, candidate_start:], axis=1)
-    rounded: dict[str, Tensor] = {}
-    for number, (module, ending) in enumerate(directions):
-        rounded[f"{module}.weight_{ending}"] = rounded_weight[number]
-        rounded[f"{module}.bias_{ending}"] = torch.cat([biases[number, :candidate_start], rounded_candidate[number]])
+            weights = [key for key, _ in module.named_parameters() if key.startswith("weight_")]
+            rounded |= {f"{name}.{key}": round_weight(module.get_parameter(key)) for key in weights}
     return rounded
 
 
