@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from dfkit.clip import FaceVariant
 from dfkit.errors import DfkitError
@@ -19,7 +15,6 @@ from dfkit.files import whole_file, whole_folder
 from dfkit.runtime.manifest import MANIFEST_FILE, Manifest
 from dfkit.runtime.tflite_file import MANIFEST_ENTRY
 
-GOLDEN_FOLDER = "golden"
 FACES_FOLDER = "face_models"
 CARD_FILE = "MODEL_CARD.md"
 REFERENCE_SUFFIX = ".reference"
@@ -140,47 +135,3 @@ def write_archive(path: Path, content: Mapping[str, bytes]) -> None:
             # ZipInfo notes the system it is made on.
             entry.create_system, entry.external_attr = ZIP_UNIX, 0o644 << 16
             file.writestr(entry, data, zipfile.ZIP_DEFLATED)
-
-
-class GoldenWriter:
-    """Collects golden vectors as little-endian .bin files with a JSON index, readable without Python."""
-
-    def __init__(self, tolerance: dict[str, dict[str, float]]) -> None:
-        """Starts with the largest difference allowed per backend to `features` and `logits`."""
-        self.index: dict[str, Any] = {
-            "schema_version": 1,
-            "backends": {name: {"tolerance": limits} for name, limits in tolerance.items()},
-            "encode": [],
-            "score": [],
-        }
-        self.files: dict[str, bytes] = {}
-
-    def _store(self, name: str, array: np.ndarray) -> dict[str, Any]:
-        file = f"{name}.bin"
-        little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
-        self.files[f"{GOLDEN_FOLDER}/{file}"] = little.tobytes()
-        return {"file": file, "shape": list(array.shape), "dtype": array.dtype.name}
-
-    def add(
-        self,
-        part: str,
-        name: str,
-        inputs: dict[str, np.ndarray],
-        outputs: dict[str, dict[str, np.ndarray]],
-    ) -> None:
-        """Adds one case of `encode` or `score`: inputs by name, outputs by backend and name."""
-        stem = f"{part}_{len(self.index[part])}"
-        self.index[part].append(
-            {
-                "name": name,
-                "inputs": {key: self._store(f"{stem}_{key}", value) for key, value in inputs.items()},
-                "outputs": {
-                    backend: {key: self._store(f"{stem}_{backend}_{key}", value) for key, value in values.items()}
-                    for backend, values in outputs.items()
-                },
-            }
-        )
-
-    def content(self) -> dict[str, bytes]:
-        """All files, the index among them."""
-        return {**self.files, f"{GOLDEN_FOLDER}/golden.json": json.dumps(self.index, indent=1).encode()}

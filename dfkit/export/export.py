@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel
 
 import dfkit
@@ -16,11 +15,9 @@ from dfkit.config import Config, SplitConfig
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import CheckpointError, ConfigError, ConversionError, DataError, ParityError
-from dfkit.export import golden
 from dfkit.export.bundle import (
     CARD_FILE,
     REFERENCE_SUFFIX,
-    GoldenWriter,
     face_model_files,
     free_folder,
     full_disk_named,
@@ -30,21 +27,20 @@ from dfkit.export.bundle import (
     write_bundle,
 )
 from dfkit.export.card import model_card
+from dfkit.export.golden import golden_vectors
 from dfkit.export.layers import LayerReport, compare_layers
 from dfkit.export.parity import (
     ParityClip,
     ParityReport,
     run_parity,
-    torch_logits,
-    tracks_of,
+    worst_cases,
 )
 from dfkit.export.ranges import CalibrationSet, calibration_set, clip_arrays, evenly
 from dfkit.export.recipes import recipe_named
 from dfkit.export.reference import reference_rows, write_reference
-from dfkit.export.signature import score_inputs
 from dfkit.export.stages import EXECUTORCH_STAGE, Graph, convert_all
 from dfkit.files import move_folder, scratch_folder
-from dfkit.measures.decision import Decision, margins_of
+from dfkit.measures.decision import Decision
 from dfkit.measures.gates import MIN_GROUPS
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.runtime.bundle import face_model_entries, file_entry
@@ -53,9 +49,7 @@ from dfkit.runtime.schema import SCHEMA_FILE, SHIPPED
 from dfkit.workspace import URL_MARK, find_stored
 
 Format = Literal["tflite", "onnx", "all", "executorch"]
-# The same engine on another CPU sums in another order; XNNPACK and the plain kernels differ by up to 0.04 in int8.
 NEEDED_FACTS = ("data", "split_config", "splits", "groups_known", "operating_point", "calibration")
-GOLDEN_TOLERANCE = {"features": 0.05, "logits": 0.05}
 
 
 @dataclass(frozen=True)
@@ -85,49 +79,6 @@ class ExportSummary:
             "warnings": list(self.warnings),
             "notes": list(self.notes),
         }
-
-
-def golden_vectors(checkpoint: Checkpoint, shipped: dict[str, Graph]) -> tuple[dict[str, bytes], list[str]]:
-    """Golden files of the shipped graphs, and warnings about what they lack."""
-    spec = checkpoint.clip_spec
-    threshold_margin = decision_of(checkpoint).threshold_margin
-    candidates = golden.synthetic_clips(spec)
-    logits = torch_logits(checkpoint.network, spec, candidates)
-    clips = golden.choose_golden(candidates, margins_of(logits.clip) - threshold_margin, spec)
-    writer = GoldenWriter({name: GOLDEN_TOLERANCE for name in shipped})
-    kinds = checkpoint.network.spec.pictures
-    for clip in clips[: golden.NUM_PICTURES // 2] if kinds else ():
-        for place in (0, spec.num_frames // 2):
-            pictures = {m: clip.arrays[m][place : place + 1] for m in kinds}
-            outputs = {name: stage.graphs.encode(pictures) for name, stage in shipped.items()}
-            writer.add("encode", f"{clip.name}, picture {place}", pictures, outputs)
-    first = next(iter(shipped.values())).graphs
-    taken = score_inputs(checkpoint.network, spec)
-    prepared = [(c.name, first.encode(c.arrays) | tracks_of(c.arrays)) for c in clips]
-    cases = [(name, {key: values[key] for key in taken}) for name, values in prepared]
-    margins = [float(margins_of(first.score(inputs)[1])) - threshold_margin for _, inputs in cases]
-    if min(margins) > 0 or max(margins) < 0:
-        # No clip is decided the other way: features are, that were pushed there.
-        name, inputs = cases[int(np.argmin(np.abs(margins)))]
-        pushed = golden.push_over(
-            checkpoint.network,
-            spec,
-            inputs,
-            towards_fake=max(margins) < 0,
-            threshold_margin=threshold_margin,
-        )
-        cases.append((f"{name}, features pushed over the threshold", pushed))
-    margins = []
-    for name, inputs in cases:
-        outputs = {}
-        for backend, stage in shipped.items():
-            frame, value = stage.graphs.score(inputs)
-            outputs[backend] = {"frame_logits": frame, "clip_logits": value}
-            margins.append(float(margins_of(value)) - threshold_margin)
-        writer.add("score", name, inputs, outputs)
-    lacking = [name for name, there in (("fake", max(margins) > 0), ("real", min(margins) < 0)) if not there]
-    warnings = [f"no golden vector is decided as {name}: the model calls everything the same" for name in lacking]
-    return writer.content(), warnings
 
 
 def decision_of(checkpoint: Checkpoint) -> Decision:
@@ -206,7 +157,9 @@ def export_student(
         if on_layers is not None:
             on_layers(compare_layers(checkpoint.network, data.spec, wanted, plan, calibration.clips, clips))
         judge(report)
-        return _write(checkpoint, data, indices, stages, report, calibration, exports_dir, config, straight=straight)
+        return _write(
+            checkpoint, data, indices, stages, report, calibration, exports_dir, config, plan.name, straight=straight
+        )
     except ConversionError as error:
         kept = keep_log(exports_dir, config.name, error.log)
         raise ConversionError(f"{error.found}; no bundle was written, what it said: {kept}", log=error.log) from error
@@ -272,7 +225,7 @@ def parity_clips(data: PreparedData, indices: dict[str, list[int]], count: int) 
     held_out = evenly([*indices["test"], *indices["val"]], count)
     names = [data.videos[data.clips[i].video_index].name for i in held_out]
     real = [ParityClip(name, "real", clip_arrays(data[i], data.spec)) for name, i in zip(names, held_out, strict=True)]
-    return [*real, *golden.worst_cases(data.spec)]
+    return [*real, *worst_cases(data.spec)]
 
 
 def judge(report: ParityReport) -> None:
@@ -302,6 +255,7 @@ def _write(
     calibration: CalibrationSet,
     exports_dir: Path,
     config: Config,
+    recipe: str,
     *,
     straight: bool,
 ) -> ExportSummary:
@@ -309,7 +263,8 @@ def _write(
     stages = {name: stage for name, stage in stages.items() if name != EXECUTORCH_STAGE}
     runtimes = list(dict.fromkeys(name.split()[0] for name in stages))
     shipped = {name: stages.get(f"{name} int8", stages[f"{name} fp32"]) for name in runtimes}
-    golden_files, warnings = golden_vectors(checkpoint, shipped)
+    threshold_margin = decision_of(checkpoint).threshold_margin
+    golden_files, warnings = golden_vectors(checkpoint, shipped, recipe, threshold_margin=threshold_margin)
     warnings += data_warnings(checkpoint, data)
     faces = config.export.face_models or data.info.face_models or DEFAULT_FACES
     warnings += face_warnings(data, faces)

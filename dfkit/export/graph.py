@@ -11,6 +11,9 @@ a clip. All directions of all modalities advance together, which needs sound and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +21,9 @@ from dfkit.clip import ClipSpec
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.models.motion import MotionFrontEnd
+
+SMALLEST_SHARE = 0.05
+"""Of the largest deviation among a step's values: one that hardly varies over the examples may vary elsewhere."""
 
 
 class EncodeGraph(nn.Module):
@@ -45,6 +51,28 @@ class EncodeGraph(nn.Module):
         return tuple(features)
 
 
+@dataclass(frozen=True)
+class StepScale:
+    """Brings each value of a step to zero mean and unit deviation; exact in float: the layer behind takes it back.
+
+    Dynamic INT8 rounds all values of a step in 255 levels of one size. The first of 40 MFCC is of the order of -300
+    and the last of 5: unscaled, most are rounded away, and each runtime rounds another way. Steps that come out of a
+    CNN have one scale already.
+    """
+
+    gain: Tensor
+    """(C,); scaled = step * gain + offset."""
+    offset: Tensor
+    """(C,)."""
+
+    @classmethod
+    def of(cls, steps: Tensor) -> StepScale:
+        """From examples, (N, C)."""
+        deviation = steps.std(0)
+        gain = 1 / deviation.clamp(min=SMALLEST_SHARE * float(deviation.max()) or 1.0)
+        return cls(gain, -steps.mean(0) * gain)
+
+
 class FusedBiGru(nn.Module):
     """Several Bi-GRUs of equal width and length as one recurrence.
 
@@ -70,6 +98,14 @@ class FusedBiGru(nn.Module):
                 inside[: 2 * hidden] = 0
                 self.projections.append(_linear(weight_ih, bias_ih + bias_hh - inside))
                 self.recurrent.append(_linear(weight_hh, inside))
+
+    def expect_scaled(self, place: int, scale: StepScale) -> None:
+        """Changes the projections of the modality at `place` so that scaled steps give what plain ones gave."""
+        for row in (place, self.num_grus + place):
+            projection = self.projections.get_submodule(str(row))
+            weight, bias = projection.get_parameter("weight").data, projection.get_parameter("bias").data
+            weight /= scale.gain
+            bias -= weight @ scale.offset
 
     def forward(self, *steps: Tensor) -> list[Tensor]:
         """Runs all directions over T steps.
@@ -110,7 +146,14 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 class ScoreGraph(nn.Module):
     """A clip's features and sound to its logits."""
 
-    def __init__(self, network: MMMSBA, spec: ClipSpec) -> None:
+    def __init__(self, network: MMMSBA, spec: ClipSpec, scales: Mapping[str, StepScale] | None = None) -> None:
+        """Takes over a network's weights.
+
+        Args:
+            network: In eval mode.
+            spec: Its clips.
+            scales: By modality: scales steps before they meet INT8; those without one stay as they are.
+        """
         super().__init__()
         self.network, self.spec = network, spec
         self.modalities = network.spec.modalities
@@ -118,6 +161,9 @@ class ScoreGraph(nn.Module):
         self.front_end = MfccFrontEnd(spec.audio, spec.num_frames) if dense and "audio" in self.modalities else None
         self.motion = MotionFrontEnd(spec.fps) if "motion" in self.modalities else None
         self.recurrence = FusedBiGru([network.encoder(m).gru for m in self.modalities])
+        self.scales = {m: scale for m, scale in (scales or {}).items() if m in self.modalities}
+        for name, scale in self.scales.items():
+            self.recurrence.expect_scaled(self.modalities.index(name), scale)
         self.dense = nn.ModuleDict({m: network.dense(m)[1:] for m in self.modalities})
         self.classifier = network.classifier
 
@@ -136,6 +182,7 @@ class ScoreGraph(nn.Module):
             steps["audio"] = self.front_end(steps["audio"])[0]
         if self.motion is not None:
             steps["motion"] = self.motion(steps["motion"][None])[0]
+        steps |= {m: steps[m] * scale.gain + scale.offset for m, scale in self.scales.items()}
         encoded = self.recurrence(*(steps[m] for m in self.modalities))
         dense: dict[str, Tensor] = {
             m: self.dense[m](value)[None] for m, value in zip(self.modalities, encoded, strict=True)

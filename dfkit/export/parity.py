@@ -100,28 +100,28 @@ class ParityReport:
         }
 
 
-def torch_logits(
-    network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip], *, swap_attention: bool = False
-) -> Logits:
-    """The unfused network, the first stage of every chain."""
-    front_end = MfccFrontEnd(spec.audio, spec.num_frames) if spec.preset == "clip2s" else None
-    motion = MotionFrontEnd(spec.fps) if "motion" in network.spec.modalities else None
-    frames, whole = [], []
-    for clip in clips:
-        arrays = clip.arrays
-        if front_end is not None:
-            audio = front_end(torch.from_numpy(arrays["pcm"])[None])
-        else:
-            audio = torch.from_numpy(arrays["mfcc"])[None]
-        pictures = {
-            m: torch.from_numpy(arrays[m]).permute(0, 3, 1, 2)[None].float() / 255 for m in network.spec.pictures
-        }
-        points = None if motion is None else motion(torch.from_numpy(arrays["landmarks"])[None])
-        with torch.no_grad():
-            output = network(audio, pictures.get("face"), pictures.get("lip"), motion=points)
-        frames.append(output.frame_logits[0].numpy())
-        whole.append(output.clip_logits[0].numpy())
-    return Logits(np.stack(frames), np.stack(whole))
+def torch_logits(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip], *, batched: bool = False) -> Logits:
+    """The unfused network, the first stage of every chain; one clip after the other unless `batched`."""
+    batches = [list(clips)] if batched else [[clip] for clip in clips]
+    answers = [_torch_batch(network, spec, batch) for batch in batches]
+    return Logits(np.concatenate([a.frame for a in answers]), np.concatenate([a.clip for a in answers]))
+
+
+@torch.no_grad()
+def _torch_batch(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip]) -> Logits:
+    def stacked(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([clip.arrays[name] for clip in clips]))
+
+    modalities = network.spec.modalities
+    audio = motion = None
+    if "audio" in modalities:
+        dense = spec.preset == "clip2s"
+        audio = MfccFrontEnd(spec.audio, spec.num_frames)(stacked("pcm")) if dense else stacked("mfcc")
+    if "motion" in modalities:
+        motion = MotionFrontEnd(spec.fps)(stacked("landmarks"))
+    pictures = {m: stacked(m).permute(0, 1, 4, 2, 3).float() / 255 for m in network.spec.pictures}
+    output = network(audio, pictures.get("face"), pictures.get("lip"), motion=motion)
+    return Logits(output.frame_logits.numpy(), output.clip_logits.numpy())
 
 
 def swapped_attention(network: MMMSBA) -> MMMSBA:

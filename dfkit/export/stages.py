@@ -61,7 +61,7 @@ def convert_all(
     stages: dict[str, Graph] = {}
     if "tflite" in formats:
         start = time.perf_counter()
-        plain = tflite.convert(network, spec)
+        plain = tflite.convert(network, spec, calibration)
         stages["tflite fp32"] = tflite_stage(compact(plain), checkpoint, "fp32", start)
         if recipe.rules:
             start = time.perf_counter()

@@ -8,36 +8,60 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, MissingExtraError
 from dfkit.export.converter import GraphPart, conversion, convert_graphs
-from dfkit.export.graph import EncodeGraph, ScoreGraph
+from dfkit.export.graph import EncodeGraph, ScoreGraph, StepScale
 from dfkit.export.recipes import Recipe
 from dfkit.export.signature import calibration_inputs, encode_example, score_example, score_inputs
+from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
+from dfkit.models.motion import MotionFrontEnd
 from dfkit.native_log import native_log
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
 
 MODEL_FILE = "model.tflite"
 
 
-def convert(network: MMMSBA, spec: ClipSpec) -> bytes:
+def convert(network: MMMSBA, spec: ClipSpec, calibration_clips: Sequence[dict[str, np.ndarray]] = ()) -> bytes:
     """Converts a network to a float32 .tflite with the signatures `encode` and `score`.
 
     Args:
         network: In eval mode; without pictures there is only `score`.
         spec: The clips it takes.
+        calibration_clips: Scale MFCC and motion inside the graph, so that INT8 keeps them; see `StepScale`.
     Returns:
         Content of the file.
     Raises:
         MissingExtraError: litert-torch is not installed.
         ConversionError: The converter failed.
     """
-    parts: list[GraphPart] = [("score", ScoreGraph(network, spec).eval(), score_example(network, spec))]
+    scales = step_scales(network, spec, calibration_clips)
+    parts: list[GraphPart] = [("score", ScoreGraph(network, spec, scales).eval(), score_example(network, spec))]
     if network.spec.pictures:
         parts.insert(0, ("encode", EncodeGraph(network).eval(), encode_example(network, spec)))
     return convert_graphs(parts)
+
+
+def step_scales(network: MMMSBA, spec: ClipSpec, clips: Sequence[dict[str, np.ndarray]]) -> dict[str, StepScale]:
+    """Scales of the steps that no CNN made, MFCC and motion, from what some clips bring of them."""
+
+    def stacked(name: str) -> torch.Tensor | None:
+        arrays = [torch.from_numpy(clip[name]) for clip in clips if name in clip]
+        return torch.stack(arrays) if arrays else None
+
+    steps = {"audio": stacked("pcm" if spec.preset == "clip2s" else "mfcc"), "motion": stacked("landmarks")}
+    front_ends: dict[str, torch.nn.Module] = {"motion": MotionFrontEnd(spec.fps)}
+    if spec.preset == "clip2s":
+        front_ends["audio"] = MfccFrontEnd(spec.audio, spec.num_frames)
+    scales: dict[str, StepScale] = {}
+    for name, value in steps.items():
+        if value is not None and name in network.spec.modalities:
+            made = front_ends[name](value) if name in front_ends else value
+            scales[name] = StepScale.of(made.flatten(0, -2))
+    return scales
 
 
 def quantize(

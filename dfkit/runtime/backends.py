@@ -57,13 +57,20 @@ class Graphs(Protocol):
         ...
 
 
-def open_backend(bundle: Bundle, name: BackendName | None = None, *, num_threads: int = 1) -> Graphs:
+def open_backend(
+    bundle: Bundle,
+    name: BackendName | None = None,
+    *,
+    num_threads: int = 1,
+    files: Mapping[str, str] | None = None,
+) -> Graphs:
     """Loads the graphs of one backend.
 
     Args:
         bundle: Verified bundle.
         name: `tflite` or `onnx`; None takes the first that the bundle has, in that order.
         num_threads: Threads of the interpreter.
+        files: Files of the bundle to read in place of those that the signatures name.
     Returns:
         The graphs.
     Raises:
@@ -79,11 +86,20 @@ def open_backend(bundle: Bundle, name: BackendName | None = None, *, num_threads
             fix=f"choose {' or '.join(backends)}, or export with --format {name}",
         )
     backend = backends[name]
-    files = {signature.file for _, signature in signature_parts(backend)}
-    content = {file: bundle.read(file) for file in sorted(files)}
+    content = graph_files(bundle, backend, files)
     if name == "tflite":
         return TfliteGraphs(backend, content, num_threads=num_threads, where=str(bundle.path))
     return OnnxGraphs(backend, content, num_threads=num_threads, where=str(bundle.path))
+
+
+def graph_files(bundle: Bundle, backend: Backend, stand_ins: Mapping[str, str] | None = None) -> dict[str, bytes]:
+    """Content of a backend's graph files by the names that the signatures have, from `stand_ins` where it names others.
+
+    Raises:
+        BundleError: A file is not listed, or changed.
+    """
+    names = sorted({signature.file for _, signature in signature_parts(backend)})
+    return {name: bundle.read((stand_ins or {}).get(name, name)) for name in names}
 
 
 class _SignatureGraphs:
@@ -203,6 +219,8 @@ class OnnxGraphs(_SignatureGraphs):
     """One or two .onnx files, through ONNX Runtime on the CPU."""
 
     name: BackendName = "onnx"
+    optimized = True
+    """Whether ONNX Runtime rewrites the graph when it loads it."""
 
     def __init__(self, backend: Backend, content: Mapping[str, bytes], *, num_threads: int, where: str) -> None:
         """Loads the files and holds their inputs and outputs against the manifest.
@@ -219,7 +237,8 @@ class OnnxGraphs(_SignatureGraphs):
         self._sessions: dict[str, Any] = {}
         self._outputs: dict[str, list[str]] = {}
         for part, signature in signature_parts(backend):
-            session = _open_session(content[signature.file], num_threads, f"{where}: {signature.file}")
+            where_file = f"{where}: {signature.file}"
+            session = _open_session(content[signature.file], num_threads, where_file, optimized=self.optimized)
             for values, entries in (
                 (session.get_inputs(), signature.inputs),
                 (session.get_outputs(), signature.outputs),
@@ -237,13 +256,15 @@ class OnnxGraphs(_SignatureGraphs):
 _ONNX_TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
 
 
-def _open_session(content: bytes, num_threads: int, where: str) -> Any:
+def _open_session(content: bytes, num_threads: int, where: str, *, optimized: bool) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no public base class

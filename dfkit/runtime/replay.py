@@ -1,77 +1,43 @@
 """Replays a bundle's golden vectors: the same inputs have to give the same outputs on this machine.
 
-Each case is held to its order: names, then shapes, then values. A NaN or infinity on either side fails, and
-so does a bundle without cases.
+Each case is held to its order: names, then shapes, then values. A NaN or infinity on either side fails, and so does a
+bundle without cases. Vectors that prove nothing pass nothing: every output of every backend needs a set of vectors in
+which it has power (`OutputLimits`), and there every wrong answer that the bundle holds must fail.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, ValidationError
 
-from dfkit.errors import BundleError, ShapeError
+from dfkit.errors import ShapeError
 from dfkit.measures.finite import finite_or_none
 from dfkit.runtime.backends import BACKEND_ORDER, BackendName, Graphs, open_backend
-from dfkit.runtime.bundle import FIX_COPY, Bundle, open_bundle
-from dfkit.runtime.manifest import validation_faults
+from dfkit.runtime.bundle import Bundle, open_bundle
+from dfkit.runtime.golden_index import (
+    GoldenCase,
+    GoldenControl,
+    GoldenSet,
+    OutputLimits,
+    Part,
+    read_array,
+    read_golden,
+)
+from dfkit.runtime.manifest import Backend
 
-GOLDEN_FOLDER = "golden"
-GOLDEN_FILE = "golden/golden.json"
-GOLDEN_VERSION = 1
-_DTYPES = {"float32": "<f4", "uint8": "u1"}
-Part = Literal["encode", "score"]
-
-
-class ArrayFile(BaseModel, frozen=True, extra="forbid"):
-    """A file with one array as raw little-endian bytes, C order."""
-
-    file: str
-    """Relative to golden.json."""
-    shape: tuple[NonNegativeInt, ...]
-    dtype: Literal["float32", "uint8"]
-
-
-class GoldenCase(BaseModel, frozen=True, extra="forbid"):
-    """Inputs of one call of a graph, and the outputs that each backend gave at export."""
-
-    name: str
-    inputs: dict[str, ArrayFile]
-    outputs: dict[str, dict[str, ArrayFile]]
-    """By backend, then by output."""
-
-
-class Tolerance(BaseModel, frozen=True, extra="forbid"):
-    """Largest absolute differences from the golden outputs that pass, of features and of logits."""
-
-    features: PositiveFloat
-    logits: PositiveFloat
-
-
-class BackendTolerance(BaseModel, frozen=True, extra="forbid"):
-    """Tolerances of one backend's outputs."""
-
-    tolerance: Tolerance
-
-
-class GoldenIndex(BaseModel, frozen=True, extra="forbid"):
-    """Content of golden.json: the cases of both graphs, and each backend's tolerances."""
-
-    schema_version: Annotated[int, Field(ge=1, le=GOLDEN_VERSION)]
-    backends: dict[str, BackendTolerance]
-    encode: tuple[GoldenCase, ...] = ()
-    score: tuple[GoldenCase, ...] = ()
+SHIPPED_SET = "shipped"
 
 
 @dataclass(frozen=True)
 class OutputReplay:
     """Comparison of one output of one golden case with the stored one."""
 
+    vectors: str
+    """Name of the set, `shipped` or `stressed`."""
     backend: str
     part: Part
     case: str
@@ -80,6 +46,8 @@ class OutputReplay:
     """Largest absolute difference; NaN where `failure` is not about values."""
     mean_difference: float
     tolerance: float
+    power: bool
+    """Whether passing proves anything."""
     failure: str | None
     """What is wrong, or None."""
 
@@ -95,26 +63,35 @@ class ReplayReport:
 
     outputs: tuple[OutputReplay, ...]
     num_cases: int
+    num_controls: int
+    """Wrong answers that were held against the tolerances, over all backends."""
+    faults: tuple[str, ...] = ()
+    """What the vectors themselves lack: wrong answers that pass, outputs that no set decides."""
 
     @property
     def passed(self) -> bool:
-        """Whether there was something to replay and all of it is within tolerance."""
-        return bool(self.outputs) and all(output.passed for output in self.outputs)
+        """Whether every output is decided by vectors with power, all are within tolerance, and no wrong answer is."""
+        return bool(self.outputs) and not self.faults and all(output.passed for output in self.outputs)
 
     def summary(self) -> list[str]:
         """Lines for the terminal: per backend and output the largest and mean difference; every failure."""
         lines = []
-        for backend, part, output in sorted({(o.backend, o.part, o.output) for o in self.outputs}):
-            cases = [o for o in self.outputs if (o.backend, o.part, o.output) == (backend, part, output)]
+        for key in sorted({(o.vectors, o.backend, o.part, o.output) for o in self.outputs}):
+            cases = [o for o in self.outputs if (o.vectors, o.backend, o.part, o.output) == key]
             num_failed = sum(not case.passed for case in cases)
             mean_difference = np.mean([case.mean_difference for case in cases])
-            verdict = f"{num_failed} FAILED" if num_failed else "pass"
+            verdict = f"{num_failed} FAILED" if num_failed else "pass" if cases[0].power else "no power"
+            vectors, *names = key
             lines.append(
-                f"{backend} {part} {output}: {len(cases)} cases, largest difference {_largest(cases):.3g}, "
-                f"mean {mean_difference:.3g}, tolerance {cases[0].tolerance:.3g}: {verdict}"
+                f"{'' if vectors == SHIPPED_SET else f'{vectors} '}{' '.join(names)}: {len(cases)} cases, largest "
+                f"difference {_largest(cases):.3g}, mean {mean_difference:.3g}, tolerance {cases[0].tolerance:.3g}: "
+                f"{verdict}"
             )
         failures = [f"{o.backend} {o.part} {o.case} {o.output}: {o.failure}" for o in self.outputs if not o.passed]
-        return [*lines, *failures] if self.outputs else ["no golden vectors were replayed: FAILED"]
+        if not self.outputs:
+            return ["no golden vectors were replayed: FAILED"]
+        controls = f"{self.num_controls} wrong answers held against the tolerances"
+        return [*lines, f"{controls}: {'all fail' if not self.faults else 'see below'}", *failures, *self.faults]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every output; a difference that is not finite is None."""
@@ -122,50 +99,18 @@ class ReplayReport:
             {key: finite_or_none(value) for key, value in vars(output).items()} | {"passed": output.passed}
             for output in self.outputs
         ]
-        return {"passed": self.passed, "num_cases": self.num_cases, "outputs": outputs}
+        return {
+            "passed": self.passed,
+            "num_cases": self.num_cases,
+            "num_controls": self.num_controls,
+            "faults": list(self.faults),
+            "outputs": outputs,
+        }
 
 
 def _largest(outputs: list[OutputReplay]) -> float:
     # np.max keeps a NaN, Python's max may lose it.
     return float(np.max([o.max_difference for o in outputs]))
-
-
-def read_golden(bundle: Bundle) -> GoldenIndex:
-    """Reads the index of a bundle's golden vectors.
-
-    Raises:
-        BundleError: There is none, or it does not follow the schema.
-    """
-    if GOLDEN_FILE not in bundle.manifest.files:
-        raise BundleError(
-            f"bundle {bundle.path} has no golden vectors ({GOLDEN_FILE})",
-            fix="export it again with this dfkit",
-        )
-    try:
-        return GoldenIndex.model_validate(json.loads(bundle.read(GOLDEN_FILE)))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{GOLDEN_FILE} in {bundle.path} is not JSON: {error}", fix=FIX_COPY) from error
-    except ValidationError as error:
-        faults = [f"{GOLDEN_FILE} in {bundle.path} does not follow the schema:", *validation_faults(error)]
-        raise BundleError("\n  ".join(faults), fix=FIX_COPY) from error
-
-
-def read_array(bundle: Bundle, entry: ArrayFile) -> np.ndarray:
-    """Reads one array.
-
-    Raises:
-        BundleError: The file has not as many bytes as shape and type say.
-    """
-    content = bundle.read(f"{GOLDEN_FOLDER}/{entry.file}")
-    dtype = np.dtype(_DTYPES[entry.dtype])
-    expected = int(np.prod(entry.shape)) * dtype.itemsize
-    if len(content) != expected:
-        raise BundleError(
-            f"{GOLDEN_FOLDER}/{entry.file} in {bundle.path} has {len(content)} bytes, "
-            f"{entry.dtype} {entry.shape} takes {expected}",
-            fix=FIX_COPY,
-        )
-    return np.frombuffer(content, dtype).reshape(entry.shape)
 
 
 def replay(
@@ -191,22 +136,20 @@ def replay(
     index = read_golden(bundle)
     names = [backend] if backend else [name for name in BACKEND_ORDER if name in bundle.manifest.backends]
     outputs: list[OutputReplay] = []
+    faults: list[str] = []
+    num_controls = 0
     for name in names:
-        graphs = open_graphs(bundle, name, num_threads=num_threads)
-        cases: list[tuple[Part, GoldenCase]] = [("encode", case) for case in index.encode]
-        cases += [("score", case) for case in index.score]
-        if name not in index.backends:
-            outputs.append(_failed(name, "score", "all", "all", f"{GOLDEN_FILE} has no tolerance for {name}"))
-            continue
-        for part, case in cases:
-            outputs += _replay_case(bundle, graphs, part, case, index.backends[name].tolerance)
-        # A graph without one case would pass unseen.
-        has_encode = bundle.manifest.backends[name].encode is not None
-        if has_encode and not index.encode:
-            outputs.append(_failed(name, "encode", "all", "all", "no golden case"))
-        if not index.score:
-            outputs.append(_failed(name, "score", "all", "all", "no golden case"))
-    return ReplayReport(tuple(outputs), len(index.encode) + len(index.score))
+        for vectors in index.sets:
+            files = vectors.graphs.get(name, {})
+            if vectors.graphs and not files:
+                continue  # these graphs have no form for this backend
+            graphs = open_graphs(bundle, name, num_threads=num_threads, files=files)
+            outputs += _replay_set(bundle, graphs, vectors)
+            found = _replay_controls(bundle, name, vectors)
+            num_controls += len(found)
+            faults += [fault for fault in found if fault]
+        faults += _undecided(name, bundle.manifest.backends[name], outputs)
+    return ReplayReport(tuple(outputs), sum(len(v.encode) + len(v.score) for v in index.sets), num_controls, (*faults,))
 
 
 def replay_bundle(path: str | Path) -> ReplayReport:
@@ -214,25 +157,86 @@ def replay_bundle(path: str | Path) -> ReplayReport:
     return replay(open_bundle(path))
 
 
-def _failed(backend: str, part: Part, case: str, output: str, failure: str) -> OutputReplay:
+def _replay_set(bundle: Bundle, graphs: Graphs, vectors: GoldenSet) -> list[OutputReplay]:
+    limits = vectors.limits.get(graphs.name, {})
+    cases: list[tuple[Part, GoldenCase]] = [("encode", case) for case in vectors.encode]
+    cases += [("score", case) for case in vectors.score]
+    found: list[OutputReplay] = []
+    for part, case in cases:
+        found += _replay_case(bundle, graphs, vectors.name, part, case, limits)
+    return found
+
+
+def _undecided(name: str, backend: Backend, outputs: list[OutputReplay]) -> list[str]:
+    """Outputs of a backend that no vector with power decides: they would pass unseen."""
+    decided = {(o.part, o.output) for o in outputs if o.backend == name and o.power}
+    signatures = (("encode", backend.encode), ("score", backend.score))
+    wanted = [(part, entry.name) for part, signature in signatures if signature for entry in signature.outputs]
+    return [
+        f"{name} {part} {output}: no golden case with power decides it"
+        for part, output in wanted
+        if (part, output) not in decided
+    ]
+
+
+def _failed(vectors: str, backend: str, part: Part, case: str, output: str, failure: str) -> OutputReplay:
     nan = float("nan")
-    return OutputReplay(backend, part, case, output, nan, nan, nan, failure)
+    return OutputReplay(vectors, backend, part, case, output, nan, nan, nan, power=False, failure=failure)
 
 
 def _replay_case(
-    bundle: Bundle, graphs: Graphs, part: Part, case: GoldenCase, tolerance: Tolerance
+    bundle: Bundle, graphs: Graphs, vectors: str, part: Part, case: GoldenCase, limits: Mapping[str, OutputLimits]
 ) -> list[OutputReplay]:
+    def failed(output: str, failure: str) -> list[OutputReplay]:
+        return [_failed(vectors, graphs.name, part, case.name, output, failure)]
+
     expected = {n: read_array(bundle, entry) for n, entry in case.outputs.get(graphs.name, {}).items()}
     if not expected:
-        return [_failed(graphs.name, part, case.name, "all", f"no expected outputs for {graphs.name}")]
+        return failed("all", f"no expected outputs for {graphs.name}")
     inputs = {n: read_array(bundle, entry) for n, entry in case.inputs.items()}
     try:
         found = _call(graphs, part, inputs)
     except ShapeError as error:
-        return [_failed(graphs.name, part, case.name, "all", error.found)]
-    limit = tolerance.features if part == "encode" else tolerance.logits
-    names = sorted(set(expected) | set(found))
-    return [_compare(graphs.name, part, case.name, n, expected.get(n), found.get(n), limit) for n in names]
+        return failed("all", error.found)
+    compared: list[OutputReplay] = []
+    for name in sorted(set(expected) | set(found)):
+        if name not in expected or name not in found:
+            missing = "the golden vectors lack" if name not in expected else "the graph does not give"
+            compared += failed(name, f"{missing} this output")
+        elif name not in limits:
+            compared += failed(name, f"the golden vectors have no tolerance for {graphs.name}")
+        else:
+            limit = limits[name]
+            largest, mean, failure = compare(found[name], expected[name], limit.tolerance)
+            compared.append(
+                OutputReplay(
+                    vectors, graphs.name, part, case.name, name, largest, mean, limit.tolerance, limit.power, failure
+                )
+            )
+    return compared
+
+
+def _replay_controls(bundle: Bundle, backend: str, vectors: GoldenSet) -> list[str]:
+    """A line for each wrong answer of a backend's outputs with power: empty where it fails, as it should."""
+    lines = []
+    limits = vectors.limits.get(backend, {})
+    decisive = {output for output, limit in limits.items() if limit.power}
+    controls = [c for c in vectors.controls if c.output in decisive and backend in c.answers]
+    for control in controls:
+        lines.append(_control_fault(bundle, backend, vectors, control, limits[control.output].tolerance))
+    without = decisive - {control.output for control in controls}
+    return [*lines, *(f"{vectors.name} {backend} {output}: no negative control" for output in sorted(without))]
+
+
+def _control_fault(bundle: Bundle, backend: str, vectors: GoldenSet, control: GoldenControl, tolerance: float) -> str:
+    where = f"{vectors.name} {backend} {control.output}, control '{control.name}'"
+    cases = vectors.encode if control.part == "encode" else vectors.score
+    number = control.cases.get(backend, len(cases))
+    if number >= len(cases) or control.output not in cases[number].outputs.get(backend, {}):
+        return f"{where}: stands for no golden case"
+    expected = read_array(bundle, cases[number].outputs[backend][control.output])
+    failure = compare(read_array(bundle, control.answers[backend]), expected, tolerance)[2]
+    return "" if failure else f"{where}: the wrong answer passes, so the right one proves nothing"
 
 
 def _call(graphs: Graphs, part: Part, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -242,31 +246,26 @@ def _call(graphs: Graphs, part: Part, inputs: Mapping[str, np.ndarray]) -> dict[
     return {"frame_logits": frame_logits, "clip_logits": clip_logits}
 
 
-def _compare(
-    backend: str,
-    part: Part,
-    case: str,
-    output: str,
-    expected: np.ndarray | None,
-    found: np.ndarray | None,
-    limit: float,
-) -> OutputReplay:
-    """Compares one output with the expected one: that both are there, then shapes, then values."""
-    if expected is None or found is None:
-        missing = "golden vectors lack this output" if expected is None else "the graph does not give this output"
-        return _failed(backend, part, case, output, missing)
+def compare(found: np.ndarray, expected: np.ndarray, limit: float) -> tuple[float, float, str | None]:
+    """Compares an output with the expected one: shapes, then values.
+
+    Args:
+        found: What a graph gave.
+        expected: What it gave at export; axes of one place more or less count as the same shape.
+        limit: Largest absolute difference that passes.
+    Returns:
+        Largest and mean absolute difference, NaN where shapes differ, and what is wrong, or None.
+    """
+    nan = float("nan")
     if expected.size != found.size or _squeezed(expected) != _squeezed(found):
-        return _failed(backend, part, case, output, f"shape {found.shape}, expected {expected.shape}")
-    if expected.size == 0:
-        return _failed(backend, part, case, output, "no values")
+        return nan, nan, f"shape {found.shape}, expected {expected.shape}"
     difference = np.abs(found.reshape(expected.shape).astype(np.float64) - expected)
     largest, mean = float(difference.max()), float(difference.mean())
-    failure = None
     if not (np.isfinite(expected).all() and np.isfinite(found).all()):
-        failure = "NaN or infinity"
-    elif not largest <= limit:
-        failure = f"differs by {largest:.3g}, tolerance {limit:.3g}"
-    return OutputReplay(backend, part, case, output, largest, mean, limit, failure)
+        return largest, mean, "NaN or infinity"
+    if not largest <= limit:
+        return largest, mean, f"differs by {largest:.3g}, tolerance {limit:.3g}"
+    return largest, mean, None
 
 
 def _squeezed(array: np.ndarray) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from dfkit.errors import BundleError, MissingExtraError
 from dfkit.measures.child_process import run_for_json
-from dfkit.runtime.backends import BackendName, Graphs, TfliteGraphs, signature_parts
+from dfkit.runtime.backends import BackendName, Graphs, TfliteGraphs, graph_files
 from dfkit.runtime.bundle import Bundle, open_bundle
 from dfkit.runtime.replay import replay
 
@@ -91,11 +92,12 @@ def replay_with_tensorflow(path: str | Path) -> TensorflowReplay:
     return TensorflowReplay(stored["tensorflow"], stored["replay"]["passed"], tuple(stored["lines"]), stored["replay"])
 
 
-def open_tensorflow_backend(bundle: Bundle, name: BackendName, *, num_threads: int) -> Graphs:
+def open_tensorflow_backend(
+    bundle: Bundle, name: BackendName, *, num_threads: int, files: Mapping[str, str] | None = None
+) -> Graphs:
     """Loads a bundle's .tflite into TensorFlow's interpreter; stands in for `open_backend` in `replay`."""
     backend = bundle.manifest.backends[name]
-    files = {signature.file for _, signature in signature_parts(backend)}
-    content = {file: bundle.read(file) for file in files}
+    content = graph_files(bundle, backend, files)
     return TensorflowGraphs(backend, content, num_threads=num_threads, where=str(bundle.path))
 
 

@@ -195,7 +195,7 @@ def test_disk_that_fills_leaves_nothing(
     part: str,
 ) -> None:
     monkeypatch.setattr(export_module, "convert_all", lambda *_: stages)
-    monkeypatch.setattr(export_module, "golden_vectors", lambda *_: ({"golden/golden.json": b"{}"}, []))
+    monkeypatch.setattr(export_module, "golden_vectors", lambda *_, **__: ({"golden/golden.json": b"{}"}, []))
     workspace.exports.mkdir()
     original = getattr(Path, part)
 
@@ -218,7 +218,7 @@ def test_disk_that_fills_after_the_reference(
     stages: dict[str, Graph],
 ) -> None:
     monkeypatch.setattr(export_module, "convert_all", lambda *_: stages)
-    monkeypatch.setattr(export_module, "golden_vectors", lambda *_: ({"golden/golden.json": b"{}"}, []))
+    monkeypatch.setattr(export_module, "golden_vectors", lambda *_, **__: ({"golden/golden.json": b"{}"}, []))
     original = Path.write_bytes
 
     def full(path: Path, data: bytes) -> int:
