@@ -400,7 +400,6 @@ def export(
     simplify: bool = False,
     debug_parity: bool = False,
     int8_faces: bool | None = None,
-    self_contained: bool = False,
 ) -> ExportSummary:
     """`dfkit export`; prints the parity of every stage, and of every layer if asked for, on stderr."""
     from dfkit.export.export import export_student
@@ -408,8 +407,6 @@ def export(
 
     config = read_config(config_path)
     section = config.export
-    if self_contained:
-        section = section.model_copy(update={"self_contained": True})
     if int8_faces is not None:
         section = section.model_copy(update={"face_models": "int8" if int8_faces else "float16"})
     config = config.model_copy(update={"export": section})

@@ -21,7 +21,7 @@ class Sizes:
     phone_mb: dict[str, float]
     """By backend: graphs, manifest and face models."""
     bundle_mb: float
-    """All of the bundle's files: every backend, golden vectors, card; without face models unless put in."""
+    """All of the bundle's files: every backend, golden vectors, face models, card."""
 
 
 def graph_files(backend: Backend) -> set[str]:

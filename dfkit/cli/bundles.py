@@ -46,9 +46,6 @@ def export(
             help="Face models to serve with, 0.71 or 1.47 MB; those that prepared its data where left out.",
         ),
     ] = None,
-    self_contained: Annotated[
-        bool, typer.Option("--self-contained", help="Put the face models into the bundle.")
-    ] = False,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
@@ -66,8 +63,6 @@ def export(
         dfkit export --format onnx --simplify
 
         dfkit export --int8 --debug-parity
-
-        dfkit export --int8 --self-contained
     """
     from dfkit import pipeline
 
@@ -84,7 +79,6 @@ def export(
         simplify=simplify,
         debug_parity=debug_parity,
         int8_faces=int8_faces,
-        self_contained=self_contained,
     )
     show(result, as_json=as_json)
 
@@ -98,7 +92,7 @@ def verify(
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> int:
-    """Checks a bundle's schema and hashes and replays its golden vectors.
+    """Checks a bundle's schema and hashes and replays its golden vectors, from a video to its verdict.
 
     Examples:
 
@@ -107,12 +101,12 @@ def verify(
         dfkit verify exports/default.zip --tensorflow
     """
 
-    from dfkit.runtime.replay import replay_bundle
+    from dfkit.runtime.replay_video import verify_bundle
     from dfkit.runtime.tensorflow_replay import replay_with_tensorflow
     from dfkit.workspace import Workspace
 
     chosen = bundle or Workspace(workspace).newest_export()
-    report = replay_with_tensorflow(chosen) if tensorflow else replay_bundle(chosen)
+    report = replay_with_tensorflow(chosen) if tensorflow else verify_bundle(chosen)
     show(report, as_json=as_json)
     return 0 if report.passed else 1
 

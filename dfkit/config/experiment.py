@@ -30,8 +30,6 @@ class ExportConfig(Section):
     face_models: Literal["float16", "int8"] | None = None
     """Face models that prepare data and serve bundles; where left out int8 for new data, and a bundle gets
     those that prepared its data."""
-    self_contained: bool = False
-    """Whether the bundle holds the face models themselves."""
 
 
 class BenchConfig(Section):

@@ -261,10 +261,10 @@ class DemoRun:
 
     def verify(self, bundle: Path) -> bool:
         """Replays the bundle's golden vectors; returns whether all are within their tolerance."""
-        from dfkit.runtime.replay import replay_bundle
+        from dfkit.runtime.replay_video import verify_bundle
 
         with self.clock.stage("verify") as outcome:
-            passed = replay_bundle(bundle).passed
+            passed = verify_bundle(bundle).passed
             outcome.text = "passed" if passed else "FAILED"
         return passed
 

@@ -12,10 +12,10 @@ from dfkit.clip import FaceVariant
 from dfkit.errors import DfkitError
 from dfkit.export.compact import embed
 from dfkit.files import whole_file, whole_folder
+from dfkit.runtime.bundle import FACES_FOLDER
 from dfkit.runtime.manifest import MANIFEST_FILE, Manifest
 from dfkit.runtime.tflite_file import MANIFEST_ENTRY
 
-FACES_FOLDER = "face_models"
 CARD_FILE = "MODEL_CARD.md"
 REFERENCE_SUFFIX = ".reference"
 # The zip format's first date: the same bundle gives the same bytes.
@@ -33,7 +33,7 @@ PACKAGES = (
 
 
 def face_model_files(variant: FaceVariant) -> dict[str, bytes]:
-    """The face models with their licence, for a bundle that is to be used without dfkit."""
+    """The face models with their licence: a bundle is used without dfkit, too."""
     from dfkit.media.faces import MODEL_FOLDER, VARIANTS
 
     names = [*VARIANTS[variant], "LICENSE"]

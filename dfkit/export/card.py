@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from dfkit.export.card_serving import serving_lines
 from dfkit.measures.decision import interval_text
 from dfkit.media.faces import variant_of
 from dfkit.runtime.manifest import Manifest
 
 NONE = "not defined"
-LIMITS = (
-    "## Limits",
-    "A verdict is as good as the data it was trained on. It says nothing about manipulations that the training "
-    "data lacks, about faces under 64 px, or about videos without sound.",
-    "",
-)
 
 
 def model_card(manifest: Manifest) -> str:
@@ -25,6 +20,7 @@ def model_card(manifest: Manifest) -> str:
     """
     sections = (
         title_lines,
+        limit_lines,
         input_lines,
         decision_lines,
         split_lines,
@@ -32,9 +28,10 @@ def model_card(manifest: Manifest) -> str:
         parity_lines,
         recipe_lines,
         program_lines,
+        serving_lines,
     )
     lines = [line for section in sections for line in section(manifest)]
-    return "\n".join([*lines, *LIMITS])
+    return "\n".join(lines)
 
 
 def title_lines(manifest: Manifest) -> list[str]:
@@ -42,10 +39,21 @@ def title_lines(manifest: Manifest) -> list[str]:
     return [
         f"# {manifest.name}",
         "",
+        "## What it is",
         f"Audio-visual deepfake detector (MMMS-BA topology), exported by dfkit {manifest.dfkit_version}. "
         f"Streams: {', '.join(manifest.modalities)}. Class 1 is fake.",
         "",
         *(f"> **{warning}**" for warning in manifest.warnings),
+        "",
+    ]
+
+
+def limit_lines(_manifest: Manifest) -> list[str]:
+    """What a verdict does not say."""
+    return [
+        "## Limits",
+        "A verdict is as good as the data it was trained on. It says nothing about manipulations that the training "
+        "data lacks, about faces under 64 px, or about videos without sound.",
         "",
     ]
 
@@ -60,8 +68,8 @@ def input_lines(manifest: Manifest) -> list[str]:
         "## Input",
         f"{spec.num_frames} pictures over {spec.clip_s:.1f} s ({spec.fps:g} per second), faces "
         f"{spec.picture.face_px} px, lips {spec.picture.lip_px} px, {spec.num_samples} samples of mono sound at "
-        f"{spec.audio.sample_rate} Hz. The exact "
-        f"contract is `clip_spec` in manifest.json; faces are found by {' and '.join(manifest.face_models)}"
+        f"{spec.audio.sample_rate} Hz. Every step from "
+        f"a file to a verdict stands below, under 'Serving it'; faces are found by {' and '.join(manifest.face_models)}"
         f"{'' if prepared is None else f', {same}'}.",
         "",
     ]

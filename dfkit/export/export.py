@@ -28,6 +28,7 @@ from dfkit.export.bundle import (
 )
 from dfkit.export.card import model_card
 from dfkit.export.golden import golden_vectors
+from dfkit.export.golden_head import video_files
 from dfkit.export.layers import LayerReport, compare_layers
 from dfkit.export.parity import (
     ParityClip,
@@ -46,6 +47,7 @@ from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.runtime.bundle import face_model_entries, file_entry
 from dfkit.runtime.manifest import Manifest
 from dfkit.runtime.schema import SCHEMA_FILE, SHIPPED
+from dfkit.runtime.serving import serving_of
 from dfkit.workspace import URL_MARK, find_stored
 
 Format = Literal["tflite", "onnx", "all", "executorch"]
@@ -277,8 +279,8 @@ def _write(
         manifest = manifest.model_copy(update={"metrics": manifest.metrics | described})
     files = with_manifest(graphs, manifest) | golden_files
     files |= {CARD_FILE: model_card(manifest).encode(), SCHEMA_FILE: SHIPPED.read_bytes()}
-    if config.export.self_contained:
-        files |= face_model_files(faces)
+    files |= face_model_files(faces)
+    files |= video_files(manifest, {name: stage.graphs for name, stage in shipped.items()})
     entries = {name: file_entry(content) for name, content in sorted(files.items())}
     target = free_folder(exports_dir, config.name)
     rows = reference_rows(data, indices, stages, checkpoint)
@@ -377,6 +379,7 @@ def make_manifest(
         aggregation=decision.aggregation,
         files={},
         face_models=face_model_entries(faces),
+        serving=serving_of(checkpoint.clip_spec, faces),
         metrics=measured,
         calibration_set=calibration_facts,
         warnings=tuple(warnings),

@@ -46,15 +46,16 @@ from dfkit.runtime.golden_index import (
     GoldenSet,
     OutputLimits,
     Part,
+    rms,
 )
 from dfkit.runtime.manifest import Signature
 
 TOLERATED_SHARE = 0.1
 """Of the smallest difference between two golden cases: what still passes as the same answer."""
-NOISE_FACTOR = 1.5
+NOISE_FACTOR = 2.0
 """How far the tolerance has to lie above what two implementations of the same operators differ by."""
 FLOAT_SHARE = 1e-6
-"""Of an output's largest value: float32 sums of another order."""
+"""Of an output's root mean square: float32 sums of another order."""
 ZEROS, OTHER_CASE, CHANNELS = "zeros", "another case's answer", "channels swapped"
 SOUND, LATE_SOUND = "sound shifted by one step", "sound shifted by a quarter of the clip"
 LANDMARKS, PICTURES = "landmarks' axes swapped", "face and lips in reverse order"
@@ -295,8 +296,8 @@ def limits_of(
     limits = {}
     for output in answers[0]:
         smallest = smallest_difference(answers, output)
-        noise = max(float(np.abs(a[output] - b[output]).max()) for a, b in zip(answers, plain, strict=True))
-        noise = max(noise, FLOAT_SHARE * max(float(np.abs(a[output]).max()) for a in answers))
+        noise = max(rms(a[output] - b[output]) for a, b in zip(answers, plain, strict=True))
+        noise = max(noise, FLOAT_SHARE * max(rms(a[output]) for a in answers))
         tolerance = TOLERATED_SHARE * smallest
         reason = ""
         if tolerance < NOISE_FACTOR * noise:
@@ -315,7 +316,7 @@ def limits_of(
 
 
 def smallest_difference(answers: Answers, output: str) -> float:
-    """Largest absolute difference of an output between the two cases that are nearest; 0 for a single case."""
+    """Difference of an output between the two cases that are nearest; 0 for a single case."""
     table = differences(answers, output)
     return float(table[~np.eye(len(table), dtype=bool)].min()) if len(table) > 1 else 0.0
 
@@ -332,7 +333,7 @@ def wrong_answers(
     for output in answers[0]:
         tolerance = TOLERATED_SHARE * smallest_difference(answers, output)
         for mistake, wrong in made.items():
-            changes = [float(np.abs(w[output] - a[output]).max()) for w, a in zip(wrong, answers, strict=True)]
+            changes = [rms(w[output] - a[output]) for w, a in zip(wrong, answers, strict=True)]
             case = int(np.argmax(changes))
             found.append(WrongAnswer(mistake, output, case, wrong[case][output], changes[case] > tolerance))
     return found
@@ -364,7 +365,9 @@ def _stored_cases(
     given: Sequence[tuple[str, Arrays]],
     answers: Mapping[str, Answers],
 ) -> tuple[GoldenCase, ...]:
-    shapes = {entry.name: entry.shape for entry in _signature(graphs, part).inputs}
+    first = next(iter(graphs.values()))
+    shapes = {entry.name: entry.shape for entry in _signature(first, part).inputs}
+    made = {b: {entry.name: entry.shape for entry in _signature(graph, part).outputs} for b, graph in graphs.items()}
     return tuple(
         GoldenCase(
             name=name,
@@ -373,7 +376,8 @@ def _stored_cases(
             },
             outputs={
                 backend: {
-                    key: store.add(f"{stem}_{number}_{backend}_{key}", value) for key, value in found[number].items()
+                    key: store.add(f"{stem}_{number}_{backend}_{key}", value.reshape(made[backend][key]))
+                    for key, value in found[number].items()
                 }
                 for backend, found in answers.items()
             },
@@ -382,9 +386,8 @@ def _stored_cases(
     )
 
 
-def _signature(graphs: Mapping[str, Graph], part: Part) -> Signature:
-    backend = next(iter(graphs.values())).backend
-    signature = backend.encode if part == "encode" else backend.score
+def _signature(graph: Graph, part: Part) -> Signature:
+    signature = graph.backend.encode if part == "encode" else graph.backend.score
     assert signature is not None
     return signature
 

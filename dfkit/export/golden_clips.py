@@ -71,9 +71,9 @@ def mixtures(cases: Sequence[tuple[str, Arrays]]) -> list[tuple[str, Arrays]]:
 
 
 def differences(answers: Sequence[Mapping[str, np.ndarray]], output: str) -> np.ndarray:
-    """Largest absolute difference of an output between each two cases: (N, N) float64."""
+    """Root mean square difference of an output between each two cases: (N, N) float64."""
     values = np.stack([answer[output].ravel().astype(np.float64) for answer in answers])
-    return np.abs(values[:, None] - values[None]).max(axis=-1)
+    return np.sqrt(((values[:, None] - values[None]) ** 2).mean(axis=-1))
 
 
 def far_apart(answers: Sequence[Mapping[str, np.ndarray]], first: Sequence[int], count: int) -> list[int]:

@@ -21,6 +21,8 @@ MAX_DRIFT_S = 0.01
 """A sound frame that lies further than this from where the samples before it end is moved to its own time."""
 MAX_AHEAD_S = 30.0
 """Sound whose time jumps further than this is damage; nothing after it is read."""
+NAN_AS, INFINITE_AS = 0.0, 1.0
+"""What a sample that is no number, and one that is infinite (with its sign), is read as."""
 _FULL_SCALE = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0, "s64": 9223372036854775808.0}
 
 
@@ -43,7 +45,7 @@ def to_mono(frame: AudioFrame) -> np.ndarray:
     if scale is not None:
         mono = mono / np.float32(scale)
     # A decoder of floats can be made to give NaN by damage; one would spoil every sum after it.
-    return np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0)
+    return np.nan_to_num(mono, nan=NAN_AS, posinf=INFINITE_AS, neginf=-INFINITE_AS)
 
 
 def decode_sound(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:

@@ -8,8 +8,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 HD_LINES = 720
 """Untagged pictures are BT.709 from this many coded lines on, else BT.601."""
-# H.273 matrix numbers, as a stream carries them, to what the converter takes.
-_MATRICES = {
+MATRICES = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
     5: Colorspace.ITU601,
@@ -18,6 +17,15 @@ _MATRICES = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
+"""H.273 matrix numbers, as a stream carries them, to what the converter takes."""
+COEFFICIENTS = {
+    Colorspace.ITU709: (117489, 138438, 13975, 34925),
+    Colorspace.FCC: (104448, 132798, 24759, 53109),
+    Colorspace.ITU601: (104597, 132201, 25675, 53279),
+    Colorspace.SMPTE240M: (117579, 136230, 16907, 35559),
+    Colorspace.BT2020: (110013, 140363, 12277, 42626),
+}
+"""V to R, U to B, U to G, V to G in 1 / 65536 of a grey level, limited range: those of FFmpeg's swscale."""
 _FULL_RANGE_FORMATS = ("yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuvj411p")
 
 
@@ -31,7 +39,30 @@ def choose_matrix(tag: int, height: int) -> int:
         The converter's number of the matrix.
     """
     untagged = Colorspace.ITU709 if height >= HD_LINES else Colorspace.ITU601
-    return int(_MATRICES.get(tag, untagged))
+    return int(MATRICES.get(tag, untagged))
+
+
+def yuv420_to_rgb(y: np.ndarray, u: np.ndarray, v: np.ndarray, *, matrix: Colorspace, full: bool) -> np.ndarray:
+    """What `RgbConverter` computes of an 8-bit 4:2:0 picture that is not scaled, for ports to other languages.
+
+    Args:
+        y: (H, W) uint8, H and W even.
+        u: (H / 2, W / 2) uint8; a sample holds for its four pixels.
+        v: Likewise.
+        matrix: A key of `COEFFICIENTS`.
+        full: Whether Y spans 0 to 255, else 16 to 235.
+    Returns:
+        (H, W, 3) uint8 RGB. Fractions are dropped downwards, so it lies half a level below the exact value on average.
+    Source: FFmpeg, libswscale/yuv2rgb.c (coefficients) and x86/yuv_2_rgb.asm (arithmetic).
+    """
+    gain, offset = (65536, 0) if full else (65536 * 255 // 219, 128)
+    r, b, gu, gv = (c * 224 // 255 if full else c for c in COEFFICIENTS[matrix])
+    luma_gain, v_to_r, u_to_b, u_to_g, v_to_g = ((c * 8192 + 32768) >> 16 for c in (gain, r, b, -gu, -gv))
+    luma = ((y.astype(np.int64) * 8 - offset) * luma_gain) >> 16
+    blue, red = (np.repeat(np.repeat(c.astype(np.int64) * 8 - 1024, 2, axis=0), 2, axis=1) for c in (u, v))
+    green = luma + ((blue * u_to_g) >> 16) + ((red * v_to_g) >> 16)
+    rgb = np.stack([luma + ((red * v_to_r) >> 16), green, luma + ((blue * u_to_b) >> 16)], axis=2)
+    return np.clip(rgb, 0, 255).astype(np.uint8)
 
 
 class RgbConverter:

@@ -15,8 +15,12 @@ from dfkit.clip import PictureSpec
 from dfkit.media.landmark import OUTER_LIP, landmark_box
 
 _OUTER_LIP = np.array(OUTER_LIP)
+MIN_BOX_PX = 1.0
+"""Shortest longer side of the landmarks' box that a box is made from."""
 MAX_BOX_PX = 32768.0
 """Longest side of a box; landmarks that give more are nonsense."""
+AVERAGE_FROM = 2
+"""Whole pixels of the source per pixel of the crop from which on blocks are averaged first."""
 
 
 class SquareBox(NamedTuple):
@@ -40,7 +44,7 @@ def make_boxes(landmarks: np.ndarray, spec: PictureSpec) -> tuple[SquareBox, Squ
         lip; the sides are multiples of the longer side of the landmarks' box.
     """
     left, top, right, bottom = (float(v) for v in landmark_box(landmarks))
-    longer = min(max(right - left, bottom - top, 1.0), MAX_BOX_PX)
+    longer = min(max(right - left, bottom - top, MIN_BOX_PX), MAX_BOX_PX)
     lip_x, lip_y = (float(v) for v in landmarks[_OUTER_LIP].astype(np.float64).mean(axis=0))
     face = SquareBox((left + right) / 2, (top + bottom) / 2, spec.face_scale * longer)
     return face, SquareBox(lip_x, lip_y, spec.lip_scale * longer)
@@ -58,7 +62,7 @@ def crop_square(rgb: np.ndarray, box: SquareBox, out_px: int) -> np.ndarray:
     """
     left, top = box.x - box.side / 2, box.y - box.side / 2
     shrink = int(box.side / out_px)
-    if shrink >= 2:
+    if shrink >= AVERAGE_FROM:
         rgb, left, top = _average_blocks(rgb, left, top, box.side, shrink)
         return _sample_bilinear(rgb, left, top, box.side / shrink, out_px)
     return _sample_bilinear(rgb, left, top, box.side, out_px)

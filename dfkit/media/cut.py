@@ -8,6 +8,8 @@ GRID = 64
 """Samples a side."""
 BINS = 16
 """Bins of the luma histogram, 16 grey levels each."""
+LUMA_WEIGHTS = (77, 150, 29)
+"""Of R, G and B, in 1 / 256."""
 MIN_DIFFERENCE = 20.0
 """Mean absolute luma difference from which on a cut is possible, grey levels."""
 MIN_HISTOGRAM_DISTANCE = 0.2
@@ -30,7 +32,7 @@ def sample_luma(rgb: np.ndarray) -> np.ndarray:
     steps = 2 * np.arange(GRID) + 1
     rows, columns = steps * height // (2 * GRID), steps * width // (2 * GRID)
     samples = rgb.take(rows, axis=0).take(columns, axis=1).astype(np.uint32)
-    return ((samples @ np.array([77, 150, 29], np.uint32)) >> 8).astype(np.uint8)
+    return ((samples @ np.array(LUMA_WEIGHTS, np.uint32)) >> 8).astype(np.uint8)
 
 
 def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
@@ -48,6 +50,6 @@ def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
         return True
     if difference < MIN_DIFFERENCE:
         return False
-    bins = [np.bincount(luma.ravel() >> 4, minlength=BINS) for luma in (before, after)]
+    bins = [np.bincount(luma.ravel() // (256 // BINS), minlength=BINS) for luma in (before, after)]
     distance = np.abs(bins[0] - bins[1]).sum() / (2 * before.size)
     return bool(distance >= MIN_HISTOGRAM_DISTANCE)

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from dfkit.media.faces import DETECTOR_PX, FaceModels
+from dfkit.media.faces import DETECTOR_PX, DETECTOR_RANGE, FaceModels, scale_levels
 from dfkit.media.warp import Roi, warp_roi
 
 MIN_SCORE = 0.5
@@ -22,8 +22,10 @@ MERGE_IOU = 0.3
 """Detections that overlap a better one by more than this are merged into it."""
 ROI_SCALE = 1.5
 """Side of the landmark region as a multiple of the longer side of the box."""
-_ANCHOR_GRIDS = ((16, 2), (8, 6))
+ANCHOR_GRIDS = ((16, 2), (8, 6))
+"""Cells a side and anchors a cell, in the order of the network's output."""
 RIGHT_EYE, LEFT_EYE = 0, 1
+"""Key points between which the region is made level; right and left are the person's."""
 
 
 @lru_cache(maxsize=1)
@@ -33,7 +35,7 @@ def make_anchors() -> np.ndarray:
     A 16 x 16 grid with two anchors a cell, then an 8 x 8 grid with six a cell, row by row.
     """
     parts = []
-    for cells, per_cell in _ANCHOR_GRIDS:
+    for cells, per_cell in ANCHOR_GRIDS:
         centres = (np.arange(cells, dtype=np.float32) + np.float32(0.5)) / np.float32(cells)
         x, y = np.meshgrid(centres, centres)
         parts.append(np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), per_cell, axis=0))
@@ -132,10 +134,8 @@ def detect_faces(rgb: np.ndarray, models: FaceModels) -> np.ndarray:
     side = float(max(height, width))
     # The whole picture, centred in a square: what lies outside is black.
     whole = Roi(width / 2, height / 2, side, 0.0)
-    picture = warp_roi(rgb, whole, DETECTOR_PX, replicate=False).astype(np.float32)
-    picture *= np.float32(2 / 255)
-    picture -= np.float32(1)
-    raw_boxes, raw_scores = models.detect(picture)
+    picture = warp_roi(rgb, whole, DETECTOR_PX, replicate=False)
+    raw_boxes, raw_scores = models.detect(scale_levels(picture, DETECTOR_RANGE))
     found = merge_detections(decode_detections(raw_boxes, raw_scores, make_anchors()))
     found[:, 1::2] = found[:, 1::2] * side + np.float32((width - side) / 2)
     found[:, 2::2] = found[:, 2::2] * side + np.float32((height - side) / 2)

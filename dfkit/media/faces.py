@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,46 @@ VALUES_PER_LANDMARK: dict[FaceVariant, int] = {"float16": 3, "int8": 2}
 DETECTOR_PX = 128
 LANDMARK_PX = 192
 NUM_ANCHORS = 896
+DETECTOR_RANGE = (-1.0, 1.0)
+"""What grey levels 0 and 255 are for the detector."""
+LANDMARK_RANGE = (0.0, 1.0)
+"""What grey levels 0 and 255 are for the landmark network."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a face model comes from."""
+
+    source: str
+    license: str
+
+
+_WHEEL = "mediapipe 0.10.21 (PyPI, mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl)"
+_INT8 = "made int8 by dfkit's tools/int8_faces.py"
+_DETECTION = f"{_WHEEL}: mediapipe/modules/face_detection/face_detection_short_range.tflite"
+_LANDMARK = f"{_WHEEL}: mediapipe/modules/face_landmark/face_landmark.tflite"
+_LICENSE = "Apache-2.0, copyright The MediaPipe Authors"
+ORIGINS = {
+    "face_detection_short_range.tflite": Origin(_DETECTION, _LICENSE),
+    "face_landmark.tflite": Origin(_LANDMARK, _LICENSE),
+    "face_detection_short_range_int8.tflite": Origin(f"{_DETECTION}, {_INT8}", f"{_LICENSE}; changed by dfkit"),
+    "face_landmark_int8.tflite": Origin(f"{_LANDMARK}, {_INT8}", f"{_LICENSE}; changed by dfkit"),
+}
 
 
 def variant_of(names: Iterable[str]) -> FaceVariant | None:
     """The variant whose files have exactly these names; None where it is neither."""
     named = set(names)
     return next((variant for variant, models in VARIANTS.items() if set(models) == named), None)
+
+
+def scale_levels(picture: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    """Grey levels to what a network takes: any shape, uint8, to float32 with 0 and 255 at the two ends."""
+    scaled = picture.astype(np.float32)
+    scaled *= np.float32((ends[1] - ends[0]) / 255)
+    if ends[0]:
+        scaled += np.float32(ends[0])
+    return scaled
 
 
 def load_model(name: str, *, folder: Path = MODEL_FOLDER) -> Interpreter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from dfkit.media.detect import ROI_SCALE
-from dfkit.media.faces import LANDMARK_PX, FaceModels
+from dfkit.media.faces import LANDMARK_PX, LANDMARK_RANGE, FaceModels, scale_levels
 from dfkit.media.warp import Roi, warp_roi
 
 MIN_PRESENCE = 0.5
@@ -72,7 +72,6 @@ def find_landmarks(rgb: np.ndarray, roi: Roi, models: FaceModels) -> tuple[np.nd
     Returns:
         Landmarks (468, 2) float32 in pixels of the source, and the probability that there is a face.
     """
-    picture = warp_roi(rgb, roi, LANDMARK_PX, replicate=True).astype(np.float32)
-    picture *= np.float32(1 / 255)
-    points, logit = models.landmark(picture)
+    picture = warp_roi(rgb, roi, LANDMARK_PX, replicate=True)
+    points, logit = models.landmark(scale_levels(picture, LANDMARK_RANGE))
     return project_landmarks(points, roi), 1.0 / (1.0 + float(np.exp(-logit)))

@@ -16,6 +16,10 @@ STOP_BAND_DB = 80.0
 """Attenuation the window is designed for."""
 TRANSITION = 0.1
 """Width of the transition band as a share of the lower of the two Nyquist frequencies, which it ends at."""
+KAISER_BETA = (0.1102, 8.7)
+"""beta = a (attenuation - b) of Kaiser's window, for attenuations above 50 dB."""
+KAISER_LENGTH = (8.0, 2.285)
+"""Taps = (attenuation - a) / (b x transition in radians per sample)."""
 LARGEST_UP = 1000
 """Rates whose L is larger are resampled sample by sample, at a tenth of the speed."""
 BLAS_QUIET = 200_000
@@ -37,9 +41,8 @@ def design_filter(rate_in: int, rate_out: int) -> np.ndarray:
     """
     up = rate_out // gcd(rate_in, rate_out)
     narrow = min(1.0, rate_out / rate_in)
-    beta = 0.1102 * (STOP_BAND_DB - 8.7)
-    # Kaiser: taps = (A - 8) / (2.285 * transition in radians per sample of the input).
-    taps = (STOP_BAND_DB - 8.0) / (2.285 * np.pi * TRANSITION * narrow)
+    beta = KAISER_BETA[0] * (STOP_BAND_DB - KAISER_BETA[1])
+    taps = (STOP_BAND_DB - KAISER_LENGTH[0]) / (KAISER_LENGTH[1] * np.pi * TRANSITION * narrow)
     half = ceil(taps / 2)
     cutoff = narrow * (1.0 - TRANSITION / 2)
     distance = np.arange(-half + 1, half + 1)[None, :] - np.arange(up)[:, None] / up

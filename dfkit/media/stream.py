@@ -14,7 +14,7 @@ from dfkit.clip import CLIP2S, NUM_LANDMARKS, ClipSpec
 from dfkit.errors import ConfigError
 from dfkit.media.audio import SoundReader
 from dfkit.media.container import media_error
-from dfkit.media.crop import crop_square, make_boxes
+from dfkit.media.crop import SquareBox, crop_square, make_boxes
 from dfkit.media.faces import FaceModels
 from dfkit.media.smooth import ABSENT, SEEN, SMOOTH_HALF, fill_gaps, smooth_at, smoothing_weights
 from dfkit.media.track import FaceTracker, TrackedPicture
@@ -43,6 +43,8 @@ class FaceFrame:
     """Whether the face was not seen here, and its landmarks are interpolated or held."""
     scene: int
     """Rises by one at each cut."""
+    boxes: tuple[SquareBox, SquareBox] | None = None
+    """Of face and mouth, pixels of the picture that was pushed; None where no face is followed (`uniform50`)."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ class FaceStream:
             landmarks=filled[now].reshape(NUM_LANDMARKS, 2) * np.float32(self._shrink),
             interpolated=bool(state[now] != SEEN),
             scene=scene,
+            boxes=(face_box, lip_box),
         )
 
 

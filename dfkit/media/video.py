@@ -23,6 +23,10 @@ __all__ = ["PictureReader", "VideoFacts", "pick_nearest", "probe", "read_frames"
 T = TypeVar("T")
 END_TOLERANCE = 0.05
 """Share of a grid step by which a video may end early; containers round times to a millisecond."""
+TIE_TOLERANCE_S = 1e-6
+"""A grid point up to this far behind the middle between two pictures still takes the earlier one."""
+DEFAULT_STEP_S = 0.04
+"""Time from a picture to the next where neither it nor its stream says one, seconds."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def decode_pictures(container: InputContainer, stream: VideoStream, path: Path) 
     Raises:
         MediaError: `unreadable`: an absurd picture size.
     """
-    step_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
+    step_s = float(1 / stream.average_rate) if stream.average_rate else DEFAULT_STEP_S
     last_s: float | None = None
     for frame in _decode_until_damage(container, stream, path):
         check_size(path, frame.width, frame.height)
@@ -103,7 +107,7 @@ def pick_nearest(items: Iterable[tuple[float, float, T]], fps: float) -> Iterato
             origin = start_s
         else:
             middle = (previous[0] + start_s) / 2 - origin
-            while index / fps <= middle + 1e-6:
+            while index / fps <= middle + TIE_TOLERANCE_S:
                 yield index, previous[2]
                 index += 1
         previous = (start_s, duration_s, item)

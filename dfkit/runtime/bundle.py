@@ -20,8 +20,17 @@ from pydantic import ValidationError
 
 from dfkit.clip import SCHEMA_VERSION, FaceVariant
 from dfkit.errors import BundleError
-from dfkit.runtime.manifest import MANIFEST_FILE, MANIFEST_VERSION, FileEntry, Manifest, validation_faults
+from dfkit.runtime.manifest import (
+    MANIFEST_FILE,
+    MANIFEST_VERSION,
+    FaceModelEntry,
+    FileEntry,
+    Manifest,
+    validation_faults,
+)
 
+FACES_FOLDER = "face_models"
+"""Of the bundle, with the face models and their licence."""
 FIX_COPY = "copy the bundle again from where it was exported, or run dfkit export anew"
 IGNORED_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What file managers leave in every folder; `__MACOSX/` in archives likewise. Never read."""
@@ -290,6 +299,10 @@ def _graph_problems(manifest: Manifest) -> list[str]:
                 problems.append(f"{where}.file: '{signature.file}' is not among the files")
             problems += _unknown_names(f"{where}.inputs", (t.name for t in signature.inputs), INPUT_NAMES[part])
             problems += _unknown_names(f"{where}.outputs", (t.name for t in signature.outputs), OUTPUT_NAMES[part])
+    for model, entry in manifest.face_models.items():
+        held = None if entry.file is None else manifest.files.get(entry.file)
+        if entry.file is not None and (held is None or held.sha256 != entry.sha256):
+            problems.append(f"face_models.{model}.file: '{entry.file}' is not among the files with that hash")
     point = manifest.operating_point
     if not point.review_low <= point.threshold <= point.review_high:
         problems.append(
@@ -342,11 +355,17 @@ def file_entry(content: bytes) -> FileEntry:
     return FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
-def face_model_entries(variant: FaceVariant = "float16") -> dict[str, FileEntry]:
-    """The face models that the runtime has to run, as shipped with dfkit."""
-    from dfkit.media.faces import MODEL_FOLDER, VARIANTS
+def face_model_entries(variant: FaceVariant = "float16") -> dict[str, FaceModelEntry]:
+    """The face models that the runtime has to run, as shipped with dfkit, and where an exported bundle holds them."""
+    from dfkit.media.faces import MODEL_FOLDER, ORIGINS, VARIANTS
 
     return {
-        name: FileEntry(bytes=(MODEL_FOLDER / name).stat().st_size, sha256=digest)
+        name: FaceModelEntry(
+            bytes=(MODEL_FOLDER / name).stat().st_size,
+            sha256=digest,
+            file=f"{FACES_FOLDER}/{name}",
+            source=ORIGINS[name].source,
+            license=ORIGINS[name].license,
+        )
         for name, digest in sorted(VARIANTS[variant].items())
     }

@@ -24,6 +24,7 @@ from dfkit.runtime.backends import BackendName, Graphs, open_backend
 from dfkit.runtime.bundle import Bundle, face_variant, open_bundle
 from dfkit.runtime.results import ClipScore, Status, VideoResult, judge_clips, result_without_score
 from dfkit.runtime.scoring import ClipScorer, Sound
+from dfkit.runtime.serving import check_serving
 from dfkit.runtime.stream import DetectorStream, GridPicture, GridStream, PushedSound
 
 FaceWatcher = Callable[[FaceFrame], None]
@@ -123,6 +124,7 @@ class Detector:
         self._decoder_threads = decoder_threads
         self._parts = parts or DetectorParts()
         variant = face_variant(self.bundle.manifest, where=f"bundle {self.bundle.path}")
+        check_serving(self.bundle.manifest, variant, where=f"bundle {self.bundle.path}")
         self._face_models = self._parts.load_face_models(variant)
         self._takes_sound = "audio" in self.bundle.manifest.modalities
 

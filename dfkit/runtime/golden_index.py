@@ -20,6 +20,8 @@ from dfkit.runtime.manifest import validation_faults
 GOLDEN_FOLDER = "golden"
 GOLDEN_FILE = "golden/golden.json"
 GOLDEN_VERSION = 2
+PEAK = 5
+"""How many times the tolerance a single value of an output may differ."""
 _DTYPES = {"float32": "<f4", "uint8": "u1"}
 Part = Literal["encode", "score"]
 
@@ -34,18 +36,19 @@ class ArrayFile(BaseModel, frozen=True, extra="forbid"):
 
 
 class OutputLimits(BaseModel, frozen=True, extra="forbid"):
-    """What one output of one backend is judged by.
+    """What one output of one backend is judged by: the root mean square of its differences from the golden answer.
 
-    The tolerance is a tenth of the smallest difference between the answers of two golden cases. An output has power if
-    two implementations of the same operators differ by less than half of that, and every control by more.
+    The tolerance is a tenth of the smallest difference between two golden cases. An output has power if two
+    implementations of the same operators differ by clearly less, and every control by more. No single value may differ
+    by more than `PEAK` times the tolerance, either.
     """
 
     tolerance: PositiveFloat
-    """Largest absolute difference that passes."""
+    """Largest root mean square difference that passes."""
     smallest_difference: NonNegativeFloat
-    """Between the answers of two golden cases: the largest absolute difference of the two that are nearest."""
+    """Between the answers of two golden cases: that of the two that are nearest."""
     noise: NonNegativeFloat
-    """Largest absolute difference between two implementations of the graph's operators on the exporting machine."""
+    """Largest difference between two implementations of the graph's operators on the exporting machine."""
     power: bool
     """Whether the vectors tell a right answer from a wrong one; without it they decide nothing."""
     reason: str
@@ -93,6 +96,11 @@ class GoldenIndex(BaseModel, frozen=True, extra="forbid"):
 
     schema_version: Literal[2] = 2
     sets: tuple[GoldenSet, ...]
+
+
+def rms(difference: np.ndarray) -> float:
+    """Root mean square of an array, in double precision."""
+    return float(np.sqrt(np.mean(difference.astype(np.float64) ** 2)))
 
 
 def read_golden(bundle: Bundle) -> GoldenIndex:

@@ -172,11 +172,14 @@ def inspect_path(path: str | Path) -> Inspection:
 
 
 def inspect_bundle(bundle: Bundle) -> Inspection:
-    """All model files of a verified bundle, and the sizes of the others."""
+    """All model files of a verified bundle but the face models, and the sizes of the others."""
     models = []
     others = {}
+    faces = {entry.file for entry in bundle.manifest.face_models.values()}
     for name, entry in bundle.manifest.files.items():
-        if name.endswith(".tflite"):
+        if name in faces:
+            others[name] = entry.bytes
+        elif name.endswith(".tflite"):
             models.append(inspect_tflite(bundle.read(name), name))
         elif name.endswith(".onnx"):
             models.append(inspect_onnx(bundle.read(name), name))

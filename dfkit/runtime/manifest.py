@@ -8,10 +8,12 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveIn
 
 from dfkit.clip import ClipSpec, Modality
 from dfkit.measures.decision import Aggregation, Calibration, Decision, OperatingPoint
+from dfkit.runtime.contract import Serving
 
 MANIFEST_FILE = "manifest.json"
-MANIFEST_VERSION = 2
-"""2: `aggregation`; a bundle of version 1 takes the mean of a track's clips."""
+MANIFEST_VERSION = 3
+"""2: `aggregation`; a bundle of version 1 takes the mean of a track's clips. 3: `serving`, and where the face
+models lie and come from."""
 
 
 class FileEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -21,6 +23,17 @@ class FileEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     """Size."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Hash of the content."""
+
+
+class FaceModelEntry(FileEntry, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A face model; a bundle of version 1 or 2 knows its size and hash alone."""
+
+    file: str | None = None
+    """Where it lies in the bundle."""
+    source: str | None = None
+    """Where it comes from."""
+    license: str | None = None
+    """SPDX name and copyright; the text lies beside the file."""
 
 
 class TensorEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -75,7 +88,7 @@ class Backend(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
 class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Content of manifest.json."""
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     name: str
     dfkit_version: str
     clip_spec: ClipSpec
@@ -90,8 +103,10 @@ class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     files: dict[str, FileEntry]
     """Every file of the bundle but the manifest; empty in the copy that a .tflite carries, which cannot hold its own
     hash."""
-    face_models: dict[str, FileEntry]
-    """The face models that the runtime has to run; shipped with dfkit."""
+    face_models: dict[str, FaceModelEntry]
+    """The face models that the runtime has to run, by name; shipped with dfkit and in the bundle."""
+    serving: Serving | None = None
+    """Constants of the way from a file to an answer; none in a bundle of version 1 or 2."""
     metrics: dict[str, Any] = {}
     """Measured figures with the data they were measured on."""
     calibration_set: dict[str, Any] = {}

@@ -7,7 +7,7 @@ which it has power (`OutputLimits`), and there every wrong answer that the bundl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dfkit.measures.finite import finite_or_none
 from dfkit.runtime.backends import BACKEND_ORDER, BackendName, Graphs, open_backend
 from dfkit.runtime.bundle import Bundle, open_bundle
 from dfkit.runtime.golden_index import (
+    PEAK,
     GoldenCase,
     GoldenControl,
     GoldenSet,
@@ -26,6 +27,7 @@ from dfkit.runtime.golden_index import (
     Part,
     read_array,
     read_golden,
+    rms,
 )
 from dfkit.runtime.manifest import Backend
 
@@ -42,10 +44,12 @@ class OutputReplay:
     part: Part
     case: str
     output: str
+    difference: float
+    """Root mean square difference; NaN where `failure` is not about values."""
     max_difference: float
-    """Largest absolute difference; NaN where `failure` is not about values."""
-    mean_difference: float
+    """Largest absolute difference of a single value."""
     tolerance: float
+    """Of `difference`."""
     power: bool
     """Whether passing proves anything."""
     failure: str | None
@@ -74,18 +78,17 @@ class ReplayReport:
         return bool(self.outputs) and not self.faults and all(output.passed for output in self.outputs)
 
     def summary(self) -> list[str]:
-        """Lines for the terminal: per backend and output the largest and mean difference; every failure."""
+        """Lines for the terminal: per backend and output the differences of the worst case; every failure."""
         lines = []
         for key in sorted({(o.vectors, o.backend, o.part, o.output) for o in self.outputs}):
             cases = [o for o in self.outputs if (o.vectors, o.backend, o.part, o.output) == key]
             num_failed = sum(not case.passed for case in cases)
-            mean_difference = np.mean([case.mean_difference for case in cases])
             verdict = f"{num_failed} FAILED" if num_failed else "pass" if cases[0].power else "no power"
             vectors, *names = key
             lines.append(
-                f"{'' if vectors == SHIPPED_SET else f'{vectors} '}{' '.join(names)}: {len(cases)} cases, largest "
-                f"difference {_largest(cases):.3g}, mean {mean_difference:.3g}, tolerance {cases[0].tolerance:.3g}: "
-                f"{verdict}"
+                f"{'' if vectors == SHIPPED_SET else f'{vectors} '}{' '.join(names)}: {len(cases)} cases, difference "
+                f"at most {_largest(c.difference for c in cases):.3g} rms, tolerance {cases[0].tolerance:.3g}, single "
+                f"value {_largest(c.max_difference for c in cases):.3g}: {verdict}"
             )
         failures = [f"{o.backend} {o.part} {o.case} {o.output}: {o.failure}" for o in self.outputs if not o.passed]
         if not self.outputs:
@@ -108,9 +111,9 @@ class ReplayReport:
         }
 
 
-def _largest(outputs: list[OutputReplay]) -> float:
+def _largest(values: Iterable[float]) -> float:
     # np.max keeps a NaN, Python's max may lose it.
-    return float(np.max([o.max_difference for o in outputs]))
+    return float(np.max(list(values)))
 
 
 def replay(
@@ -207,13 +210,24 @@ def _replay_case(
             compared += failed(name, f"the golden vectors have no tolerance for {graphs.name}")
         else:
             limit = limits[name]
-            largest, mean, failure = compare(found[name], expected[name], limit.tolerance)
-            compared.append(
-                OutputReplay(
-                    vectors, graphs.name, part, case.name, name, largest, mean, limit.tolerance, limit.power, failure
-                )
-            )
+            values = compare(found[name], expected[name], limit.tolerance)
+            compared.append(_compared(vectors, graphs.name, part, case.name, name, limit, values))
     return compared
+
+
+def _compared(
+    vectors: str,
+    backend: str,
+    part: Part,
+    case: str,
+    output: str,
+    limit: OutputLimits,
+    values: tuple[float, float, str | None],
+) -> OutputReplay:
+    difference, largest, failure = values
+    return OutputReplay(
+        vectors, backend, part, case, output, difference, largest, limit.tolerance, limit.power, failure
+    )
 
 
 def _replay_controls(bundle: Bundle, backend: str, vectors: GoldenSet) -> list[str]:
@@ -252,20 +266,23 @@ def compare(found: np.ndarray, expected: np.ndarray, limit: float) -> tuple[floa
     Args:
         found: What a graph gave.
         expected: What it gave at export; axes of one place more or less count as the same shape.
-        limit: Largest absolute difference that passes.
+        limit: Largest root mean square difference that passes; a single value may differ by `PEAK` times as much.
     Returns:
-        Largest and mean absolute difference, NaN where shapes differ, and what is wrong, or None.
+        Root mean square and largest absolute difference, NaN where shapes differ, and what is wrong, or None.
     """
     nan = float("nan")
     if expected.size != found.size or _squeezed(expected) != _squeezed(found):
         return nan, nan, f"shape {found.shape}, expected {expected.shape}"
-    difference = np.abs(found.reshape(expected.shape).astype(np.float64) - expected)
-    largest, mean = float(difference.max()), float(difference.mean())
+    differences = found.reshape(expected.shape).astype(np.float64) - expected
+    difference, largest = rms(differences), float(np.abs(differences).max())
+    failure = None
     if not (np.isfinite(expected).all() and np.isfinite(found).all()):
-        return largest, mean, "NaN or infinity"
-    if not largest <= limit:
-        return largest, mean, f"differs by {largest:.3g}, tolerance {limit:.3g}"
-    return largest, mean, None
+        failure = "NaN or infinity"
+    elif not difference <= limit:
+        failure = f"differs by {difference:.3g}, tolerance {limit:.3g}"
+    elif not largest <= PEAK * limit:
+        failure = f"a single value differs by {largest:.3g}, at most {PEAK * limit:.3g} may"
+    return difference, largest, failure
 
 
 def _squeezed(array: np.ndarray) -> tuple[int, ...]:

@@ -18,6 +18,8 @@ from dfkit.runtime.manifest import Manifest
 
 Status = Literal["ok", "no_face", "no_audio", "too_short", "unreadable", "model_error"]
 """`model_error`: the model answers NaN or infinity, which is no fault of the file."""
+STATUS_ORDER: tuple[Status, ...] = ("unreadable", "no_audio", "too_short", "no_face", "model_error")
+"""Of several reasons for no verdict the first is given."""
 DIGITS = 6
 """Decimals of a probability in JSON and CSV."""
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, ShapeError
-from dfkit.media.audio import MAX_DRIFT_S
+from dfkit.media.audio import INFINITE_AS, MAX_DRIFT_S, NAN_AS
 from dfkit.media.container import MAX_HOLE_S
 from dfkit.media.resample import MAX_RATE, Resampler
 from dfkit.media.stream import FaceFrame, FaceStream
-from dfkit.media.video import END_TOLERANCE
+from dfkit.media.video import END_TOLERANCE, TIE_TOLERANCE_S
 from dfkit.runtime.results import ClipScore
 from dfkit.runtime.scoring import ClipScorer
 
@@ -70,7 +70,7 @@ class GridPicker:
         self._step_s = t_s - before[0]
         middle = (before[0] + t_s) / 2 - self.origin_s
         served = []
-        while self._index / self._fps <= middle + 1e-6:
+        while self._index / self._fps <= middle + TIE_TOLERANCE_S:
             served.append((self._index, before[0] - self.origin_s, before[1]))
             self._index += 1
         return served
@@ -225,7 +225,7 @@ def _to_mono(samples: np.ndarray) -> np.ndarray:
         raise ShapeError(f"sound must be float32 (N,) or (N, channels), got {samples.dtype} {samples.shape}")
     if samples.ndim == 2 and samples.shape[1] == 0:
         raise ShapeError(f"sound of no channels, {samples.shape}: expected (N,) or (N, channels), one channel at least")
-    finite = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+    finite = np.nan_to_num(samples, nan=NAN_AS, posinf=INFINITE_AS, neginf=-INFINITE_AS)
     return finite if samples.ndim == 1 else finite.mean(axis=1)
 
 

@@ -34,9 +34,9 @@ def test_the_recipe_of_export(monkeypatch: pytest.MonkeyPatch, args: list[str], 
 @pytest.mark.parametrize(("args", "chosen"), [([], None), (["--int8-faces"], True), (["--float16-faces"], False)])
 def test_face_models_of_export(monkeypatch: pytest.MonkeyPatch, args: list[str], chosen: bool | None) -> None:
     called = stand_in(monkeypatch, pipeline, "export")
-    assert run("export", *args, "--reference", "--self-contained", "--debug-parity").exit_code == 0
+    assert run("export", *args, "--reference", "--debug-parity").exit_code == 0
     assert called.options["int8_faces"] is chosen
-    assert called.options["straight"] and called.options["self_contained"] and called.options["debug_parity"]
+    assert called.options["straight"] and called.options["debug_parity"]
 
 
 def test_a_bundle_is_replayed(own_folder: Path) -> None:

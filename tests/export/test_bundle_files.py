@@ -110,15 +110,19 @@ def test_schema_takes_what_the_reader_takes(exports: tuple[Path, Path]) -> None:
         return list(validator.iter_errors({**manifest, **changes}))
 
     old = {key: value for key, value in manifest.items() if key != "aggregation"}
-    assert manifest["schema_version"] == 2 and "aggregation" in manifest
+    assert manifest["schema_version"] == 3 and "aggregation" in manifest
     assert not list(validator.iter_errors({**old, "schema_version": 1})), "bundles of version 1 are out"
+    second = {key: value for key, value in manifest.items() if key != "serving"} | {"schema_version": 2}
+    second["face_models"] = {n: {k: e[k] for k in ("bytes", "sha256")} for n, e in manifest["face_models"].items()}
+    assert not list(validator.iter_errors(second)), "bundles of version 2 are out"
+    assert broken(serving={**manifest["serving"], "sound": None})
     assert not broken(aggregation={"name": "top_k", "k": 3}) and broken(aggregation={"name": "median"})
-    assert broken(schema_version=3)
+    assert broken(schema_version=4)
     assert broken(surprise=1)
     assert broken(files={"a": {"bytes": -1, "sha256": "0" * 64}})
     assert broken(files={"a": {"bytes": 1, "sha256": "no hash"}})
     assert broken(backends={"coreml": manifest["backends"]["tflite"]})
-    assert "Bytes" not in schema and manifest_schema()["title"].endswith("version 2")
+    assert "Bytes" not in schema and manifest_schema()["title"].endswith("version 3")
 
 
 def test_onnx_opset_stands_in_the_manifest(exports: tuple[Path, Path]) -> None:
@@ -149,7 +153,7 @@ def test_metadata_that_cannot_be_used(exports: tuple[Path, Path]) -> None:
     for stored, message in (
         (b"{", "not a JSON object"),
         (b"[]", "not a JSON object"),
-        (b'{"schema_version": 3}', "reads up to 2"),
+        (b'{"schema_version": 4}', "reads up to 3"),
         (b'{"name": 3}', "does not follow"),
     ):
         with pytest.raises(BundleError, match=message):

@@ -81,10 +81,10 @@ def test_litter_of_file_managers_is_let_pass(own_folder: Path) -> None:
 
 
 def test_a_newer_schema_is_refused_before_anything_else(own_folder: Path) -> None:
-    edit(own_folder, lambda data: data.update(schema_version=3, brand_new_key=1, dfkit_version="9.1"))
-    with pytest.raises(BundleError, match=r"schema_version is 3, this dfkit reads up to 2(.|\n)*Fix: install.*9\.1"):
+    edit(own_folder, lambda data: data.update(schema_version=4, brand_new_key=1, dfkit_version="9.1"))
+    with pytest.raises(BundleError, match=r"schema_version is 4, this dfkit reads up to 3(.|\n)*Fix: install.*9\.1"):
         open_bundle(own_folder)
-    edit(own_folder, lambda data: data.update(schema_version=2))
+    edit(own_folder, lambda data: data.update(schema_version=3))
     edit(own_folder, lambda data: data["clip_spec"].update(schema_version=9))
     with pytest.raises(BundleError, match=r"clip_spec.schema_version is 9"):
         open_bundle(own_folder)

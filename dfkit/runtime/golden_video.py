@@ -1,0 +1,129 @@
+"""Format of `golden/video.json`: a short video, and what every step from its file to a verdict has to give.
+
+Arrays lie beside it as raw little-endian files, as those of golden.json do.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, PositiveFloat, ValidationError
+
+from dfkit.errors import BundleError
+from dfkit.runtime.bundle import FIX_COPY, Bundle
+from dfkit.runtime.golden_index import ArrayFile
+from dfkit.runtime.manifest import validation_faults
+
+VIDEO_INDEX = "golden/video.json"
+VIDEO_VERSION = 1
+
+
+class VideoTolerance(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What passes, stage by stage."""
+
+    times_s: PositiveFloat = 0.001
+    """Largest difference of a picture's time."""
+    rgb_mean_levels: PositiveFloat = 0.25
+    """Mean absolute difference of a picture; half a level of brightness moves boxes beyond their tolerance."""
+    boxes_px: PositiveFloat = 0.05
+    """Largest difference of a box's centre or side."""
+    crops_mean_levels: PositiveFloat = 1.0
+    """Mean absolute difference of a crop."""
+    sound_db: Annotated[float, Field(lt=0)] = -90.0
+    """Root mean square of the difference against full scale."""
+    features_share: PositiveFloat = 0.05
+    """Largest difference as a share of the largest absolute feature."""
+    logits: PositiveFloat = 0.02
+    """Largest difference of a logit."""
+    p_fake: PositiveFloat = 0.01
+    """Difference of the video's p_fake."""
+
+
+class PictureCase(BaseModel, frozen=True, extra="forbid"):
+    """A whole picture after the conversion to RGB."""
+
+    grid: int
+    rgb: ArrayFile
+
+
+class CropCase(BaseModel, frozen=True, extra="forbid"):
+    """A crop from a stored picture: centre and side of the box in its pixels."""
+
+    picture: int
+    """Place in `pictures`."""
+    kind: Literal["face", "lip"]
+    x: float
+    y: float
+    side: float
+    crop: ArrayFile
+
+
+class EncodeCase(BaseModel, frozen=True, extra="forbid"):
+    """Features of the stored crops of one picture."""
+
+    crops: dict[Literal["face", "lip"], int]
+    """Places in `crops`."""
+    features: dict[str, dict[str, ArrayFile]]
+    """By backend, then by output."""
+
+
+class ScoreCase(BaseModel, frozen=True, extra="forbid"):
+    """Logits of the first clip, from stored inputs."""
+
+    inputs: dict[str, ArrayFile]
+    """What `score` takes: features of its pictures, its sound, its landmarks."""
+    logits: dict[str, dict[str, ArrayFile]]
+    """By backend: `frame_logits` and `clip_logits`."""
+
+
+class Answer(BaseModel, frozen=True, extra="forbid"):
+    """What one backend says of the whole file."""
+
+    clip_starts: tuple[int, ...]
+    """First grid points of the clips."""
+    clip_logits: tuple[tuple[float, float], ...]
+    status: Literal["ok"]
+    verdict: Literal["real", "fake", "review"]
+    p_fake: float
+
+
+class GoldenVideo(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Content of video.json."""
+
+    schema_version: Literal[1] = 1
+    file: str
+    """The video, relative to video.json."""
+    license: str
+    tolerance: VideoTolerance = VideoTolerance()
+    times_s: tuple[float, ...]
+    """Of the picture at each grid point, since the first one."""
+    planes: tuple[tuple[str, str, str], ...]
+    """SHA-256 of the decoded Y, U and V of the picture at each grid point, rows without padding."""
+    pictures: tuple[PictureCase, ...]
+    boxes: ArrayFile
+    """(grid points, 6) float32: face box x, y, side, then lip box; pixels, x and y of the centre."""
+    crops: tuple[CropCase, ...]
+    sound: ArrayFile | None
+    """(num_samples,) float32 of the first clip; none for a model without sound."""
+    encode: tuple[EncodeCase, ...]
+    score: ScoreCase
+    answers: dict[str, Answer]
+    """By backend."""
+
+
+def read_video_index(bundle: Bundle) -> GoldenVideo | None:
+    """The golden video of a bundle; None where it has none.
+
+    Raises:
+        BundleError: It does not follow the schema.
+    """
+    if VIDEO_INDEX not in bundle.manifest.files:
+        return None
+    try:
+        return GoldenVideo.model_validate(json.loads(bundle.read(VIDEO_INDEX)))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{VIDEO_INDEX} in {bundle.path} is not JSON: {error}", fix=FIX_COPY) from error
+    except ValidationError as error:
+        faults = [f"{VIDEO_INDEX} in {bundle.path} does not follow the schema:", *validation_faults(error)]
+        raise BundleError("\n  ".join(faults), fix=FIX_COPY) from error
