@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from typing import Literal
 
-from dfkit.errors import MissingExtraError
+from dfkit.errors import ConfigError, MissingExtraError
 
-Extra = Literal["plot", "train", "export", "ray", "tensorflow", "executorch"]
+Extra = Literal["plot", "train", "export", "ray", "tensorflow", "executorch", "coreai"]
 PACKAGES: dict[Extra, dict[str, str]] = {
     "plot": {"matplotlib": "matplotlib"},
     "train": {
@@ -31,10 +32,18 @@ PACKAGES: dict[Extra, dict[str, str]] = {
     "ray": {"ray": "ray"},
     "tensorflow": {"tensorflow": "tensorflow"},
     "executorch": {"executorch": "executorch"},
+    "coreai": {"coreai_torch": "coreai-torch", "coreai": "coreai-core"},
 }
 """Names under which packages are imported, and installed, by extra."""
-CONTAINS: dict[Extra, tuple[Extra, ...]] = {"train": ("plot",), "export": ("train", "plot"), "executorch": ("export",)}
+CONTAINS: dict[Extra, tuple[Extra, ...]] = {
+    "train": ("plot",),
+    "export": ("train", "plot"),
+    "executorch": ("export",),
+    "coreai": ("export",),
+}
 """Extras that an extra installs, too; as in pyproject.toml."""
+TFLITE_CONVERTER = "litert_torch"
+"""What converts to .tflite; its native part has no build for Windows, and pyproject.toml leaves it out there."""
 
 
 def require_extra(extra: Extra) -> None:
@@ -45,8 +54,30 @@ def require_extra(extra: Extra) -> None:
     """
     for each in (*CONTAINS.get(extra, ()), extra):
         for name, package in PACKAGES[each].items():
-            if not _is_installed(name):
+            needed = name != TFLITE_CONVERTER or has_tflite_converter()
+            if needed and not _is_installed(name):
                 raise MissingExtraError(package, extra)
+
+
+def has_tflite_converter() -> bool:
+    """Whether there is a converter to .tflite for this system at all."""
+    return sys.platform != "win32"
+
+
+def require_tflite_converter(what: str, *, instead: str) -> None:
+    """Refuses what has to convert to .tflite, before anything is done.
+
+    Args:
+        what: Starts the message, such as `--format tflite`.
+        instead: What can be done on this system, for the fix.
+    Raises:
+        ConfigError: There is no converter for this system.
+    """
+    if not has_tflite_converter():
+        raise ConfigError(
+            f"{what} needs litert-torch, of which there is no build for Windows",
+            fix=f"{instead}, or the same command in WSL (Linux on Windows)",
+        )
 
 
 def _is_installed(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import Any
 
 from dfkit.errors import DISK_FULL_ERRNOS, DfkitError
 
+CACHE_VARIABLE = "DFKIT_CACHE"
+"""Environment variable that names another folder for what dfkit keeps for a user."""
 TEMPORARY_PREFIX = ".tmp-"
 """How names of unfinished files and folders begin; what a killed process left is known by it."""
 
@@ -20,6 +23,25 @@ TEMPORARY_PREFIX = ".tmp-"
 def temporary_beside(path: Path) -> Path:
     """A hidden name beside a file or folder that no other writer uses, in this process or another."""
     return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+def cache_folder(name: str) -> Path:
+    """Folder for one kind of what may be lost: in `DFKIT_CACHE`, else in the user's cache folder of this system.
+
+    Raises:
+        RuntimeError: No variable names it, and the user has no home.
+    """
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named) / name
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        base = Path(local) if local else Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        given = os.environ.get("XDG_CACHE_HOME")
+        base = Path(given) if given else Path.home() / ".cache"
+    return base / "dfkit" / name
 
 
 @contextmanager

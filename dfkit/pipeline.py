@@ -14,7 +14,7 @@ from dfkit.config import Config
 from dfkit.console import note
 from dfkit.errors import ConfigError, DataError
 from dfkit.experiment import read_config, read_translation
-from dfkit.extras import require_extra
+from dfkit.extras import require_extra, require_tflite_converter
 from dfkit.original.configuration import data_folder
 from dfkit.workspace import Workspace, find_stored, holds_own_data
 
@@ -392,7 +392,7 @@ def export(
     config_path: Path | None = None,
     checkpoint: Path | None = None,
     data_dir: Path | None = None,
-    formats: Literal["tflite", "onnx", "all", "executorch"] = "tflite",
+    formats: Literal["tflite", "onnx", "all", "executorch", "coreai"] = "tflite",
     recipe: str | None = None,
     int8: bool = False,
     calibration_dir: Path | None = None,
@@ -402,6 +402,10 @@ def export(
     int8_faces: bool | None = None,
 ) -> ExportSummary:
     """`dfkit export`; prints the parity of every stage, and of every layer if asked for, on stderr."""
+    if formats != "onnx":
+        require_tflite_converter(f"--format {formats}", instead="dfkit export --format onnx")
+    if straight:
+        require_tflite_converter("--reference", instead="leave it out")
     from dfkit.export.export import export_student
     from dfkit.export.recipes import recipe_named
 

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from dfkit.files import CACHE_VARIABLE
+
 SHARED = Path(os.environ.get("DFKIT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing is written to the user's cache; processes that tests start inherit this one."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,19 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from dfkit.errors import MissingExtraError
-from dfkit.extras import CONTAINS, PACKAGES, missing_extra, require_extra
+import dfkit.demo.run
+from dfkit import extras, pipeline
+from dfkit.config import Config
+from dfkit.demo.run import DemoRun
+from dfkit.distill.search.run import search_student
+from dfkit.errors import ConfigError, DataError, MissingExtraError
+from dfkit.extras import CONTAINS, PACKAGES, TFLITE_CONVERTER, missing_extra, require_extra
+from dfkit.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
@@ -104,3 +112,58 @@ def test_a_module_of_ours_is_no_extra() -> None:
     found = missing_extra(ModuleNotFoundError("no", name="sklearn.ensemble"))
     assert isinstance(found, MissingExtraError) and "scikit-learn" in str(found)
     require_extra("export")
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as the choice of converters is concerned."""
+    monkeypatch.setattr(extras, "has_tflite_converter", lambda: False)
+    monkeypatch.setattr("dfkit.demo.run.has_tflite_converter", lambda: False)
+
+
+@pytest.mark.parametrize("formats", ["tflite", "all", "executorch", "coreai"])
+def test_on_windows_tflite_is_refused_before_any_work(windows: None, tmp_path: Path, formats: Any) -> None:
+    """The workspace is empty: nothing was looked for yet. ONNX is asked for what it needs."""
+    with pytest.raises(
+        ConfigError, match=rf"--format {formats} (.|\n)*Windows(.|\n)*dfkit export --format onnx(.|\n)*WSL"
+    ):
+        pipeline.export(Workspace(tmp_path), formats=formats)
+    with pytest.raises(ConfigError, match="--reference needs litert-torch"):
+        pipeline.export(Workspace(tmp_path), formats="onnx", straight=True)
+    with pytest.raises(DataError, match="student"):
+        pipeline.export(Workspace(tmp_path), formats="onnx")
+    with pytest.raises(ConfigError, match="a search for widths needs litert-torch"):
+        search_student("no", "no", Workspace(tmp_path), Config(), make_view=None, report_progress=None)  # type: ignore[arg-type]
+
+
+def test_on_windows_the_extra_installs_without_it(windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "_is_installed", lambda name: name != TFLITE_CONVERTER)
+    require_extra("export")
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (line,) = [line for line in declared["export"] if line.startswith("litert-torch")]
+    assert line.endswith("; sys_platform != 'win32'")
+    monkeypatch.setattr(extras, "has_tflite_converter", lambda: True)
+    with pytest.raises(MissingExtraError, match="litert-torch"):
+        require_extra("export")
+
+
+def test_this_systems_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, there in (("win32", False), ("linux", True), ("darwin", True)):
+        monkeypatch.setattr(sys, "platform", name)
+        assert extras.has_tflite_converter() is there
+
+
+def test_on_windows_the_demonstration_exports_onnx_and_says_so(
+    windows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def export(workspace: Workspace, **options: Any) -> Any:
+        asked.update(options)
+        return SimpleNamespace(model_bytes={"score.onnx": 1_000_000}, bundle="exports/demo")
+
+    monkeypatch.setattr(pipeline, "export", export)
+    run = DemoRun("synthetic", tmp_path, Path(dfkit.demo.run.__file__).with_name("demo.yaml"))
+    run.export(tmp_path, tmp_path)
+    assert asked["formats"] == "onnx"
+    assert run.clock.stages[-1].outcome == "score.onnx 1.000 MB; no .tflite: its converter does not run on Windows"

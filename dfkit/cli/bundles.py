@@ -20,8 +20,8 @@ def export(
         ),
     ] = False,
     formats: Annotated[
-        Literal["tflite", "onnx", "all", "executorch"],
-        typer.Option("--format", help="Runtime to export for; executorch adds a .pte to the .tflite."),
+        Literal["tflite", "onnx", "all", "executorch", "coreai"],
+        typer.Option("--format", help="Runtime; executorch adds a .pte to the .tflite, coreai an .aimodel."),
     ] = "tflite",
     recipe: Annotated[str | None, typer.Option(help="fp32, fp16, dynamic_int8, static_int8 or mixed_int8.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Student; the newest where left out.")] = None,

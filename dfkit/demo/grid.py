@@ -10,7 +10,6 @@ import csv
 import hashlib
 import logging
 import os
-import sys
 import threading
 import time
 import urllib.error
@@ -23,7 +22,7 @@ from typing import Literal
 
 from dfkit.data.hashing import sha256_file
 from dfkit.errors import DataError
-from dfkit.files import whole_file, write_atomically
+from dfkit.files import cache_folder, whole_file, write_atomically
 from dfkit.synthetic.heads import make_heads
 
 logger = logging.getLogger(__name__)
@@ -32,7 +31,6 @@ BASE_URL = "https://raw.githubusercontent.com/rizkiarm/LipNet/master/"
 DOWNLOAD_LIMIT_S = 10.0
 MAX_FILE_BYTES = 2_000_000
 SHARED_VARIABLE = "DFKIT_SHARED"
-CACHE_VARIABLE = "DFKIT_CACHE"
 
 
 @dataclass(frozen=True)
@@ -113,16 +111,16 @@ def find_grid(*, download: bool = True) -> tuple[tuple[Path, ...] | None, str]:
     Returns:
         The eight files with the right content, or None and why.
     """
-    for folder in [*shared_folders(), cache_folder()]:
+    for folder in [*shared_folders(), downloads()]:
         files = _verified(folder)
         if files is not None:
             return files, f"read from {folder}"
     if not download:
         return None, "not beside the checkout nor in the cache, and downloading is off"
-    problem = _download_all(cache_folder(), DOWNLOAD_LIMIT_S)
+    problem = _download_all(downloads(), DOWNLOAD_LIMIT_S)
     if problem:
         return None, problem
-    return _verified(cache_folder()), f"downloaded to {cache_folder()}"
+    return _verified(downloads()), f"downloaded to {downloads()}"
 
 
 def shared_folders() -> list[Path]:
@@ -137,17 +135,9 @@ def shared_folders() -> list[Path]:
     return [folder / "shared" / "clips" for folder in dict.fromkeys(candidates)]
 
 
-def cache_folder() -> Path:
-    """Folder of downloads: `DFKIT_CACHE`, else the user's cache folder of this system."""
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named) / "grid"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "dfkit" / "grid"
+def downloads() -> Path:
+    """Folder of downloads, in the user's cache."""
+    return cache_folder("grid")
 
 
 def _verified(folder: Path) -> tuple[Path, ...] | None:

@@ -133,15 +133,28 @@ def recipe_lines(manifest: Manifest) -> list[str]:
 
 
 def program_lines(manifest: Manifest) -> list[str]:
-    """How an app calls the ExecuTorch program, where the bundle holds one."""
-    backend = manifest.metrics.get("executorch")
-    if backend is None:
-        return []
-    lines = ["## ExecuTorch", "float32, XNNPACK; pictures are 0 to 1, inputs and outputs go by position:"]
-    for part in filter(None, (backend["encode"], backend["score"])):
-        takes, gives = (", ".join(f"{e['name']} {e['shape']}" for e in part[k]) for k in ("inputs", "outputs"))
-        lines.append(f"- `{part['file']}`, method `{part['key']}`: {takes} to {gives}")
-    return [*lines, ""]
+    """How an app calls the programs of other runtimes, where the bundle holds one."""
+    heads = {
+        "executorch": ["## ExecuTorch", "float32, XNNPACK; pictures are 0 to 1, inputs and outputs go by position:"],
+        "coreai": [
+            "## Core AI",
+            "float32, iOS 27 on; on older iOS take `model.tflite`. Its answers were compared with torch's by the "
+            "interpreter of coreai-core on Linux; nothing is said about its speed. `model.aimodel` is a folder; "
+            "pictures are 0 to 1, inputs and outputs go by name:",
+        ],
+    }
+    lines = []
+    for runtime, head in heads.items():
+        backend = manifest.metrics.get(runtime)
+        if backend is None:
+            continue
+        lines += head
+        for part in filter(None, (backend["encode"], backend["score"])):
+            takes, gives = (", ".join(f"{e['name']} {e['shape']}" for e in part[k]) for k in ("inputs", "outputs"))
+            what = "method" if runtime == "executorch" else "function"
+            lines.append(f"- `{part['file']}`, {what} `{part['key']}`: {takes} to {gives}")
+        lines.append("")
+    return lines
 
 
 def figure(value: Any) -> str:

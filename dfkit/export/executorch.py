@@ -7,19 +7,19 @@ and benchmarks run (ExecuTorch's Python bindings need torch). Parity with torch 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from dfkit.clip import ClipSpec
-from dfkit.errors import MissingExtraError, ShapeError
+from dfkit.errors import MissingExtraError
+from dfkit.export import program
 from dfkit.export.converter import conversion, quiet_converter
 from dfkit.export.graph import EncodeGraph, ScoreGraph
-from dfkit.export.signature import encode_example, score_example, score_inputs
+from dfkit.export.signature import encode_example, score_example
 from dfkit.models.mmms_ba import MMMSBA
-from dfkit.runtime.manifest import Backend, Signature, TensorEntry
+from dfkit.runtime.manifest import Backend, Signature
 
 PROGRAM_FILE = "model.pte"
 EXTRA = "executorch"
@@ -61,34 +61,12 @@ def convert(network: MMMSBA, spec: ClipSpec) -> bytes:
 
 
 def describe(network: MMMSBA, spec: ClipSpec) -> Backend:
-    """Methods, inputs and outputs by position: pictures (1, side, side, 3) float32 in [0, 1]."""
-
-    def entries(names: list[str], shapes: list[tuple[int, ...]]) -> tuple[TensorEntry, ...]:
-        return tuple(
-            TensorEntry(name=name, tensor=str(place), shape=shape, dtype="float32")
-            for place, (name, shape) in enumerate(zip(names, shapes, strict=True))
-        )
-
-    pictures = list(network.spec.pictures)
-    score = Signature(
-        file=PROGRAM_FILE,
-        key="score",
-        inputs=entries(score_inputs(network, spec), [tuple(t.shape) for t in score_example(network, spec)]),
-        outputs=entries(["frame_logits", "clip_logits"], [(spec.num_frames, 2), (1, 2)]),
-    )
-    if not pictures:
-        return Backend(recipe="fp32", encode=None, score=score)
-    encode = Signature(
-        file=PROGRAM_FILE,
-        key="encode",
-        inputs=entries(pictures, [tuple(t.shape) for t in encode_example(network, spec)]),
-        outputs=entries([f"{m}_features" for m in pictures], [(1, network.spec.feature_dim(m)) for m in pictures]),
-    )
-    return Backend(recipe="fp32", encode=encode, score=score)
+    """Methods, inputs and outputs by position; see `program.describe`."""
+    return program.describe(network, spec, PROGRAM_FILE, by_position=True)
 
 
-class ProgramGraphs:
-    """A .pte, loaded; see `dfkit.runtime.backends.Graphs`."""
+class ProgramGraphs(program.ProgramGraphs):
+    """A .pte, loaded."""
 
     name = "executorch"
 
@@ -101,38 +79,15 @@ class ProgramGraphs:
         Raises:
             MissingExtraError: executorch is not installed.
         """
+        super().__init__(backend)
         require_extra()
         from executorch.runtime import Runtime
 
-        self.recipe, self.num_threads = backend.recipe, 1
-        self._backend = backend
         self._program = Runtime.get().load_program(content)
         signatures = [s for s in (backend.encode, backend.score) if s is not None]
         self._methods: dict[str, Any] = {s.key: self._program.load_method(s.key) for s in signatures}
 
-    def _run(self, signature: Signature, feeds: list[np.ndarray]) -> dict[str, np.ndarray]:
-        for entry, feed in zip(signature.inputs, feeds, strict=True):
-            if tuple(feed.shape) != entry.shape:
-                raise ShapeError(f"{signature.key} takes '{entry.name}' as {entry.shape}, got {tuple(feed.shape)}")
-        answer = self._methods[signature.key].execute([torch.from_numpy(np.ascontiguousarray(f)) for f in feeds])
+    def _execute(self, signature: Signature, feeds: list[np.ndarray]) -> list[np.ndarray]:
         # The program reuses its memory: what it answered is copied before the next call.
-        pairs = zip(signature.outputs, answer, strict=True)
-        return {entry.name: value.numpy().copy().reshape(entry.shape) for entry, value in pairs}
-
-    def encode(self, pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Graphs.encode`."""
-        signature = self._backend.encode
-        if signature is None:
-            return {}
-        kinds = [entry.name for entry in signature.inputs]
-        rows = [
-            self._run(signature, [pictures[m][n : n + 1].astype(np.float32) / 255 for m in kinds])
-            for n in range(len(pictures[kinds[0]]))
-        ]
-        return {e.name: np.concatenate([row[e.name] for row in rows]) for e in signature.outputs}
-
-    def score(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """See `Graphs.score`."""
-        signature = self._backend.score
-        logits = self._run(signature, [inputs[e.name].reshape(e.shape) for e in signature.inputs])
-        return logits["frame_logits"], logits["clip_logits"].reshape(2)
+        answers = self._methods[signature.key].execute([torch.from_numpy(feed) for feed in feeds])
+        return [answer.numpy().copy() for answer in answers]

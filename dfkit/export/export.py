@@ -27,6 +27,7 @@ from dfkit.export.bundle import (
     write_bundle,
 )
 from dfkit.export.card import model_card
+from dfkit.export.first_run import run_first
 from dfkit.export.golden import golden_vectors
 from dfkit.export.golden_head import video_files
 from dfkit.export.layers import LayerReport, compare_layers
@@ -39,7 +40,7 @@ from dfkit.export.parity import (
 from dfkit.export.ranges import CalibrationSet, calibration_set, clip_arrays, evenly
 from dfkit.export.recipes import recipe_named
 from dfkit.export.reference import reference_rows, write_reference
-from dfkit.export.stages import EXECUTORCH_STAGE, Graph, convert_all
+from dfkit.export.stages import PROGRAM_STAGES, Graph, convert_all
 from dfkit.files import move_folder, scratch_folder
 from dfkit.measures.decision import Decision
 from dfkit.measures.gates import MIN_GROUPS
@@ -50,7 +51,7 @@ from dfkit.runtime.schema import SCHEMA_FILE, SHIPPED
 from dfkit.runtime.serving import serving_of
 from dfkit.workspace import URL_MARK, find_stored
 
-Format = Literal["tflite", "onnx", "all", "executorch"]
+Format = Literal["tflite", "onnx", "all", "executorch", "coreai"]
 NEEDED_FACTS = ("data", "split_config", "splits", "groups_known", "operating_point", "calibration")
 
 
@@ -120,7 +121,8 @@ def export_student(
     Raises:
         ParityError: A stage departs; nothing is written.
         DataError: The data is gone, was prepared under another contract, or gives no calibration set.
-        ConversionError: A converter failed; what it said lies in a file in `exports_dir`.
+        ConversionError: A converter failed, or what it made does not run in a fresh process; what it said lies in a
+            file in `exports_dir`.
         DfkitError: The disk is full; nothing is left behind.
     """
     checkpoint, data = open_student(checkpoint_path, data_dir)
@@ -139,7 +141,7 @@ def export_student(
     wanted: tuple[Literal["tflite", "onnx"], ...] = ("tflite",)
     if formats in ("onnx", "all"):
         wanted = ("onnx",) if formats == "onnx" else ("tflite", "onnx")
-    beside = ("executorch",) if formats == "executorch" else ()
+    beside = (formats,) if formats in PROGRAM_STAGES else ()
     if simplify_onnx and "onnx" not in wanted:
         raise ConfigError(
             f"--simplify is for ONNX graphs, and --format is {formats}", fix="--format onnx or all, or leave it out"
@@ -160,7 +162,17 @@ def export_student(
             on_layers(compare_layers(checkpoint.network, data.spec, wanted, plan, calibration.clips, clips))
         judge(report)
         return _write(
-            checkpoint, data, indices, stages, report, calibration, exports_dir, config, plan.name, straight=straight
+            checkpoint,
+            data,
+            indices,
+            stages,
+            report,
+            calibration,
+            exports_dir,
+            config,
+            plan.name,
+            asked=(*wanted, *beside),
+            straight=straight,
         )
     except ConversionError as error:
         kept = keep_log(exports_dir, config.name, error.log)
@@ -259,10 +271,11 @@ def _write(
     config: Config,
     recipe: str,
     *,
+    asked: tuple[str, ...],
     straight: bool,
 ) -> ExportSummary:
-    program = stages.get(EXECUTORCH_STAGE)
-    stages = {name: stage for name, stage in stages.items() if name != EXECUTORCH_STAGE}
+    programs = {name: stages[stage] for name, stage in PROGRAM_STAGES.items() if stage in stages}
+    stages = {name: stage for name, stage in stages.items() if name not in PROGRAM_STAGES.values()}
     runtimes = list(dict.fromkeys(name.split()[0] for name in stages))
     shipped = {name: stages.get(f"{name} int8", stages[f"{name} fp32"]) for name in runtimes}
     threshold_margin = decision_of(checkpoint).threshold_margin
@@ -273,11 +286,12 @@ def _write(
     # Not the folder's name: a second export of the same student has to have the same bytes.
     manifest = make_manifest(checkpoint, config.name, shipped, report, calibration.facts, warnings, faces, data)
     graphs = {name: content for stage in shipped.values() for name, content in stage.files.items()}
-    if program is not None:
+    for name, program in programs.items():
         graphs |= program.files
-        described = {"executorch": program.backend.model_dump(mode="json")}
+        described = {name: program.backend.model_dump(mode="json")}
         manifest = manifest.model_copy(update={"metrics": manifest.metrics | described})
     files = with_manifest(graphs, manifest) | golden_files
+    run_first(asked, {name: (made.backend, list(made.files)) for name, made in (shipped | programs).items()}, files)
     files |= {CARD_FILE: model_card(manifest).encode(), SCHEMA_FILE: SHIPPED.read_bytes()}
     files |= face_model_files(faces)
     files |= video_files(manifest, {name: stage.graphs for name, stage in shipped.items()})

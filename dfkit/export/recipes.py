@@ -14,6 +14,7 @@ from dfkit.errors import ConfigError
 Mode = Literal["float32", "float16", "dynamic", "static"]
 PICTURES, ALL = ".*EncodeGraph.*", ".*"
 FRONT_ENDS = "(.*front_end.*|.*MotionFrontEnd.*)"
+LOGITS = "score_output_.*"
 PRODUCTS = ("FULLY_CONNECTED", "BATCH_MATMUL")
 DENSE = ("FULLY_CONNECTED",)
 """What dynamic INT8 may touch: several BATCH_MATMULs of one INT8 weight tensor answer at random in TensorFlow 2.21."""
@@ -73,6 +74,9 @@ RECIPES = {
             "static_int8",
             (
                 Rule(ALL, ("*",), "static"),
+                # Frame logits are an output and what the clip's are the mean of. Quantized, the mean takes float32 and
+                # gives int8, which no kernel does: clip logits were wrong.
+                Rule(LOGITS, ("FULLY_CONNECTED", "MEAN"), "float32"),
                 Rule(FRONT_ENDS, ("*",), "float32"),
                 Rule(ALL, ("INPUT", "OUTPUT"), "float32"),
             ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dfkit.export import executorch, onnx_graph, tflite
+from dfkit.export import coreai, executorch, onnx_graph, tflite
 from dfkit.export.compact import compact
 from dfkit.export.contents import onnx_contents, tflite_contents, with_contents
 from dfkit.export.recipes import recipe_named
@@ -17,7 +17,8 @@ from dfkit.models.checkpoint import Checkpoint
 from dfkit.runtime.backends import Graphs, OnnxGraphs, TfliteGraphs
 from dfkit.runtime.manifest import Backend
 
-EXECUTORCH_STAGE = "executorch fp32"
+PROGRAM_STAGES = {"executorch": "executorch fp32", "coreai": "coreai fp32"}
+"""Stages of formats that are no backend of dfkit's runtime, by format."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ def convert_all(
     simplify_onnx: bool = False,
 ) -> dict[str, Graph]:
     """Every stage of the chosen formats, by name: `tflite fp32`, `tflite int8`, `onnx fp32`, `onnx int8`,
-    `executorch fp32`.
+    `executorch fp32`, `coreai fp32`.
 
     Args:
         checkpoint: The student.
-        formats: Of `tflite`, `onnx` and `executorch`.
+        formats: Of `tflite`, `onnx`, `executorch` and `coreai`.
         recipe_name: Of the quantized stages.
         calibration: Clips for static ranges, see `tflite.quantize`.
         simplify_onnx: Whether the float ONNX graphs go through onnxsim before anything else is made of them.
@@ -58,6 +59,8 @@ def convert_all(
     recipe = recipe_named(recipe_name)
     if "executorch" in formats:
         executorch.require_extra()
+    if "coreai" in formats:
+        coreai.require_extra()
     stages: dict[str, Graph] = {}
     if "tflite" in formats:
         start = time.perf_counter()
@@ -81,7 +84,9 @@ def convert_all(
             quantized_graphs = onnx_graph.quantize(graphs, calibration, network)
             stages["onnx int8"] = onnx_stage(quantized_graphs, checkpoint, "qdq_int8", start)
     if "executorch" in formats:
-        stages[EXECUTORCH_STAGE] = executorch_stage(checkpoint)
+        stages[PROGRAM_STAGES["executorch"]] = executorch_stage(checkpoint)
+    if "coreai" in formats:
+        stages[PROGRAM_STAGES["coreai"]] = coreai_stage(checkpoint)
     return stages
 
 
@@ -94,6 +99,16 @@ def executorch_stage(checkpoint: Checkpoint) -> Graph:
     # Answers like a runtime backend, but is none: Python's runtime has no torch.
     graphs: Graphs = executorch.ProgramGraphs(backend, program)  # type: ignore[assignment]
     return Graph({executorch.PROGRAM_FILE: program}, backend, graphs, seconds)
+
+
+def coreai_stage(checkpoint: Checkpoint) -> Graph:
+    """Converts and loads a Core AI asset, likewise."""
+    start = time.perf_counter()
+    files = coreai.convert(checkpoint.network, checkpoint.clip_spec)
+    seconds = time.perf_counter() - start
+    backend = coreai.describe(checkpoint.network, checkpoint.clip_spec)
+    graphs: Graphs = coreai.ProgramGraphs(backend, files)  # type: ignore[assignment]
+    return Graph(files, backend, graphs, seconds)
 
 
 def tflite_stage(model: bytes, checkpoint: Checkpoint, recipe: str, start_s: float) -> Graph:

@@ -8,6 +8,7 @@ manifest names, never more: a picture's features must not depend on what else wa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 from dfkit.errors import BundleError, ConfigError, ShapeError
 from dfkit.native_log import native_log
 from dfkit.runtime.bundle import FIX_COPY, Bundle
+from dfkit.runtime.first_open import open_first
+from dfkit.runtime.graph_check import check_tflite
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
 
 BackendName = Literal["tflite", "onnx"]
@@ -64,7 +67,7 @@ def open_backend(
     num_threads: int = 1,
     files: Mapping[str, str] | None = None,
 ) -> Graphs:
-    """Loads the graphs of one backend.
+    """Loads the graphs of one backend; files that were never opened here, in a process of their own first.
 
     Args:
         bundle: Verified bundle.
@@ -75,7 +78,7 @@ def open_backend(
         The graphs.
     Raises:
         ConfigError: The bundle does not have that backend.
-        BundleError: A graph cannot be loaded or is not as the manifest says.
+        BundleError: A graph cannot be loaded or run, is not as dfkit makes them, or not as the manifest says.
     """
     backends = bundle.manifest.backends
     if name is None:
@@ -87,9 +90,16 @@ def open_backend(
         )
     backend = backends[name]
     content = graph_files(bundle, backend, files)
-    if name == "tflite":
-        return TfliteGraphs(backend, content, num_threads=num_threads, where=str(bundle.path))
-    return OnnxGraphs(backend, content, num_threads=num_threads, where=str(bundle.path))
+    open_first(name, backend, content, where=str(bundle.path))
+    return load_graphs(name, backend, content, num_threads=num_threads, where=str(bundle.path))
+
+
+def load_graphs(
+    name: str, backend: Backend, content: Mapping[str, bytes], *, num_threads: int, where: str
+) -> TfliteGraphs | OnnxGraphs:
+    """Loads graphs into this process, whatever they are; `open_backend` is for those of a bundle."""
+    kind = TfliteGraphs if name == "tflite" else OnnxGraphs
+    return kind(backend, content, num_threads=num_threads, where=where)
 
 
 def graph_files(bundle: Bundle, backend: Backend, stand_ins: Mapping[str, str] | None = None) -> dict[str, bytes]:
@@ -179,9 +189,11 @@ class TfliteGraphs(_SignatureGraphs):
             num_threads: Threads of the interpreter.
             where: Named in errors.
         Raises:
-            BundleError: Not a TFLite file, or another one than the manifest describes.
+            BundleError: Not a TFLite file, one that dfkit would not make, or another than the manifest describes.
         """
         super().__init__(backend, num_threads=num_threads)
+        for file in sorted({signature.file for _, signature in signature_parts(backend)}):
+            check_tflite(content[file], where=f"{where}: {file}")
         make_interpreter = self.interpreter_class()
         self._interpreters: dict[str, Any] = {}
         self._runners: dict[str, Any] = {}
@@ -253,6 +265,8 @@ class OnnxGraphs(_SignatureGraphs):
         return dict(zip(names, self._sessions[part].run(names, feeds), strict=True))
 
 
+NO_FOLDER = str(Path(__file__).with_name("no external data"))
+"""Does not exist: a bundle's .onnx holds all its weights."""
 _ONNX_TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
 
 
@@ -265,6 +279,8 @@ def _open_session(content: bytes, num_threads: int, where: str, *, optimized: bo
     options.log_severity_level = 3
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # Else weights that a crafted file says lie beside it are read from wherever this process stands.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no public base class

@@ -14,13 +14,14 @@ import pytest
 
 from dfkit.demo import grid
 from dfkit.errors import DataError
+from dfkit.files import CACHE_VARIABLE
 
 
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No clips beside the checkout, an empty cache."""
     monkeypatch.setenv(grid.SHARED_VARIABLE, "none")
-    monkeypatch.setenv(grid.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache" / "grid"
 
 

@@ -57,9 +57,10 @@ def test_recipes_run(converted: Converted, name: str) -> None:
     model = compact(tflite.quantize(plain, RECIPES[name], checkpoint.network, CLIP2S, [clip]))
     backend = tflite.describe(model, checkpoint.network, checkpoint.clip_spec, name)
     graphs = TfliteGraphs(backend, {tflite.MODEL_FILE: model}, num_threads=1, where="test")
-    difference = largest_change(
-        graph_logits(graphs, [converted.clip]), graph_logits(converted.stages["tflite fp32"].graphs, [converted.clip])
-    )
+    logits = graph_logits(graphs, [converted.clip])
+    difference = largest_change(logits, graph_logits(converted.stages["tflite fp32"].graphs, [converted.clip]))
+    # The clip's logits are their mean; with a quantized mean they were those of no clip.
+    np.testing.assert_allclose(logits.clip[0], np.reshape(logits.frame, (-1, 2)).mean(axis=0), atol=1e-5)
     print(f"{name}: {len(model) / 1e6:.3f} MB, {difference:.3g} in logits")
     assert len(model) < len(plain)
     # On stressed weights. A static recurrence adds its rounding fifty times over and measured 3.1: it is there for

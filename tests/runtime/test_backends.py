@@ -146,8 +146,28 @@ def test_a_file_that_is_no_graph_is_refused(own_folder: Path, backend: Any) -> N
     for name in ("model.tflite", "score.onnx"):
         (own_folder / name).write_bytes(b"no graph at all, but hashed")
     reseal(own_folder)
-    with pytest.raises(BundleError, match="cannot be loaded"):
+    with pytest.raises(BundleError, match=r"is not a \.tflite file|cannot be loaded"):
         open_backend(open_bundle(own_folder), backend)
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../{folder}/weights.bin", "{path}/weights.bin"])
+def test_an_onnx_reads_no_file_beside_it(
+    own_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    import onnx
+
+    from tests.runtime.bundles import reseal
+
+    model = onnx.load(own_folder / "score.onnx")
+    weights = max(model.graph.initializer, key=lambda tensor: tensor.ByteSize())
+    (tmp_path / "weights.bin").write_bytes(onnx.numpy_helper.to_array(weights).tobytes())
+    onnx.external_data_helper.set_external_data(weights, location.format(folder=tmp_path.name, path=tmp_path))
+    weights.ClearField("raw_data")
+    (own_folder / "score.onnx").write_bytes(model.SerializeToString())
+    reseal(own_folder)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"score\.onnx cannot be loaded(.|\n)*External data path"):
+        open_backend(open_bundle(own_folder), "onnx")
 
 
 def entry(dtype: str, *, scale: float = 1.0, zero_point: int = 0) -> TensorEntry:

@@ -43,6 +43,7 @@ from dfkit.distill.search.report import write_report
 from dfkit.distill.variants import BEST_FILE, VARIANT_NAMES, StudentSummary, format_spread, training_length
 from dfkit.errors import ConfigError
 from dfkit.export.ranges import calibration_set
+from dfkit.extras import require_tflite_converter
 from dfkit.files import copy_file, write_atomically
 from dfkit.measures.spread import spread
 from dfkit.models.mmms_ba import MMMSBA
@@ -132,11 +133,13 @@ def search_student(
         resume: Run folder to go on with; an unfinished search for the same is found without being named.
     Raises:
         CheckpointError: The teacher cannot be read.
-        ConfigError: No candidate is within the targets (the nearest is named), or there are too few candidates.
+        ConfigError: No candidate is within the targets (the nearest is named), there are too few candidates, or there
+            is no converter for this system.
         DataError: The data cannot be used or split.
         ConversionError: A candidate cannot be exported.
         MissingExtraError: The converters or matplotlib are not installed.
     """
+    require_tflite_converter("a search for widths", instead="fixed widths, without targets and --points")
     section = config.distill
     request = make_request(teacher_path, PreparedData(data_dir), config)
     if resume is not None:
