@@ -9,7 +9,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-.PHONY: setup demo test test-long check bench face-reference clean help
+.PHONY: setup demo test test-long check bench runtimes face-reference clean help
 .DEFAULT_GOAL := help
 
 setup: $(STAMP) ## install into .venv
@@ -34,6 +34,9 @@ bench: $(STAMP) ## measure the newest bundle, decoding and tracking, training, a
 	$(BIN)/python -m tools.speed.media_speed --out reports/media_speed.json
 	$(BIN)/python -m tools.speed.training_speed --out reports/training_speed.json
 	$(BIN)/python -m tools.speed.component_speed --out reports/component_speed.json
+
+runtimes: $(STAMP) ## replay a bundle on other versions of its runtimes, each in an environment of its own; BUNDLE=newest
+	$(BIN)/python -m tools.runtimes.matrix $(BUNDLE) --out reports/runtimes.json
 
 face-reference: $(STAMP) ## make the face tests' golden landmarks anew, with MediaPipe in an environment of its own
 	$(BIN)/python tools/face_reference.py

@@ -27,6 +27,7 @@ def model_card(manifest: Manifest) -> str:
         metric_lines,
         parity_lines,
         recipe_lines,
+        runtime_lines,
         program_lines,
         serving_lines,
     )
@@ -130,6 +131,16 @@ def recipe_lines(manifest: Manifest) -> list[str]:
     recipes = ", ".join(f"{name}: {backend.recipe}" for name, backend in manifest.backends.items())
     count = manifest.calibration_set.get("num_clips", 0)
     return [f"Recipes: {recipes}. Static ranges come from {count} training clips, named in manifest.json.", ""]
+
+
+def runtime_lines(manifest: Manifest) -> list[str]:
+    """Smallest versions of the runtimes that gave the golden answers, and what an ONNX file asks for."""
+    lines = []
+    for name, backend in manifest.backends.items():
+        versions = ", ".join(f"{package} {version}" for package, version in backend.runtimes.items())
+        asked = "" if backend.opset is None else f" (opset {backend.opset}, IR {backend.ir_version})"
+        lines.append(f"- {name}{asked}: {versions or 'no version was proven'}")
+    return ["Smallest runtimes that give the golden answers; an app refuses older ones:", *lines, ""]
 
 
 def program_lines(manifest: Manifest) -> list[str]:

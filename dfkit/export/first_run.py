@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dfkit.errors import BundleError, ConversionError
 from dfkit.runtime.backends import signature_parts
 from dfkit.runtime.first_open import CHILD, open_in_child, remember
+from dfkit.runtime.golden_index import GOLDEN_FOLDER
 from dfkit.runtime.manifest import Backend
 
 OWN_CHILDREN = dict.fromkeys(("executorch", "coreai"), "dfkit.export.open_program")
@@ -33,11 +34,18 @@ def run_first(
         lacking = [file for file in needed if not files.get(file)]
         if lacking:
             raise ConversionError(f"{name} was asked for, and {', '.join(lacking)} was not made", log="")
-        content = {file: files[file] for file in needed}
-        try:
-            open_in_child(name, backend, content, where="export", module=OWN_CHILDREN.get(name, CHILD))
-        except BundleError as error:
-            raise ConversionError(
-                f"{name}: what was made does not run in a fresh process: {error.found}", log=""
-            ) from error
-        remember(name, content)
+        _open(name, backend, {file: files[file] for file in needed})
+        stressed = {file: files.get(f"{GOLDEN_FOLDER}/stressed/{file}", b"") for file in needed}
+        if all(stressed.values()):
+            # Its golden vectors are those of a stressed model of the same shape, which `dfkit verify` opens.
+            _open(name, backend, stressed)
+
+
+def _open(name: str, backend: Backend, content: Mapping[str, bytes]) -> None:
+    try:
+        open_in_child(name, backend, content, where="export", module=OWN_CHILDREN.get(name, CHILD))
+    except BundleError as error:
+        raise ConversionError(
+            f"{name}: what was made does not run in a fresh process: {error.found}", log=""
+        ) from error
+    remember(name, content)

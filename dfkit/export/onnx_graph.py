@@ -1,7 +1,7 @@
 """The same two graphs as ONNX, with GRU operators kept and batch and time dynamic.
 
-ONNX Runtime cannot quantize a GRU: its W and R are stored as int8 with DequantizeLinear in front, which the
-session folds once at load; convolutions get static QDQ.
+ONNX Runtime cannot quantize a GRU: its W and R are stored as int8 with DequantizeLinear in front; convolutions get
+static QDQ with uint8 weights.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.models.motion import MotionFrontEnd
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
+from dfkit.runtime.proven import SMALLEST
 
-OPSET = 20
+# Apps open these files with runtimes older than ours: the smallest that the exporter gives (asked for 17, it answers
+# 18) and that has all the operators. onnxruntime 1.15, the oldest with a wheel for Python 3.11, opens them.
+OPSET = 18
+IR_VERSION = 8
+"""Of ONNX 1.13, which brought opset 18; the exporter writes 10, which onnxruntime before 1.18 refuses."""
 EXAMPLE_STEPS = 6
 """T of the inputs that `score` is traced with."""
 ENCODE_FILE, SCORE_FILE = "encode.onnx", "score.onnx"
@@ -214,7 +219,20 @@ def _export(
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, outputs[value.name]))
+    lower_versions(model)
     return model.SerializeToString()
+
+
+def lower_versions(model: Any) -> None:
+    """States the smallest IR that holds the graph, and the operator sets that it uses, in place.
+
+    ONNX Runtime's quantizer imports all that it knows, and an older runtime refuses a set it does not know.
+    """
+    model.ir_version = IR_VERSION
+    domains = {node.domain for node in model.graph.node}
+    used = [entry for entry in model.opset_import if entry.domain in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(used)
 
 
 def strip_traces(model: Any) -> None:
@@ -252,7 +270,7 @@ def check_gru(model: Any, *, where: str) -> int:
 def quantize(
     graphs: dict[str, bytes], calibration_clips: Sequence[dict[str, np.ndarray]], network: MMMSBA
 ) -> dict[str, bytes]:
-    """Static QDQ for the convolutions, int8 weights for GRUs and products.
+    """Static QDQ for the convolutions, with uint8 weights; int8 weights for GRUs and products.
 
     Args:
         graphs: From `convert`.
@@ -271,7 +289,8 @@ def quantize(
     quantize_weights(models[SCORE_FILE])
     for model in models.values():
         strip_traces(model)
-        onnx.checker.check_model(model)
+        lower_versions(model)
+        onnx.checker.check_model(model, full_check=True)
     return {name: model.SerializeToString() for name, model in models.items()}
 
 
@@ -299,37 +318,67 @@ def _quantize_pictures(
             str(target),
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "MaxPool"],
+            # Relu with its Conv: the range needs no negative half, and no two QuantizeLinears stand in a row, which
+            # onnxruntime below 1.19 merges into one, and answers otherwise.
+            op_types_to_quantize=["Conv", "Relu", "MaxPool"],
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
+            # uint8 times int8 saturates on x86 without VNNI: features were 10 % of their range off on Haswell
+            # (onnxruntime #5849, #6004). QLinearConv wants one zero point for all channels: 128, symmetric.
+            weight_type=quantization.QuantType.QUInt8,
+            extra_options={"WeightSymmetric": True},
         )
         return onnx.load(str(target))
 
 
 def quantize_weights(model: Any) -> int:
-    """Stores the weights of GRU, MatMul and Gemm as int8 behind DequantizeLinear, in place.
+    """Stores the weights of GRU, MatMul and Gemm as int8, made float again in the graph, in place.
 
     Scales are symmetric, one per output channel.
 
     Returns:
         How many tensors were stored so.
     """
-    from onnx import helper, numpy_helper
+    from onnx import numpy_helper
 
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    dequantizers = []
-    for name, axis in quantizable_weights(model, weights).items():
+    recurrent = {name for node in model.graph.node if node.op_type == "GRU" for name in node.input[1:3]}
+    found = quantizable_weights(model, weights)
+    expanders = []
+    for name, axis in found.items():
         stored, scale = quantize_symmetric(numpy_helper.to_array(weights[name]), axis)
+        if name in recurrent:
+            expanders += _dequantized(name, axis)
+        else:
+            scale = scale.reshape([-1 if each == axis else 1 for each in range(stored.ndim)])
+            expanders += _cast_and_scaled(name)
         model.graph.initializer.remove(weights[name])
         model.graph.initializer.append(numpy_helper.from_array(stored, f"{name}_int8"))
         model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
-        inputs = [f"{name}_int8", f"{name}_scale"]
-        dequantizers.append(helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}_dq", axis=axis))
-    nodes = [*dequantizers, *model.graph.node]
+    nodes = [*expanders, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    return len(dequantizers)
+    return len(found)
+
+
+def _dequantized(name: str, axis: int) -> list[Any]:
+    from onnx import helper
+
+    inputs = [f"{name}_int8", f"{name}_scale"]
+    return [helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}_dq", axis=axis)]
+
+
+def _cast_and_scaled(name: str) -> list[Any]:
+    """For products: ONNX Runtime 1.25, 1.31 and 1.32 fuse a DequantizeLinear with the MatMul or Gemm behind it into
+    MatMulNBits, which rounds the activations, too: logits of stressed weights 0.017 away from those of 1.24. Cast and
+    Mul of constants they fold."""
+    from onnx import TensorProto, helper
+
+    cast = f"{name}_cast"
+    return [
+        helper.make_node("Cast", [f"{name}_int8"], [cast], name=cast, to=TensorProto.FLOAT),
+        helper.make_node("Mul", [cast, f"{name}_scale"], [name], name=f"{name}_mul"),
+    ]
 
 
 def quantizable_weights(model: Any, weights: Mapping[str, Any]) -> dict[str, int]:
@@ -417,5 +466,12 @@ def describe(graphs: dict[str, bytes], network: MMMSBA, spec: ClipSpec, recipe: 
         if name in graphs:
             graph = onnx.load_from_string(graphs[name]).graph
             signatures[key] = Signature(file=name, key=key, inputs=entries(graph.input), outputs=entries(graph.output))
-    opset = onnx.load_from_string(graphs[SCORE_FILE]).opset_import[0].version
-    return Backend(recipe=recipe, encode=signatures.get("encode"), score=signatures["score"], opset=opset)
+    models = [onnx.load_from_string(content) for content in graphs.values()]
+    return Backend(
+        recipe=recipe,
+        encode=signatures.get("encode"),
+        score=signatures["score"],
+        opset=max(entry.version for model in models for entry in model.opset_import if entry.domain == ""),
+        ir_version=max(model.ir_version for model in models),
+        runtimes=SMALLEST["onnx"],
+    )

@@ -21,6 +21,7 @@ from dfkit.models.mmms_ba import MMMSBA
 from dfkit.models.motion import MotionFrontEnd
 from dfkit.native_log import native_log
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
+from dfkit.runtime.proven import SMALLEST
 
 MODEL_FILE = "model.tflite"
 
@@ -153,7 +154,8 @@ def _pin_picture_ranges(ranges: dict[str, Any]) -> None:
 def describe(model: bytes, network: MMMSBA, spec: ClipSpec, recipe: str) -> Backend:
     """The manifest's entry of a converted model, read off its own signatures."""
     encode = describe_signature(model, network, spec, "encode") if network.spec.pictures else None
-    return Backend(recipe=recipe, encode=encode, score=describe_signature(model, network, spec, "score"))
+    score = describe_signature(model, network, spec, "score")
+    return Backend(recipe=recipe, encode=encode, score=score, runtimes=SMALLEST["tflite"])
 
 
 def describe_signature(

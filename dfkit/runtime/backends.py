@@ -19,6 +19,7 @@ from dfkit.runtime.bundle import FIX_COPY, Bundle
 from dfkit.runtime.first_open import open_first
 from dfkit.runtime.graph_check import check_tflite
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
+from dfkit.runtime.proven import refuse_older
 
 BackendName = Literal["tflite", "onnx"]
 BACKEND_ORDER: tuple[BackendName, ...] = ("tflite", "onnx")
@@ -179,6 +180,8 @@ class TfliteGraphs(_SignatureGraphs):
     """Two signatures of one .tflite, through ai-edge-litert."""
 
     name: BackendName = "tflite"
+    package = "ai-edge-litert"
+    """That brings the interpreter."""
 
     def __init__(self, backend: Backend, content: Mapping[str, bytes], *, num_threads: int, where: str) -> None:
         """Loads the file and holds the signatures against the manifest.
@@ -189,9 +192,11 @@ class TfliteGraphs(_SignatureGraphs):
             num_threads: Threads of the interpreter.
             where: Named in errors.
         Raises:
-            BundleError: Not a TFLite file, one that dfkit would not make, or another than the manifest describes.
+            BundleError: Not a TFLite file, one that dfkit would not make, another than the manifest describes, or made
+                for a newer runtime.
         """
         super().__init__(backend, num_threads=num_threads)
+        refuse_older(backend, self.package, where=where)
         for file in sorted({signature.file for _, signature in signature_parts(backend)}):
             check_tflite(content[file], where=f"{where}: {file}")
         make_interpreter = self.interpreter_class()
@@ -243,9 +248,10 @@ class OnnxGraphs(_SignatureGraphs):
             num_threads: Threads within an operator; operators run one after another.
             where: Named in errors.
         Raises:
-            BundleError: Not an ONNX file, or another one than the manifest describes.
+            BundleError: Not an ONNX file, another one than the manifest describes, or an older runtime than it names.
         """
         super().__init__(backend, num_threads=num_threads)
+        refuse_older(backend, "onnxruntime", where=where)
         self._sessions: dict[str, Any] = {}
         self._outputs: dict[str, list[str]] = {}
         for part, signature in signature_parts(backend):

@@ -76,6 +76,11 @@ class Backend(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     score: Signature
     opset: PositiveInt | None = None
     """ONNX operator set of the graphs; none for a .tflite."""
+    ir_version: PositiveInt | None = None
+    """ONNX IR version of the graphs' files; none for a .tflite."""
+    runtimes: dict[str, str] = {}
+    """Smallest version that gave the golden answers, by package; an older one is to be refused. None in a bundle of
+    before version 3."""
     operators: dict[str, dict[str, PositiveInt]] = {}
     """Operators of both graphs: count by name, then by arithmetic: `static` and `dynamic` INT8, `weight-only` INT8 that
     is turned into float before use, `float`. Empty in a bundle of before version 3."""

@@ -17,6 +17,8 @@ from dfkit.runtime.tflite_file import buffer_bytes, dtype_name, operator_name
 
 Kind = Literal["static", "dynamic", "weight-only", "float"]
 ONNX_FLOAT_STORES = frozenset({"DequantizeLinear", "QuantizeLinear"})
+ONNX_EIGHT_BITS = (2, 3)
+"""TensorProto.UINT8 and INT8."""
 
 
 def tflite_operators(tables: Any, graph: Any) -> dict[str, dict[str, int]]:
@@ -71,19 +73,21 @@ def shared_dynamic_products(tables: Any) -> int:
 
 
 def onnx_operators(graph: Any) -> dict[str, dict[str, int]]:
-    """Operators of an ONNX graph, likewise; what only stores numbers (QuantizeLinear and its inverse) is left out."""
+    """Operators of an ONNX graph, likewise; what only stores numbers is left out: QuantizeLinear and its inverse, and
+    the Cast and Mul that make INT8 weights float."""
     constants = {tensor.name for tensor in graph.initializer}
-    maker = {name: node for node in graph.node for name in node.output}
+    eight_bits = {tensor.name for tensor in graph.initializer if tensor.data_type in ONNX_EIGHT_BITS}
+    cast = {node.output[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in eight_bits}
+    scaled = {node.output[0] for node in graph.node if node.op_type == "Mul" and node.input[0] in cast}
+    source = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     found: dict[str, Counter[str]] = {}
     for node in graph.node:
-        if node.op_type in ONNX_FLOAT_STORES:
+        if node.op_type in ONNX_FLOAT_STORES or node.output[0] in cast | scaled:
             continue
-        stores = [maker[n] for n in node.input if n in maker and maker[n].op_type == "DequantizeLinear"]
-        values = [store for store in stores if store.input[0] not in constants]
         kind: Kind = "float"
-        if values:
+        if any(name in source and source[name] not in constants for name in node.input):
             kind = "static"
-        elif stores:
+        elif any(name in source or name in scaled for name in node.input):
             kind = "weight-only"
         found.setdefault(node.op_type, Counter())[kind] += 1
     return _sorted(found)

@@ -29,6 +29,8 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 class TensorflowGraphs(TfliteGraphs):
     """Two signatures of one .tflite, through `tf.lite.Interpreter`."""
 
+    package = "tensorflow"
+
     @staticmethod
     def interpreter_class() -> Any:
         """Class of TensorFlow's interpreter.

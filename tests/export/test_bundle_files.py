@@ -25,6 +25,7 @@ from dfkit.export.export import export_student
 from dfkit.runtime.bundle import open_bundle
 from dfkit.runtime.inspection import METADATA, SHARED, TABLES, FileFacts, inspect_path
 from dfkit.runtime.manifest import Manifest
+from dfkit.runtime.proven import SMALLEST
 from dfkit.runtime.replay import replay_bundle
 from dfkit.runtime.schema import SCHEMA_FILE, SHIPPED, manifest_schema, schema_text
 from dfkit.runtime.tensorflow_replay import replay_with_tensorflow
@@ -127,7 +128,13 @@ def test_schema_takes_what_the_reader_takes(exports: tuple[Path, Path]) -> None:
 
 def test_onnx_opset_stands_in_the_manifest(exports: tuple[Path, Path]) -> None:
     backends = open_bundle(exports[0]).manifest.backends
-    assert (backends["onnx"].opset, backends["tflite"].opset) == (20, None)
+    assert (backends["onnx"].opset, backends["onnx"].ir_version) == (18, 8)
+    assert (backends["tflite"].opset, backends["tflite"].ir_version) == (None, None)
+    for name, backend in backends.items():
+        assert backend.runtimes == SMALLEST[name]
+    card = (exports[0] / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "- tflite: ai-edge-litert 1.4.0, tensorflow 2.21.0\n" in card
+    assert "- onnx (opset 18, IR 8): onnxruntime 1.15.1\n" in card
 
 
 def test_a_lone_tflite_explains_itself(exports: tuple[Path, Path], tmp_path: Path) -> None:
@@ -225,7 +232,7 @@ def test_inspect_accounts_for_every_byte(exports: tuple[Path, Path]) -> None:
     assert by_file["score.onnx"].graphs[0].operators == dict(Counter(node.op_type for node in score.graph.node))
     assert by_file["score.onnx"].graphs[0].operators["GRU"] == 3
     assert by_file["score.onnx"].graphs[0].inputs[0].shape == ("batch", "640*steps + 1408")
-    assert "ONNX opset ai.onnx 20" in by_file["score.onnx"].format
+    assert "ONNX opset ai.onnx 18, IR 8" in by_file["score.onnx"].format
     text = "\n".join(found.summary())
     assert "face" in text and "CONV_2D 6" in text and "golden/golden.json" in text
     json.dumps(found.to_json())

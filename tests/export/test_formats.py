@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from dfkit.clip import CLIP2S
@@ -96,12 +97,65 @@ def test_onnx_keeps_its_grus(converted: Converted) -> None:
         assert onnx_graph.check_gru(model, where=name) == 3
         assert model.opset_import[0].version == onnx_graph.OPSET
     weights = {i.name: i for i in model.graph.initializer}
-    grus = [node for node in model.graph.node if node.op_type == "GRU"]
-    sources = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    for gru in grus:
+    sources = {node.output[0]: node for node in model.graph.node}
+    for gru in (node for node in model.graph.node if node.op_type == "GRU"):
         for place in (1, 2):
-            stored = weights[sources[gru.input[place]].input[0]]
-            assert stored.data_type == onnx.TensorProto.INT8
+            source = sources[gru.input[place]]
+            assert source.op_type == "DequantizeLinear"
+            assert weights[source.input[0]].data_type == onnx.TensorProto.INT8
+    # onnxruntime fuses a product with a DequantizeLinear in front of it.
+    fed = [node.input[1] for node in model.graph.node if node.op_type == "MatMul"]
+    products = [sources[name] for name in fed if name in sources]
+    assert "DequantizeLinear" not in {source.op_type for source in products}
+    stored = [sources[source.input[0]].input[0] for source in products if source.input[0].endswith("_cast")]
+    assert [weights[name].data_type for name in stored] == [onnx.TensorProto.INT8] * 4
+
+
+def test_onnx_files_ask_for_no_newer_runtime_than_they_need(converted: Converted) -> None:
+    """onnxruntime refuses an IR or an operator set that it does not know, used or not."""
+    for name in ("onnx fp32", "onnx int8"):
+        stage = converted.stages[name]
+        assert (stage.backend.opset, stage.backend.ir_version) == (18, 8)
+        for content in stage.files.values():
+            model = onnx.load_from_string(content)
+            assert (model.ir_version, [(e.domain, e.version) for e in model.opset_import]) == (8, [("", 18)])
+            onnx.checker.check_model(model, full_check=True)
+
+
+def test_the_session_s_optimizations_change_no_answer(converted: Converted) -> None:
+    """onnxruntime fuses DequantizeLinear and MatMul into a product that rounds the activations, too: 0.017 off."""
+    arrays = converted.clip.arrays
+    stage = converted.stages["onnx int8"]
+    pictures = {m: arrays[m][:1] for m in ("face", "lip")}
+    clip = {n: v[None] for n, v in stage.graphs.encode(arrays).items()} | {"pcm": arrays["pcm"][None]}
+    for name, inputs in ((onnx_graph.ENCODE_FILE, pictures), (onnx_graph.SCORE_FILE, clip)):
+        answers = []
+        for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
+            options = onnxruntime.SessionOptions()
+            options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+            options.intra_op_num_threads = 1
+            session = onnxruntime.InferenceSession(stage.files[name], options, providers=["CPUExecutionProvider"])
+            answers.append(session.run(None, inputs))
+        # Without optimizations the convolutions are computed in float between QuantizeLinears: a value at a half may
+        # be rounded the other way, by one of 255 levels.
+        limit = 1e-5 if name == onnx_graph.SCORE_FILE else 0.02
+        for plain, optimized in zip(*answers, strict=True):
+            difference = float(np.abs(plain - optimized).max())
+            print(f"{name}: {difference:.3g}")
+            assert difference < limit
+
+
+def test_convolutions_have_unsigned_weights(converted: Converted) -> None:
+    """uint8 pictures times int8 weights saturate on processors without VNNI; one zero point for all channels."""
+    model = onnx.load_from_string(converted.stages["onnx int8"].files[onnx_graph.ENCODE_FILE])
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    sources = {node.output[0]: node for node in model.graph.node}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 6
+    for node in convolutions:
+        weight, scale, zero_point = (stored[name] for name in sources[node.input[1]].input)
+        assert weight.dtype == np.uint8 and scale.shape == (weight.shape[0],)
+        assert (zero_point == 128).all()
 
 
 def test_wrong_gru_is_refused() -> None:
