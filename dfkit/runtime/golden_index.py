@@ -20,8 +20,9 @@ from dfkit.runtime.manifest import validation_faults
 GOLDEN_FOLDER = "golden"
 GOLDEN_FILE = "golden/golden.json"
 GOLDEN_VERSION = 2
-PEAK = 5
-"""How many times the tolerance a single value of an output may differ."""
+PEAK = 5.0
+"""What `GoldenIndex.peak` is in vectors that this dfkit writes: INT8 moves single values by up to 5 times their root
+mean square."""
 _DTYPES = {"float32": "<f4", "uint8": "u1"}
 Part = Literal["encode", "score"]
 
@@ -40,7 +41,7 @@ class OutputLimits(BaseModel, frozen=True, extra="forbid"):
 
     The tolerance is a tenth of the smallest difference between two golden cases. An output has power if two
     implementations of the same operators differ by clearly less, and every control by more. No single value may differ
-    by more than `PEAK` times the tolerance, either.
+    by more than `peak` times the tolerance, either.
     """
 
     tolerance: PositiveFloat
@@ -95,6 +96,8 @@ class GoldenIndex(BaseModel, frozen=True, extra="forbid"):
     """Content of golden.json."""
 
     schema_version: Literal[2] = 2
+    peak: PositiveFloat = PEAK
+    """How many times its tolerance a single value of an output may differ."""
     sets: tuple[GoldenSet, ...]
 
 

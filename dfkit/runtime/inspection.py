@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkit.errors import BundleError, MissingExtraError
+from dfkit.runtime.backends import signature_parts
 from dfkit.runtime.bundle import FIX_COPY, Bundle, open_bundle
 from dfkit.runtime.manifest import Manifest
 from dfkit.runtime.operators import onnx_operators, tflite_operators
@@ -172,12 +173,12 @@ def inspect_path(path: str | Path) -> Inspection:
 
 
 def inspect_bundle(bundle: Bundle) -> Inspection:
-    """All model files of a verified bundle but the face models, and the sizes of the others."""
+    """The graphs of a verified bundle's backends, and the sizes of all other files."""
     models = []
     others = {}
-    faces = {entry.file for entry in bundle.manifest.face_models.values()}
+    own = {signature.file for backend in bundle.manifest.backends.values() for _, signature in signature_parts(backend)}
     for name, entry in bundle.manifest.files.items():
-        if name in faces:
+        if name not in own:
             others[name] = entry.bytes
         elif name.endswith(".tflite"):
             models.append(inspect_tflite(bundle.read(name), name))

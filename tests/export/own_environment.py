@@ -14,10 +14,11 @@ from pathlib import Path
 import yaml
 
 from dfkit.extras import CONTAINS, Extra
+from dfkit.files import cache_folder
 from tests.export import tiny
 
 ROOT = Path(__file__).parents[2]
-KEPT = Path.home() / ".cache" / "dfkit" / "environments"
+KEPT = cache_folder("environments")
 """7 GB each; made in five minutes."""
 
 

@@ -14,11 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from dfkit.demo.grid import cache_folder
 from dfkit.errors import DfkitError
-from dfkit.files import whole_folder
+from dfkit.files import cache_folder, whole_folder
 
 INSTALL_TIMEOUT_S = 1200
+KEPT = cache_folder("runtimes")
+"""Where they lie."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,14 @@ LITERT = (
     Runtime("ai-edge-litert", "2.3.0", "tflite"),
     Runtime("ai-edge-litert", "2.1.6", "tflite"),
     Runtime("ai-edge-litert", "1.4.0", "tflite"),
+    Runtime("ai-edge-litert", "1.0.1", "tflite", "numpy<2"),
 )
 TENSORFLOW = Runtime("tensorflow", "2.21.0", "tflite")
+OLD_TENSORFLOW = Runtime("tensorflow", "2.16.2", "tflite", "numpy<2")
 ONNX_RUNTIME = (Runtime("onnxruntime", "1.32.0", "onnx"), Runtime("onnxruntime", "1.15.1", "onnx", "numpy<2"))
 INFORMATION = (Runtime("tflite-runtime", "2.14.0", "tflite", "numpy<2"),)
 """Tried as well; what they say fails nothing."""
-MATRIX = (*LITERT, TENSORFLOW, *ONNX_RUNTIME)
+MATRIX = (*LITERT, TENSORFLOW, OLD_TENSORFLOW, *ONNX_RUNTIME)
 """Newest, older, and the smallest that `dfkit.runtime.proven` names."""
 
 
@@ -65,7 +68,7 @@ def interpreter_of(runtime: Runtime) -> Path:
     """
     if runtime == TENSORFLOW and _is_here(runtime):
         return Path(sys.executable)
-    folder = cache_folder().parent / "runtimes" / f"{runtime.package}-{runtime.version}"
+    folder = KEPT / f"{runtime.package}-{runtime.version}"
     if not folder.exists():
         try:
             # Under its own name only when it is whole; of two that make it at once, the first wins.

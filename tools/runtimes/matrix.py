@@ -58,8 +58,12 @@ class Cell:
     cases: int
     answers: int
     worst: float | None
-    """Largest difference from the stored answer; none where an answer is no number."""
+    """Root mean square difference from the stored answer of the worst answer; none where one is no number."""
+    single: float | None
+    """Largest difference of a single value."""
     tolerance: float
+    power: bool
+    """Whether passing proves anything."""
     spread: float | None
     """Largest difference between two interpreters."""
     within: bool
@@ -83,8 +87,10 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether all outputs passed, and there are some."""
-        return self.error is None and bool(self.cells) and all(cell.passed for cell in self.cells)
+        """Whether all outputs passed, and each of them in a set of vectors in which it has power."""
+        outputs = {(cell.part, cell.output) for cell in self.cells}
+        decided = {(cell.part, cell.output) for cell in self.cells if cell.power}
+        return self.error is None and bool(outputs) and outputs == decided and all(cell.passed for cell in self.cells)
 
     def line(self) -> str:
         """A line of the table: the output that used most of its tolerance."""
@@ -94,7 +100,7 @@ class Row:
         finite = [cell for cell in self.cells if cell.worst is not None and cell.spread is not None]
         if len(finite) < len(self.cells) or not finite:
             return f"{head} {'not a number':44s} FAIL"
-        worst = max(finite, key=lambda cell: (cell.worst or 0) / cell.tolerance)
+        worst = max(finite, key=lambda cell: (cell.power, (cell.worst or 0) / cell.tolerance))
         spread = max(cell.spread or 0 for cell in finite)
         found = f"{worst.worst:8.2g} of {worst.tolerance:<8.2g} {worst.output:15s}"
         return f"{head} {found} {spread:8.2g} {'pass' if self.passed else 'FAIL'}"

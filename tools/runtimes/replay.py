@@ -29,6 +29,7 @@ PACKAGES = {
 }
 """By the name that a program imports."""
 PARTS = ("encode", "score")
+GOLDEN_VERSION = 2
 
 
 def main():
@@ -56,7 +57,7 @@ def version_of(runtime):
 
 
 def read_golden(folder, backend):
-    """The sets of golden vectors of a bundle, whichever version its index has.
+    """The sets of golden vectors of a bundle.
 
     Returns:
         Per set: `name`, `signatures` by part, `content` by file name, `limits` by output, `cases` by part.
@@ -64,9 +65,11 @@ def read_golden(folder, backend):
     entry = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["backends"][backend]
     signatures = {part: entry[part] for part in PARTS if entry[part] is not None}
     index = json.loads((folder / "golden" / "golden.json").read_text(encoding="utf-8"))
-    sets = index["sets"] if index["schema_version"] >= 2 else [{"name": "shipped", "graphs": {}, **index}]
+    if index["schema_version"] != GOLDEN_VERSION:
+        sys.exit("golden.json has version {}, this reads {}".format(index["schema_version"], GOLDEN_VERSION))
     found = []
-    for each in sets:
+    for each in index["sets"]:
+        # Graphs of other weights, which stand beside the bundle's own.
         other_files = each["graphs"].get(backend, {})
         names = {signature["file"] for signature in signatures.values()}
         found.append(
@@ -75,18 +78,12 @@ def read_golden(folder, backend):
                 "folder": folder / "golden",
                 "signatures": signatures,
                 "content": {name: (folder / other_files.get(name, name)).read_bytes() for name in names},
-                "limits": limits_of(each["backends"][backend]),
+                "limits": each["limits"][backend],
+                "peak": index["peak"],
                 "cases": {part: each[part] for part in signatures},
             }
         )
     return found
-
-
-def limits_of(entry):
-    """Largest difference that passes, as a function of part and output."""
-    if "outputs" in entry:
-        return lambda part, output: entry["outputs"][output]["tolerance"]
-    return lambda part, output: entry["tolerance"]["features" if part == "encode" else "logits"]
 
 
 def read_array(folder, entry):
@@ -98,7 +95,8 @@ def replay_set(golden, models, arguments):
     """Runs one set's cases in all models and compares.
 
     Returns:
-        One row per output: set, part, output, number of cases and answers, worst difference, tolerance, spread.
+        One row per output: set, part, output, number of cases and answers, worst root mean
+        square and single difference, tolerance, spread.
     """
     backend = models[0].backend
     cases = {part: listed[: arguments.cases] for part, listed in golden["cases"].items()}
@@ -118,8 +116,9 @@ def replay_set(golden, models, arguments):
                 stored = read_array(golden["folder"], case["outputs"][backend][output]).astype(np.float64)
                 given = np.stack([answer[output].reshape(stored.shape) for answer in answers[part, number]])
                 pairs.append((stored, given.astype(np.float64)))
-            row["tolerance"] = golden["limits"](part, output)
-            rows.append(row | judge(pairs, row["tolerance"]))
+            limits = golden["limits"][output]
+            row.update(tolerance=limits["tolerance"], power=limits["power"])
+            rows.append({**row, **judge(pairs, limits["tolerance"], golden["peak"])})
     return rows
 
 
@@ -128,14 +127,17 @@ def read_all(golden, entries):
     return {name: read_array(golden["folder"], entry) for name, entry in entries.items()}
 
 
-def judge(pairs, tolerance):
-    """Stored answers against those given, (answers, ...): a number that is none fails."""
+def judge(pairs, tolerance, peak):
+    """Stored answers against those given, (answers, ...), by root mean square; a number that is none fails."""
     finite = all(np.isfinite(stored).all() and np.isfinite(given).all() for stored, given in pairs)
     if not finite or not pairs:
-        return {"worst": None, "spread": None, "within": False}
-    worst = max(float(np.abs(given - stored).max()) for stored, given in pairs)
+        return {"worst": None, "single": None, "spread": None, "within": False}
+    axes = [tuple(range(1, given.ndim)) for _, given in pairs]
+    worst = max(float(np.sqrt(((g - s) ** 2).mean(axis=a)).max()) for (s, g), a in zip(pairs, axes))  # noqa: B905
+    single = max(float(np.abs(given - stored).max()) for stored, given in pairs)
     spread = max(float((given.max(axis=0) - given.min(axis=0)).max()) for _, given in pairs)
-    return {"worst": worst, "spread": spread, "within": worst <= tolerance}
+    within = worst <= tolerance and single <= peak * tolerance
+    return {"worst": worst, "single": single, "spread": spread, "within": within}
 
 
 def to_graph(array, entry):
