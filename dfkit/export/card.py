@@ -27,6 +27,7 @@ def model_card(manifest: Manifest) -> str:
         metric_lines,
         parity_lines,
         recipe_lines,
+        content_lines,
         runtime_lines,
         program_lines,
         serving_lines,
@@ -131,6 +132,32 @@ def recipe_lines(manifest: Manifest) -> list[str]:
     recipes = ", ".join(f"{name}: {backend.recipe}" for name, backend in manifest.backends.items())
     count = manifest.calibration_set.get("num_clips", 0)
     return [f"Recipes: {recipes}. Static ranges come from {count} training clips, named in manifest.json.", ""]
+
+
+def content_lines(manifest: Manifest) -> list[str]:
+    """What the graphs consist of: constants by type, operators by arithmetic."""
+    lines = [
+        "## What the graphs consist of",
+        "| runtime | bytes of constants by type | trained parameters in 8 bits |",
+        "| --- | --- | --- |",
+    ]
+    for name, backend in manifest.backends.items():
+        sizes = ", ".join(f"{dtype} {size}" for dtype, size in backend.constant_bytes.items())
+        share = "none" if backend.int8_share is None else f"{backend.int8_share:.1%}"
+        lines.append(f"| {name} {backend.recipe} | {sizes} | {share} |")
+    lines += [
+        "",
+        "Operators by arithmetic (`static`: INT8 in and out; `dynamic`: INT8 weights, activations rounded while it "
+        "runs; `weight-only`: INT8 weights made float before use):",
+        "",
+    ]
+    for name, backend in manifest.backends.items():
+        listed = ", ".join(
+            f"{operator} {' + '.join(f'{count} {kind}' for kind, count in kinds.items())}"
+            for operator, kinds in backend.operators.items()
+        )
+        lines.append(f"- {name}: {listed}")
+    return [*lines, ""]
 
 
 def runtime_lines(manifest: Manifest) -> list[str]:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from dfkit.errors import DfkitError
+from dfkit.errors import ConversionError, DfkitError
+from dfkit.export.contents import tflite_contents
 from dfkit.export.converter import convert_graphs
 from dfkit.runtime.backends import TfliteGraphs
 from dfkit.runtime.proven import SMALLEST
@@ -86,6 +87,8 @@ def test_products_that_share_their_weights_are_caught(tmp_path: Path) -> None:
     value = torch.randn(6, 1, 128, generator=torch.Generator().manual_seed(1))
     chain = Chain(steps=2).eval()
     content = dynamic_int8(convert_graphs([("score", chain, (value,))]), tmp_path)
+    with pytest.raises(ConversionError, match="2 BATCH_MATMULs of dynamic INT8 share their weights"):
+        tflite_contents(content)
     interpreter = TfliteGraphs.interpreter_class()(model_content=content, num_threads=1)
     answer = interpreter.get_signature_runner("score")(args_0=value.numpy())["output_0"]
     with torch.no_grad():
@@ -181,14 +184,8 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_runtime_that_the_bundle_refuses_is_not_tried(capsys: pytest.CaptureFixture[str]) -> None:
-    backend = (
-        stressed_student().stages["tflite int8"].backend.model_copy(update={"runtimes": {"ai-edge-litert": "2.1"}})
-    )
-    assert [matrix.is_refused(runtime, backend) for runtime in (*LITERT, TENSORFLOW)] == [
-        False,
-        False,
-        True,
-        True,
-        False,
-    ]
+    described = stressed_student().stages["tflite int8"].backend
+    backend = described.model_copy(update={"runtimes": {"ai-edge-litert": "2.1"}})
+    refused = [matrix.is_refused(runtime, backend) for runtime in (*LITERT, TENSORFLOW)]
+    assert refused == [False, False, True, True, False]
     assert "1.4.0    refused by name: the bundle is proven from 2.1 on" in capsys.readouterr().out
