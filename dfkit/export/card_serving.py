@@ -13,11 +13,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dfkit.runtime.backends import BACKEND_ORDER
+from dfkit.runtime.golden_index import GOLDEN_VERSION, PEAK
 from dfkit.runtime.manifest import Manifest, Signature
 from dfkit.runtime.serving import leaves
 
 TITLE = "## Serving it: the exact contract"
-SHARED = ("Files of this bundle", "RGB", "Graphs", "From logits to an answer")
+SHARED = ("Files of this bundle", "RGB", "Graphs", "From logits to an answer", "Checking the graphs")
 """Sections of `clip2s` that hold under `uniform50`, too."""
 _KEY = re.compile(r"\{\{(=?)([\w.]+)\}\}")
 
@@ -77,7 +79,7 @@ def values_of(manifest: Manifest) -> dict[str, Any]:
     spec = manifest.clip_spec
     tracker = manifest.serving.tracker
     half = 0 if tracker is None else min(tracker.smooth_half, spec.look_ahead_frames)
-    names = list(manifest.face_models)
+    files = {entry.role: entry.file for entry in manifest.face_models.values()}
     return {
         **leaves(manifest.serving),
         **flat(spec, "clip_spec."),
@@ -87,11 +89,13 @@ def values_of(manifest: Manifest) -> dict[str, Any]:
         "num_samples": spec.num_samples,
         "lead_samples": spec.lead_samples,
         "hop_frames": spec.hop_frames,
-        "two_hop_frames": 2 * spec.hop_frames,
-        "face_detector": next((name for name in names if "detection" in name), ""),
-        "face_landmarks": next((name for name in names if "landmark" in name), ""),
+        "face_detector": files.get("detector", ""),
+        "face_landmarks": files.get("landmarks", ""),
         "face_models": face_model_table(manifest),
         "graphs": graph_table(manifest),
+        "backend_order": ", ".join(BACKEND_ORDER),
+        "golden_version": GOLDEN_VERSION,
+        "peak": PEAK,
         "decision": decision_text(manifest),
     }
 
@@ -105,12 +109,12 @@ def flat(model: BaseModel, prefix: str) -> dict[str, Any]:
 
 
 def face_model_table(manifest: Manifest) -> str:
-    """File, size, hash, source and licence of each face model."""
-    rows = [
-        f"| `{entry.file or name}` | {entry.bytes} | `{entry.sha256}` | {entry.source} | {entry.license} |"
-        for name, entry in manifest.face_models.items()
-    ]
-    return "\n".join(["| face model | bytes | SHA-256 | source | licence |", "| --- | --- | --- | --- | --- |", *rows])
+    """Role, file, size, hash, source and licence of each face model."""
+    rows = []
+    for name, entry in manifest.face_models.items():
+        origin = f"{entry.source} | {entry.license}"
+        rows.append(f"| {entry.role} | `{entry.file or name}` | {entry.bytes} | `{entry.sha256}` | {origin} |")
+    return "\n".join(["| role | file | bytes | SHA-256 | source | licence |", f"|{' --- |' * 6}", *rows])
 
 
 def graph_table(manifest: Manifest) -> str:

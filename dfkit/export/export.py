@@ -29,7 +29,7 @@ from dfkit.export.bundle import (
 from dfkit.export.card import model_card
 from dfkit.export.first_run import run_first
 from dfkit.export.golden import golden_vectors
-from dfkit.export.golden_head import video_files
+from dfkit.export.golden_head import shipped_limits, video_files
 from dfkit.export.layers import LayerReport, compare_layers
 from dfkit.export.parity import (
     ParityClip,
@@ -46,6 +46,7 @@ from dfkit.measures.decision import Decision
 from dfkit.measures.gates import MIN_GROUPS
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.runtime.bundle import face_model_entries, file_entry
+from dfkit.runtime.golden_index import GOLDEN_FILE
 from dfkit.runtime.manifest import Manifest
 from dfkit.runtime.schema import SCHEMA_FILE, SHIPPED
 from dfkit.runtime.serving import serving_of
@@ -294,7 +295,8 @@ def _write(
     run_first(asked, {name: (made.backend, list(made.files)) for name, made in (shipped | programs).items()}, files)
     files |= {CARD_FILE: model_card(manifest).encode(), SCHEMA_FILE: SHIPPED.read_bytes()}
     files |= face_model_files(faces)
-    files |= video_files(manifest, {name: stage.graphs for name, stage in shipped.items()})
+    graphs_by_name = {name: stage.graphs for name, stage in shipped.items()}
+    files |= video_files(manifest, graphs_by_name, shipped_limits(golden_files[GOLDEN_FILE]))
     entries = {name: file_entry(content) for name, content in sorted(files.items())}
     target = free_folder(exports_dir, config.name)
     rows = reference_rows(data, indices, stages, checkpoint)

@@ -19,7 +19,7 @@ from dfkit.runtime import video_stages
 from dfkit.runtime.backends import Graphs
 from dfkit.runtime.bundle import Bundle, FolderSource, face_variant
 from dfkit.runtime.detector import Detector
-from dfkit.runtime.golden_index import GOLDEN_FOLDER, ArrayFile
+from dfkit.runtime.golden_index import GOLDEN_FOLDER, ArrayFile, GoldenIndex, OutputLimits
 from dfkit.runtime.golden_video import (
     VIDEO_INDEX,
     Answer,
@@ -42,27 +42,36 @@ PICTURES = (0, 30)
 WIDE = 2.5
 """Side of the wide crops per pixel of the crop: blocks are averaged there, and the box leaves the picture."""
 Kind = Literal["face", "lip"]
+Limits = Mapping[str, Mapping[str, OutputLimits]]
+"""By backend, then by output."""
 
 
-def video_files(manifest: Manifest, graphs: Mapping[str, Graphs]) -> dict[str, bytes]:
+def shipped_limits(golden_json: bytes) -> Limits:
+    """What golden.json judges the bundle's own graphs by."""
+    index = GoldenIndex.model_validate_json(golden_json)
+    return next(vectors.limits for vectors in index.sets if vectors.name == "shipped")
+
+
+def video_files(manifest: Manifest, graphs: Mapping[str, Graphs], limits: Limits) -> dict[str, bytes]:
     """Files of the golden video, the index among them; none under `uniform50`, which follows no face.
 
     Args:
         manifest: Of the bundle that is being written, complete but for its files.
         graphs: The shipped ones by backend, loaded.
+        limits: What their features and logits are judged by, see `shipped_limits`.
     Raises:
         DfkitError: The head is not followed through the whole video: the face models or the tracker were broken.
     """
     if manifest.clip_spec.preset == "uniform50":
         return {}
-    return _VideoWriter(manifest, graphs).content()
+    return _VideoWriter(manifest, graphs, limits).content()
 
 
 class _VideoWriter:
     """Runs the stages once and collects what they give."""
 
-    def __init__(self, manifest: Manifest, graphs: Mapping[str, Graphs]) -> None:
-        self.manifest, self.graphs, self.spec = manifest, graphs, manifest.clip_spec
+    def __init__(self, manifest: Manifest, graphs: Mapping[str, Graphs], limits: Limits) -> None:
+        self.manifest, self.graphs, self.limits, self.spec = manifest, graphs, limits, manifest.clip_spec
         self.files: dict[str, bytes] = {f"{GOLDEN_FOLDER}/{VIDEO_FILE}": VIDEO.read_bytes()}
         self.bundle = Bundle(Path(manifest.name), manifest, FolderSource(Path(manifest.name)))
         self.video = video_stages.decode_grid(VIDEO, self.spec.fps)
@@ -89,6 +98,7 @@ class _VideoWriter:
         index = GoldenVideo(
             file=VIDEO_FILE,
             license=LICENSE,
+            limits={name: dict(self.limits[name]) for name in self.graphs},
             times_s=tuple(round(t, 6) for t in self.video.times_s),
             planes=self.video.planes,
             pictures=pictures,

@@ -86,7 +86,10 @@ def write_graphs(folder: Path, manifest: Manifest, stages: Mapping[str, Graph], 
     files = {name: content for stage in stages.values() for name, content in stage.files.items()}
     entries = {name: file_entry(content) for name, content in sorted(files.items())}
     backends = {name: stage.backend for name, stage in stages.items()}
-    write_bundle(folder, files, manifest.model_copy(update={"backends": backends, "files": entries, **changes}))
+    # The bundle beside it holds the face models: here they are named only.
+    faces = {name: entry.model_copy(update={"file": None}) for name, entry in manifest.face_models.items()}
+    changes = {"backends": backends, "files": entries, "face_models": faces, **changes}
+    write_bundle(folder, files, manifest.model_copy(update=changes))
 
 
 def reference_rows(

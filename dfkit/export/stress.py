@@ -17,7 +17,6 @@ from dfkit.clip import ClipSpec
 from dfkit.export.parity import ParityClip, torch_logits
 from dfkit.models.mmms_ba import MMMSBA
 
-SEED = 0
 DENSE_DEVIATION = 0.5
 """Of the dense layers' outputs: with 1 the attention behind them is all or nothing, and one rounding turns it over."""
 LOGIT_DEVIATION = 1.0
@@ -27,18 +26,19 @@ SMALLEST_DEVIATION = 1e-3
 
 
 @torch.no_grad()
-def stressed_network(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip]) -> MMMSBA:
+def stressed_network(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip], *, seed: int = 0) -> MMMSBA:
     """A network of the same shape with strong weights.
 
     Args:
         network: Gives the shape; its weights play no part.
         spec: Its clips.
         clips: What the layers are scaled on; at least two that differ.
+        seed: Of the weights before they are scaled.
     Returns:
-        In eval mode; the same for the same shape and clips.
+        In eval mode; the same for the same shape, clips and seed.
     """
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         stressed = MMMSBA(network.spec, frame_resampling=network.frame_resampling).eval()
     handles = []
     for module in stressed.modules():

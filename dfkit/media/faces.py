@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -29,6 +30,10 @@ INT8_SHA256 = {
 }
 VARIANTS: dict[FaceVariant, dict[str, str]] = {"float16": MODEL_SHA256, "int8": INT8_SHA256}
 """SHA-256 by file name, detector first."""
+FaceRole = Literal["detector", "landmarks"]
+_ROLE_ORDER: tuple[FaceRole, ...] = ("detector", "landmarks")
+ROLES = {name: role for models in VARIANTS.values() for name, role in zip(models, _ROLE_ORDER, strict=True)}
+"""What each file is run for."""
 VALUES_PER_LANDMARK: dict[FaceVariant, int] = {"float16": 3, "int8": 2}
 """x, y and z; dfkit reads x and y."""
 DETECTOR_PX = 128

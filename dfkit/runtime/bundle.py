@@ -357,12 +357,13 @@ def file_entry(content: bytes) -> FileEntry:
 
 def face_model_entries(variant: FaceVariant = "float16") -> dict[str, FaceModelEntry]:
     """The face models that the runtime has to run, as shipped with dfkit, and where an exported bundle holds them."""
-    from dfkit.media.faces import MODEL_FOLDER, ORIGINS, VARIANTS
+    from dfkit.media.faces import MODEL_FOLDER, ORIGINS, ROLES, VARIANTS
 
     return {
         name: FaceModelEntry(
             bytes=(MODEL_FOLDER / name).stat().st_size,
             sha256=digest,
+            role=ROLES[name],
             file=f"{FACES_FOLDER}/{name}",
             source=ORIGINS[name].source,
             license=ORIGINS[name].license,

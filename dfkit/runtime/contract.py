@@ -15,6 +15,8 @@ Pair = tuple[float, float]
 class PictureServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """From a file to pictures on the clip's grid."""
 
+    demuxers: tuple[str, ...]
+    """FFmpeg's demuxers that may open a file; any other one's is `unreadable`."""
     end_tolerance: float
     """Share of a grid step that the last picture may lack for one more grid point."""
     tie_tolerance_s: float

@@ -28,6 +28,8 @@ class FileEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
 class FaceModelEntry(FileEntry, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """A face model; a bundle of version 1 or 2 knows its size and hash alone."""
 
+    role: Literal["detector", "landmarks"] | None = None
+    """What it is run for: section of `serving` with its constants."""
     file: str | None = None
     """Where it lies in the bundle."""
     source: str | None = None

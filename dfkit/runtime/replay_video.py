@@ -23,9 +23,9 @@ from dfkit.runtime import video_stages
 from dfkit.runtime.backends import BACKEND_ORDER, Graphs, open_backend
 from dfkit.runtime.bundle import Bundle, face_variant, open_bundle
 from dfkit.runtime.detector import Detector
-from dfkit.runtime.golden_index import GOLDEN_FOLDER, read_array
+from dfkit.runtime.golden_index import GOLDEN_FOLDER, PEAK, OutputLimits, read_array
 from dfkit.runtime.golden_video import VIDEO_INDEX, Answer, GoldenVideo, read_video_index
-from dfkit.runtime.replay import ReplayReport, replay
+from dfkit.runtime.replay import ReplayReport, compare, replay
 
 NO_VIDEO = f"no golden video: the bundle has no {VIDEO_INDEX}, so the steps before the graphs were not replayed"
 
@@ -39,6 +39,8 @@ class StageRow:
     """Difference in `unit`; NaN where there is nothing to compare."""
     tolerance: float
     unit: str
+    power: bool = True
+    """Whether passing proves anything."""
 
     @property
     def passed(self) -> bool:
@@ -64,7 +66,7 @@ class VideoReplay:
             return [NO_VIDEO]
         lines = [
             f"video {row.name}: {row.found:.3g} {row.unit}, tolerance {row.tolerance:.3g}: "
-            f"{'pass' if row.passed else 'FAILED'}"
+            f"{('pass' if row.power else 'no power') if row.passed else 'FAILED'}"
             for row in self.rows
         ]
         first = next((row.name for row in self.rows if not row.passed), None)
@@ -175,22 +177,28 @@ def _crop_rows(bundle: Bundle, golden: GoldenVideo) -> Iterator[StageRow]:
 
 def _graph_rows(bundle: Bundle, golden: GoldenVideo, path: Path, graphs: Graphs) -> Iterator[StageRow]:
     """Features of stored crops, logits of stored features and sound, the decision, and the whole way."""
-    limits, name = golden.tolerance, graphs.name
+    name = graphs.name
     for case in golden.encode:
         pictures = {str(kind): read_array(bundle, golden.crops[place].crop)[None] for kind, place in case.crops.items()}
         found = graphs.encode(pictures)
         for output, entry in case.features.get(name, {}).items():
-            stored = read_array(bundle, entry)
-            scale = max(float(np.abs(stored).max()), float(np.finfo(np.float32).tiny))
-            share = largest(found[output][0], stored) / scale
             where = ", ".join(str(place) for place in case.crops.values())
-            yield StageRow(f"{name} {output} of crops {where}", share, limits.features_share, "of the largest")
+            row = f"{name} {output} of crops {where}"
+            yield _output_row(row, found[output][0], read_array(bundle, entry), golden.limits[name][output])
     inputs = {key: read_array(bundle, entry) for key, entry in golden.score.inputs.items()}
     frame_logits, clip_logits = graphs.score(inputs)
     for output, values in (("frame_logits", frame_logits), ("clip_logits", clip_logits)):
         stored = read_array(bundle, golden.score.logits[name][output])
-        yield StageRow(f"{name} {output}", largest(values, stored), limits.logits, "logits")
-    yield from _answer_rows(bundle, golden.answers[name], path, graphs, limits.p_fake)
+        yield _output_row(f"{name} {output}", values, stored, golden.limits[name][output])
+    yield from _answer_rows(bundle, golden.answers[name], path, graphs, golden.tolerance.p_fake)
+
+
+def _output_row(row: str, found: np.ndarray, stored: np.ndarray, limit: OutputLimits) -> StageRow:
+    """As golden.json judges it: by the root mean square, or by the largest single value where a PEAK-th of that is
+    more."""
+    difference, single, _ = compare(found, stored, limit.tolerance, PEAK)
+    # np.max keeps a NaN.
+    return StageRow(row, float(np.max([difference, single / PEAK])), limit.tolerance, "rms", limit.power)
 
 
 def _answer_rows(bundle: Bundle, answer: Answer, path: Path, graphs: Graphs, limit: float) -> Iterator[StageRow]:

@@ -10,10 +10,10 @@ import pytest
 
 from dfkit import pipeline
 from tests.cli.stand_ins import Answer, run, stand_in
-from tests.runtime.fixtures import own_folder, tiny_folder
-from tests.runtime.test_replay import add_golden, edit_array
+from tests.runtime.fixtures import tiny_folder
+from tests.runtime.test_replay import edit_array, golden
 
-__all__ = ["own_folder", "tiny_folder"]
+__all__ = ["golden", "tiny_folder"]
 
 
 @pytest.mark.parametrize(
@@ -39,14 +39,13 @@ def test_face_models_of_export(monkeypatch: pytest.MonkeyPatch, args: list[str],
     assert called.options["straight"] and called.options["debug_parity"]
 
 
-def test_a_bundle_is_replayed(own_folder: Path) -> None:
-    add_golden(own_folder)
-    done = run("verify", own_folder, "--json")
+def test_a_bundle_is_replayed(golden: Path) -> None:
+    done = run("verify", golden, "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["passed"] is True
     # Right hashes, but another answer than the golden one: that is no bad call but a failed check.
-    edit_array(own_folder, "score_0_onnx_clip_logits", lambda array: np.add(array, 1, out=array))
-    done = run("verify", own_folder)
+    edit_array(golden, "shipped_score_0_onnx_clip_logits", lambda array: np.add(array, 1, out=array))
+    done = run("verify", golden)
     assert done.exit_code == 1
     assert "clip_logits" in done.stdout and done.stderr == ""
 

@@ -45,7 +45,7 @@ def test_a_dead_worker_is_named_with_the_jobs_in_progress() -> None:
 
 
 def test_an_error_of_the_function_comes_through() -> None:
-    with pytest.raises(ValueError, match="number 7"):
+    with pytest.raises(ValueError, match=r"number [78]"):
         list(map_processes(refuse, [7, 8], 2))
     assert not multiprocessing.active_children()
 

@@ -7,9 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec
+from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec, FaceVariant
 from dfkit.export import card_serving
 from dfkit.runtime.bundle import face_model_entries, open_bundle
+from dfkit.runtime.golden_index import (
+    PEAK,
+    ArrayFile,
+    GoldenCase,
+    GoldenControl,
+    GoldenIndex,
+    GoldenSet,
+    OutputLimits,
+)
 from dfkit.runtime.golden_video import GoldenVideo, VideoTolerance
 from dfkit.runtime.manifest import Manifest
 from dfkit.runtime.serving import leaves, serving_of
@@ -44,7 +53,7 @@ def test_every_key_stands_in_the_card_with_its_value(manifest: Manifest, spec: C
 def test_what_an_app_needs_of_this_bundle(manifest: Manifest) -> None:
     full, text = card_of(manifest, CLIP2S)
     for name, entry in full.face_models.items():
-        assert f"| `face_models/{name}` | {entry.bytes} | `{entry.sha256}` |" in text
+        assert f"| {entry.role} | `face_models/{name}` | {entry.bytes} | `{entry.sha256}` |" in text
         assert str(entry.source) in text and str(entry.license) in text
     for backend in full.backends.values():
         for signature in (backend.encode, backend.score):
@@ -63,7 +72,7 @@ def test_sections_are_numbered_in_order_and_references_lead_somewhere(manifest: 
     titles = list(card_serving.read_sections("serving_clip2s.md")[1])
     # The text of `clip2s` refers to these by number.
     places = {5: "Face detector", 6: "Landmarks", 8: "Gaps and smoothing", 9: "Boxes and crops"}
-    places[13] = "From logits to an answer"
+    places |= {13: "From logits to an answer", 14: "Checking the graphs"}
     assert {n: titles[n - 1] for n in places} == places
 
 
@@ -84,6 +93,22 @@ def test_the_card_goes_with_the_constants(manifest: Manifest) -> None:
 def test_templates_are_shipped() -> None:
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     assert '"export/*.md"' in text
+
+
+@pytest.mark.parametrize("spec", [CLIP2S, UNIFORM50], ids=["clip2s", "uniform50"])
+def test_the_card_says_how_the_golden_vectors_are_used(manifest: Manifest, spec: ClipSpec) -> None:
+    text = card_of(manifest, spec)[1].split("Checking the graphs\n")[1].split("\n### ")[0]
+    models = (GoldenIndex, GoldenSet, OutputLimits, GoldenCase, GoldenControl, ArrayFile)
+    lacking = [key for model in models for key in model.model_fields if f"`{key}`" not in text]
+    assert lacking == []
+    assert f"over {PEAK} times" in text and "`shipped`" in text and "`stressed`" in text
+
+
+@pytest.mark.parametrize("variant", ["int8", "float16"])
+def test_each_face_model_has_its_role(variant: FaceVariant) -> None:
+    roles = {entry.role: name for name, entry in face_model_entries(variant).items()}
+    assert set(roles) == {"detector", "landmarks"}
+    assert "detection" in roles["detector"] and "landmark" in roles["landmarks"]
 
 
 def test_the_card_names_every_key_of_the_golden_video() -> None:

@@ -12,17 +12,32 @@ import pytest
 
 from dfkit.clip import UNIFORM50
 from dfkit.errors import BundleError
-from dfkit.export.golden_head import VIDEO, video_files
+from dfkit.export.golden_head import VIDEO, shipped_limits, video_files
 from dfkit.measures.decision import Calibration
 from dfkit.media import color, crop, stream
 from dfkit.runtime import replay_video as module
 from dfkit.runtime import video_stages
 from dfkit.runtime.backends import open_backend
 from dfkit.runtime.bundle import Bundle, FolderSource, file_entry, open_bundle
+from dfkit.runtime.golden_index import OutputLimits, rms
 from dfkit.runtime.golden_video import VIDEO_INDEX
 from dfkit.runtime.replay_video import NO_VIDEO, decibels, largest, mean_levels, replay_video
 
-from .bundles import reseal, write_bundle
+from .bundles import example_inputs, reseal, write_bundle
+
+
+def limit(tolerance: float, *, power: bool = True) -> OutputLimits:
+    reason = "" if power else "by hand"
+    return OutputLimits(
+        tolerance=tolerance, smallest_difference=10 * tolerance, noise=0.0, power=power, reason=reason
+    )  # fmt: skip
+
+
+def limits_of(graphs: Any) -> dict[str, OutputLimits]:
+    """A twentieth of the features' root mean square, and 0.02 logits."""
+    pictures = {kind: example_inputs(1)[kind] for kind in ("face", "lip")}
+    features = {name: limit(0.05 * rms(values)) for name, values in graphs.encode(pictures).items()}
+    return {**features, "frame_logits": limit(0.02), "clip_logits": limit(0.02)}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = write_bundle(tmp_path_factory.mktemp("video") / "bundle")
     bundle = open_bundle(path)
     graphs = {name: open_backend(bundle, name) for name in bundle.manifest.backends}
-    for name, content in video_files(bundle.manifest, graphs).items():
+    limits = {name: limits_of(each) for name, each in graphs.items()}
+    for name, content in video_files(bundle.manifest, graphs, limits).items():
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_bytes(content)
     reseal(path)
@@ -64,7 +80,7 @@ def test_every_stage_passes_where_it_was_made(bundle: Bundle, folder: Path) -> N
 
 def test_an_export_makes_the_same_bytes_again(bundle: Bundle, folder: Path) -> None:
     graphs = {name: open_backend(bundle, name) for name in bundle.manifest.backends}
-    again = video_files(bundle.manifest, graphs)
+    again = video_files(bundle.manifest, graphs, {name: limits_of(each) for name, each in graphs.items()})
     assert {name: (folder / name).read_bytes() for name in again} == again
 
 
@@ -174,6 +190,29 @@ def test_wrong_graphs_fail_where_they_are_wrong(bundle: Bundle) -> None:
     assert "onnx file to status and verdict" in [*opened(logits=100), *opened(logits=-100)]
 
 
+def test_one_wrong_value_among_many_fails() -> None:
+    """Its share of the root mean square is small."""
+    stored = np.zeros(10_000, np.float32)
+    found = stored.copy()
+    found[0] = 0.6
+    assert rms(found) < 0.1 and not module._output_row("x", found, stored, limit(0.1)).passed
+    assert module._output_row("x", found * np.float32(0.8), stored, limit(0.1)).passed
+    for wrong in (found * np.nan, found[1:]):
+        assert not module._output_row("x", wrong, stored, limit(0.1)).passed
+
+
+def test_a_row_without_power_says_so() -> None:
+    row = module.StageRow("x", 0.0, 1, "rms", power=False)
+    assert row.passed and "no power" in module.VideoReplay((row,)).summary()[0]
+
+
+def test_limits_are_those_of_the_shipped_set() -> None:
+    tolerances = {"stressed": 0.5, "shipped": 0.25}
+    limits = {name: {"tflite": {"clip_logits": limit(t).model_dump()}} for name, t in tolerances.items()}
+    sets = [{"name": name, "limits": limits[name]} for name in limits]
+    assert shipped_limits(json.dumps({"sets": sets}).encode())["tflite"]["clip_logits"].tolerance == 0.25
+
+
 def test_another_rule_fails_at_the_decision(bundle: Bundle) -> None:
     manifest = bundle.manifest.model_copy(update={"calibration": Calibration(calibration_temperature=3.0)})
     names = failed(Bundle(bundle.path, manifest, bundle.source))
@@ -186,7 +225,7 @@ def test_a_bundle_without_a_video_says_so(tiny_bundle: Bundle) -> None:
 
 
 def test_a_preset_without_faces_has_no_golden_video(tiny_bundle: Bundle) -> None:
-    assert video_files(tiny_bundle.manifest.model_copy(update={"clip_spec": UNIFORM50}), {}) == {}
+    assert video_files(tiny_bundle.manifest.model_copy(update={"clip_spec": UNIFORM50}), {}, {}) == {}
 
 
 def test_an_index_that_does_not_follow_its_schema(folder: Path, tmp_path: Path) -> None:
@@ -231,7 +270,8 @@ def test_a_model_of_sound_and_motion(tiny_bundle: Bundle, tmp_path: Path, monkey
     backend = manifest.backends["tflite"].model_copy(update={"encode": None})
     changes = {"modalities": ("audio", "motion"), "backends": {"tflite": backend}}
     lite = manifest.model_copy(update=changes)
-    files = video_files(lite, {"tflite": MotionGraphs()})  # type: ignore[dict-item]
+    limits = {"tflite": {"frame_logits": limit(0.02), "clip_logits": limit(0.02)}}
+    files = video_files(lite, {"tflite": MotionGraphs()}, limits)  # type: ignore[dict-item]
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
