@@ -167,7 +167,8 @@ def runtime_lines(manifest: Manifest) -> list[str]:
         versions = ", ".join(f"{package} {version}" for package, version in backend.runtimes.items())
         asked = "" if backend.opset is None else f" (opset {backend.opset}, IR {backend.ir_version})"
         lines.append(f"- {name}{asked}: {versions or 'no version was proven'}")
-    return ["Smallest runtimes that give the golden answers; an app refuses older ones:", *lines, ""]
+    ios = ["", "On iOS take `model.tflite`, through TensorFlow Lite."] if "tflite" in manifest.backends else []
+    return ["Smallest runtimes that give the golden answers; an app refuses older ones:", *lines, *ios, ""]
 
 
 def program_lines(manifest: Manifest) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dfkit.runtime.backends import BACKEND_ORDER
-from dfkit.runtime.golden_index import GOLDEN_VERSION, PEAK
+from dfkit.runtime.golden_index import GOLDEN_VERSION
 from dfkit.runtime.manifest import Manifest, Signature
 from dfkit.runtime.serving import leaves
 
@@ -95,7 +95,6 @@ def values_of(manifest: Manifest) -> dict[str, Any]:
         "graphs": graph_table(manifest),
         "backend_order": ", ".join(BACKEND_ORDER),
         "golden_version": GOLDEN_VERSION,
-        "peak": PEAK,
         "decision": decision_text(manifest),
     }
 

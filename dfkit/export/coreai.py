@@ -1,8 +1,8 @@
 """The export graphs as one Core AI asset, `model.aimodel`, with the functions `encode` and `score`.
 
 Core AI is what iOS 27 has in place of Core ML. float32, beside the .tflite, which stays what dfkit's own runtime and
-benchmarks run and what apps for older iOS take. The package's interpreter runs on Linux, in some 0.4 s a call: it
-shows that the numbers are right, and nothing about speed. The converter names an asset's constants by numbers that
+benchmarks run and what apps for older iOS take. The package's interpreter runs on Linux, in tenths of a second a call:
+it shows that the numbers are right, and nothing about speed. The converter names an asset's constants by numbers that
 differ from process to process: two exports hold the same values in other bytes.
 """
 

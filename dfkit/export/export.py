@@ -176,8 +176,8 @@ def export_student(
             straight=straight,
         )
     except ConversionError as error:
-        kept = keep_log(exports_dir, config.name, error.log)
-        raise ConversionError(f"{error.found}; no bundle was written, what it said: {kept}", log=error.log) from error
+        said = f", what it said: {keep_log(exports_dir, config.name, error.log)}" if error.log else ""
+        raise ConversionError(f"{error.found}; no bundle was written{said}", log=error.log, fix=error.fix) from error
 
 
 def open_student(checkpoint_path: str | Path, data_dir: str | Path | None) -> tuple[Checkpoint, PreparedData]:

@@ -36,7 +36,10 @@ def run_first(
             raise ConversionError(f"{name} was asked for, and {', '.join(lacking)} was not made", log="")
         _open(name, backend, {file: files[file] for file in needed})
         stressed = {file: files.get(f"{GOLDEN_FOLDER}/stressed/{file}", b"") for file in needed}
-        if all(stressed.values()):
+        if any(stressed.values()):
+            lacking = [file for file, held in stressed.items() if not held]
+            if lacking:
+                raise ConversionError(f"{name}: the stressed model lacks {', '.join(lacking)}", log="")
             # Its golden vectors are those of a stressed model of the same shape, which `dfkit verify` opens.
             _open(name, backend, stressed)
 

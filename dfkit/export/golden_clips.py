@@ -80,24 +80,28 @@ def far_apart(answers: Sequence[Mapping[str, np.ndarray]], first: Sequence[int],
     """Cases whose answers differ from each other as much as they can, in every output.
 
     Each next case is the one that is farthest from those before it (Gonzalez 1985). The distance of two cases is the
-    smallest over the outputs, each in parts of its own largest one.
+    smallest over the outputs, each in parts of its own largest one. Of candidates that answer alike in every output,
+    such as silence without sound among the inputs, one is taken: two would leave no tolerance between them.
 
     Args:
         answers: Outputs by name, of every candidate.
-        first: Those that are taken anyway.
+        first: Those that are taken before others.
         count: How many are wanted.
     Returns:
-        Numbers of the candidates.
+        Numbers of the candidates; fewer than `count` where no more differ.
     """
     parts = []
     for output in answers[0]:
         table = differences(answers, output)
         parts.append(table / max(float(table.max()), np.finfo(np.float32).tiny))
-    distances = np.min(parts, axis=0)
-    chosen = list(dict.fromkeys(first))
-    while len(chosen) < min(count, len(answers)):
+    distances, alike = np.min(parts, axis=0), np.max(parts, axis=0) == 0
+    chosen: list[int] = []
+    for number in first:
+        if not alike[number, chosen].any():
+            chosen.append(number)
+    while len(chosen) < count and not (taken := alike[:, chosen].any(axis=1)).all():
         nearest = distances[:, chosen].min(axis=1)
-        nearest[chosen] = -1
+        nearest[taken] = -1
         chosen.append(int(nearest.argmax()))
     return chosen
 

@@ -113,6 +113,7 @@ class _VideoWriter:
 
     def _store(self, name: str, array: np.ndarray) -> ArrayFile:
         file = f"video_{name}.bin"
+        assert f"{GOLDEN_FOLDER}/{file}" not in self.files, f"{file} twice"
         self.files[f"{GOLDEN_FOLDER}/{file}"] = np.ascontiguousarray(
             array, array.dtype.newbyteorder("<")
         ).tobytes()  # fmt: skip
@@ -139,15 +140,16 @@ class _VideoWriter:
             places: dict[Kind, int] = {}
             for kind, box, picture in kinds:
                 places[kind] = len(crops)
-                crops.append(self._crop(place, grid, kind, box, picture))
+                crops.append(self._crop(place, f"{grid}_{kind}", kind, box, picture))
             encode.append(self._encode_case(face, places))
             kind, box, picture = kinds[place % 2]
             wide = box._replace(side=WIDE * len(picture))
-            crops.append(self._crop(place, grid, kind, wide, crop_square(self.video.rgb[grid], wide, len(picture))))
+            wide_picture = crop_square(self.video.rgb[grid], wide, len(picture))
+            crops.append(self._crop(place, f"{grid}_{kind}_wide", kind, wide, wide_picture))
         return crops, encode
 
-    def _crop(self, place: int, grid: int, kind: Kind, box: SquareBox, picture: np.ndarray) -> CropCase:
-        entry = self._store(f"crop_{grid}_{kind}_{round(box.side)}", picture)
+    def _crop(self, place: int, name: str, kind: Kind, box: SquareBox, picture: np.ndarray) -> CropCase:
+        entry = self._store(f"crop_{name}", picture)
         return CropCase(picture=place, kind=kind, x=box.x, y=box.y, side=box.side, crop=entry)
 
     def _encode_case(self, face: FaceFrame, places: dict[Kind, int]) -> EncodeCase:

@@ -8,6 +8,7 @@ dependent initialisation; Mishkin and Matas 2015, arXiv:1511.06422, here per cha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,14 @@ SMALLEST_DEVIATION = 1e-3
 
 
 @torch.no_grad()
-def stressed_network(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip], *, seed: int = 0) -> MMMSBA:
+def stressed_network(
+    network: MMMSBA,
+    spec: ClipSpec,
+    clips: Sequence[ParityClip],
+    *,
+    seed: int = 0,
+    deviation: float = DENSE_DEVIATION,
+) -> MMMSBA:
     """A network of the same shape with strong weights.
 
     Args:
@@ -34,6 +42,7 @@ def stressed_network(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip
         spec: Its clips.
         clips: What the layers are scaled on; at least two that differ.
         seed: Of the weights before they are scaled.
+        deviation: Of the dense layers' outputs.
     Returns:
         In eval mode; the same for the same shape, clips and seed.
     """
@@ -43,7 +52,7 @@ def stressed_network(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip
     handles = []
     for module in stressed.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            handles.append(module.register_forward_pre_hook(_once(_scale_layer)))
+            handles.append(module.register_forward_pre_hook(_once(partial(_scale_layer, deviation=deviation))))
         elif isinstance(module, nn.GRU):
             handles.append(module.register_forward_pre_hook(_once(_scale_gru)))
     try:
@@ -53,7 +62,7 @@ def stressed_network(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip
         for handle in handles:
             handle.remove()
     for value in stressed.classifier.parameters():
-        value.mul_(LOGIT_DEVIATION / DENSE_DEVIATION)
+        value.mul_(LOGIT_DEVIATION / deviation)
     return stressed
 
 
@@ -69,11 +78,11 @@ def _once(scale: Callable[[Any, Tensor], None]) -> Callable[[nn.Module, tuple[An
     return hook
 
 
-def _scale_layer(layer: nn.Conv2d | nn.Linear, given: Tensor) -> None:
+def _scale_layer(layer: nn.Conv2d | nn.Linear, given: Tensor, *, deviation: float) -> None:
     made = layer.forward(given)
     # Channels first: (C, everything else).
     channels = made.transpose(0, 1).flatten(1) if made.ndim == 4 else made.flatten(0, -2).t()
-    _normalise(layer.weight, layer.bias, channels, 1.0 if made.ndim == 4 else DENSE_DEVIATION)
+    _normalise(layer.weight, layer.bias, channels, 1.0 if made.ndim == 4 else deviation)
 
 
 def _scale_gru(gru: nn.GRU, given: Tensor) -> None:

@@ -24,7 +24,28 @@ MAX_AREA_PX = 36_000_000
 """Largest picture that is decoded; 8K is 33.2 million pixels."""
 MAX_HOLE_S = 10.0
 """Longest time between two pictures; a longer one is damage or a lying clock."""
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,asf,ogg,h264,hevc,m4v,mxf,nut"
+FORMATS = (
+    "mov",
+    "mp4",
+    "m4a",
+    "3gp",
+    "3g2",
+    "mj2",
+    "matroska",
+    "webm",
+    "mpeg",
+    "mpegts",
+    "mpegvideo",
+    "avi",
+    "flv",
+    "asf",
+    "ogg",
+    "h264",
+    "hevc",
+    "m4v",
+    "mxf",
+    "nut",
+)
 """Names of FFmpeg's demuxers that open a file. A playlist renamed to .mp4 would open other files or the network."""
 _CONVERT = "convert it: ffmpeg -i INPUT -c:v libx264 -c:a aac OUTPUT.mp4"
 
@@ -59,7 +80,7 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
         raise media_error(path, "unreadable", "there is no such file", "check the path")
     if path.stat().st_size == 0:
         raise media_error(path, "unreadable", "the file is empty", "copy it again from its source")
-    limits = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_pixels": str(MAX_AREA_PX)}
+    limits = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS), "max_pixels": str(MAX_AREA_PX)}
     try:
         # The prefix keeps a name such as "concat:a|b" from being taken for a protocol.
         container = av.open(f"file:{path.resolve()}", options=limits, metadata_errors="replace")

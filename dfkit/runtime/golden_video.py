@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, PositiveFloat, ValidationError
 
 from dfkit.errors import BundleError
 from dfkit.runtime.bundle import FIX_COPY, Bundle
-from dfkit.runtime.golden_index import ArrayFile, OutputLimits
+from dfkit.runtime.golden_index import PEAK, ArrayFile, OutputLimits
 from dfkit.runtime.manifest import validation_faults
 
 VIDEO_INDEX = "golden/video.json"
@@ -96,6 +96,8 @@ class GoldenVideo(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     tolerance: VideoTolerance = VideoTolerance()
     limits: dict[str, dict[str, OutputLimits]]
     """Of features and logits, by backend, then by output: those of golden.json's set `shipped`."""
+    peak: PositiveFloat = PEAK
+    """How many times its tolerance there a single value may differ."""
     times_s: tuple[float, ...]
     """Of the picture at each grid point, since the first one."""
     planes: tuple[tuple[str, str, str], ...]

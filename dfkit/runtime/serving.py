@@ -95,7 +95,7 @@ def leaves(serving: Serving) -> dict[str, object]:
 
 def _pictures() -> PictureServing:
     return PictureServing(
-        demuxers=tuple(container.FORMATS.split(",")),
+        demuxers=container.FORMATS,
         end_tolerance=video.END_TOLERANCE,
         tie_tolerance_s=video.TIE_TOLERANCE_S,
         default_step_s=video.DEFAULT_STEP_S,

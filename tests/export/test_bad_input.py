@@ -15,13 +15,14 @@ from dfkit import pipeline
 from dfkit.clip import ClipSpec
 from dfkit.console import guarded
 from dfkit.data.storage import PreparedData
-from dfkit.errors import DataError
+from dfkit.errors import ConversionError, DataError
 from dfkit.export import export as export_module
 from dfkit.export import tflite
 from dfkit.export.ranges import calibration_set, choose_clips, refuse_leaks
 from dfkit.export.stages import Graph, convert_all
 from dfkit.files import TEMPORARY_PREFIX
 from dfkit.models.checkpoint import load_checkpoint
+from dfkit.runtime.golden_index import GOLDEN_FILE, GoldenIndex
 from dfkit.workspace import Workspace
 from tests.data.makers import make_prepared, make_row
 from tests.export import tiny
@@ -185,6 +186,19 @@ def test_converter_that_fails_leaves_its_log(
     assert "Traceback" in (workspace.exports / "tiny.log").read_text(encoding="utf-8")
 
 
+def test_what_failed_without_a_converter_s_log_keeps_its_advice(
+    checkpoint: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConversionError("no vectors have power", log="", fix="export with another recipe")
+
+    monkeypatch.setattr(export_module, "convert_all", refuse)
+    assert export(workspace, checkpoint) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no vectors have power; no bundle was written" in said and "export with another recipe" in said
+    assert "what it said" not in said and not list(workspace.exports.glob("*.log"))
+
+
 @pytest.mark.parametrize("part", ["write_text", "write_bytes", "mkdir"])
 def test_disk_that_fills_leaves_nothing(
     checkpoint: Path,
@@ -195,7 +209,10 @@ def test_disk_that_fills_leaves_nothing(
     part: str,
 ) -> None:
     monkeypatch.setattr(export_module, "convert_all", lambda *_: stages)
-    monkeypatch.setattr(export_module, "golden_vectors", lambda *_, **__: ({"golden/golden.json": b"{}"}, []))
+    no_vectors = GoldenIndex(sets=()).model_dump_json().encode()
+    monkeypatch.setattr(export_module, "golden_vectors", lambda *_, **__: ({GOLDEN_FILE: no_vectors}, []))
+    monkeypatch.setattr(export_module, "shipped_limits", lambda _: {})
+    monkeypatch.setattr(export_module, "video_files", lambda *_: {})
     workspace.exports.mkdir()
     original = getattr(Path, part)
 
@@ -218,7 +235,10 @@ def test_disk_that_fills_after_the_reference(
     stages: dict[str, Graph],
 ) -> None:
     monkeypatch.setattr(export_module, "convert_all", lambda *_: stages)
-    monkeypatch.setattr(export_module, "golden_vectors", lambda *_, **__: ({"golden/golden.json": b"{}"}, []))
+    no_vectors = GoldenIndex(sets=()).model_dump_json().encode()
+    monkeypatch.setattr(export_module, "golden_vectors", lambda *_, **__: ({GOLDEN_FILE: no_vectors}, []))
+    monkeypatch.setattr(export_module, "shipped_limits", lambda _: {})
+    monkeypatch.setattr(export_module, "video_files", lambda *_: {})
     original = Path.write_bytes
 
     def full(path: Path, data: bytes) -> int:

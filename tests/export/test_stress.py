@@ -13,7 +13,7 @@ from dfkit.export.golden_clips import differences, far_apart
 from dfkit.export.parity import worst_cases
 from dfkit.export.stages import convert_all
 from dfkit.export.stress import LOGIT_DEVIATION, stressed_network
-from dfkit.models import MMMSBA
+from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.models.checkpoint import Checkpoint
 from dfkit.runtime.golden_index import GOLDEN_FILE, GoldenIndex, OutputLimits
 from tests.export import tiny
@@ -87,6 +87,23 @@ def test_distances_by_hand() -> None:
     # An output in which all agree leaves the others to decide nothing: distances are the smallest over outputs.
     flat = [{**answer, "z": np.zeros(1)} for answer in answers]
     assert len(far_apart(flat, [2], 3)) == 3
+    # Cases that answer alike are taken once, asked for or not.
+    assert far_apart([answers[0], answers[0], answers[1], answers[1], answers[2]], [0, 1], 9) == [0, 2, 4]
+
+
+def test_a_network_of_faces_alone_in_static_int8() -> None:
+    """Silence and clipping are the same case there; ranges of `score` need features of the stressed weights."""
+    torch.manual_seed(1)
+    spec = NetworkSpec(modalities=("face",), face_channels=(16, 16, 32), gru_hidden=32, dense_dim=32)
+    checkpoint = Checkpoint(MMMSBA(spec).eval(), tiny.SPEC, "student", Path("faces.pth"))
+    clips = worst_cases(tiny.SPEC)
+    stages = convert_all(
+        checkpoint, ("tflite",), "static_int8", golden.calibration_of(checkpoint.network, clips, "static_int8")
+    )
+    files, _ = golden.golden_vectors(checkpoint, {"tflite": stages["tflite int8"]}, "static_int8", threshold_margin=0.0)
+    stressed = limits_of(files, "stressed")
+    assert {output for _, output, _ in stressed} == {"face_features", "frame_logits", "clip_logits"}
+    assert all(limit.power for _, _, limit in stressed)
 
 
 def test_a_mistake_that_shows_nowhere_takes_the_power() -> None:

@@ -22,6 +22,7 @@ from dfkit.runtime.bundle import Bundle, FolderSource, file_entry, open_bundle
 from dfkit.runtime.golden_index import OutputLimits, rms
 from dfkit.runtime.golden_video import VIDEO_INDEX
 from dfkit.runtime.replay_video import NO_VIDEO, decibels, largest, mean_levels, replay_video
+from dfkit.runtime.serving import serving_of
 
 from .bundles import example_inputs, reseal, write_bundle
 
@@ -195,10 +196,10 @@ def test_one_wrong_value_among_many_fails() -> None:
     stored = np.zeros(10_000, np.float32)
     found = stored.copy()
     found[0] = 0.6
-    assert rms(found) < 0.1 and not module._output_row("x", found, stored, limit(0.1)).passed
-    assert module._output_row("x", found * np.float32(0.8), stored, limit(0.1)).passed
+    assert rms(found) < 0.1 and not module._output_row("x", found, stored, limit(0.1), 5).passed
+    assert module._output_row("x", found * np.float32(0.8), stored, limit(0.1), 5).passed
     for wrong in (found * np.nan, found[1:]):
-        assert not module._output_row("x", wrong, stored, limit(0.1)).passed
+        assert not module._output_row("x", wrong, stored, limit(0.1), 5).passed
 
 
 def test_a_row_without_power_says_so() -> None:
@@ -222,6 +223,19 @@ def test_another_rule_fails_at_the_decision(bundle: Bundle) -> None:
 def test_a_bundle_without_a_video_says_so(tiny_bundle: Bundle) -> None:
     report = replay_video(tiny_bundle)
     assert report.passed and report.summary() == [NO_VIDEO] and not report.to_json()["has_video"]
+
+
+def test_a_video_taken_out_of_an_export_is_missed(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    own = Path(shutil.copytree(folder, tmp_path / "own"))
+    (own / VIDEO_INDEX).unlink()
+    reseal(own)
+    bundle = open_bundle(own)
+    # An export says how it is served; the bundles of tests do not.
+    manifest = bundle.manifest.model_copy(update={"serving": serving_of(bundle.manifest.clip_spec, "int8")})
+    report = replay_video(Bundle(bundle.path, manifest, bundle.source))
+    assert not report.passed and report.summary() == [f"{NO_VIDEO}: FAILED"]
 
 
 def test_a_preset_without_faces_has_no_golden_video(tiny_bundle: Bundle) -> None:
