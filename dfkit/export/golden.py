@@ -39,7 +39,7 @@ from dfkit.export.stress import stressed_network
 from dfkit.measures.decision import margins_of
 from dfkit.models.checkpoint import Checkpoint
 from dfkit.models.mmms_ba import MMMSBA
-from dfkit.runtime.backends import Graphs, OnnxGraphs, TfliteGraphs
+from dfkit.runtime.backends import Graphs, OnnxGraphs, TfliteGraphs, signature_parts
 from dfkit.runtime.golden_index import (
     GOLDEN_FILE,
     GOLDEN_FOLDER,
@@ -51,8 +51,9 @@ from dfkit.runtime.golden_index import (
     OutputLimits,
     Part,
     rms,
+    stored_array,
 )
-from dfkit.runtime.manifest import Signature
+from dfkit.runtime.replay import call_part
 
 TOLERATED_SHARE = 0.1
 """Of the smallest difference between two golden cases: what still passes as the same answer."""
@@ -106,10 +107,10 @@ class ArrayStore:
 
     def add(self, name: str, array: np.ndarray) -> ArrayFile:
         """Stores an array as little-endian bytes, under `name` or where the same bytes lie already."""
-        content = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        file = self._name_of.setdefault(hashlib.sha256(content).hexdigest(), f"{name}.bin")
+        entry, content = stored_array(f"{name}.bin", array)
+        file = self._name_of.setdefault(hashlib.sha256(content).hexdigest(), entry.file)
         self.files[f"{GOLDEN_FOLDER}/{file}"] = content
-        return ArrayFile.model_validate({"file": file, "shape": array.shape, "dtype": array.dtype.name})
+        return entry.model_copy(update={"file": file})
 
 
 def golden_vectors(
@@ -219,7 +220,7 @@ def choose_inputs(
     taken = score_inputs(network, spec)
     prepared = [(clip.name, first.encode(clip.arrays) | tracks_of(clip.arrays)) for clip in clips]
     cases = mixtures([(name, {key: values[key] for key in taken}) for name, values in prepared])
-    answers = [answer_of(first, arrays) for _, arrays in cases]
+    answers = [call_part(first, "score", arrays) for _, arrays in cases]
     margins = [float(margins_of(answer["clip_logits"][0])) - threshold_margin for answer in answers]
     forced = [number for number, (name, _) in enumerate(cases) if name in FORCED]
     chosen = far_apart(answers, [*forced, int(np.argmax(margins)), int(np.argmin(margins))], num_cases)
@@ -232,15 +233,9 @@ def choose_inputs(
     return Inputs(pictures, score)
 
 
-def answer_of(graphs: Graphs, inputs: Mapping[str, np.ndarray]) -> Arrays:
-    """What `score` gives, in the signature's shapes: `frame_logits` (T, 2), `clip_logits` (1, 2)."""
-    frame_logits, clip_logits = graphs.score(inputs)
-    return {"frame_logits": frame_logits, "clip_logits": clip_logits[None]}
-
-
 def _margins(shipped: Mapping[str, Graph], inputs: Inputs, threshold_margin: float) -> list[float]:
     return [
-        float(margins_of(answer_of(graph.graphs, arrays)["clip_logits"][0])) - threshold_margin
+        float(margins_of(call_part(graph.graphs, "score", arrays)["clip_logits"][0])) - threshold_margin
         for graph in shipped.values()
         for _, arrays in inputs.score
     ]
@@ -272,7 +267,8 @@ def golden_set(
         answers: dict[str, Answers] = {}
         wrong: dict[str, list[WrongAnswer]] = {}
         for backend, graph in graphs.items():
-            call, plain = _runner(graph.graphs, part), _runner(other_implementation(graph), part)
+            call = functools.partial(call_part, graph.graphs, part)
+            plain = functools.partial(call_part, other_implementation(graph), part)
             answers[backend] = [call(arrays) for _, arrays in given]
             others = [plain(arrays) for _, arrays in given]
             noticed = [w for w in wrong_answers(call, answers[backend], part, given, spec) if w.noticed]
@@ -281,10 +277,6 @@ def golden_set(
         cases[part] = _stored_cases(store, f"{name}_{part}", part, graphs, given, answers)
         controls += _stored_controls(store, f"{name}_{part}", part, wrong)
     return GoldenSet(name=name, limits=limits, encode=cases["encode"], score=cases["score"], controls=tuple(controls))
-
-
-def _runner(graphs: Graphs, part: Part) -> Any:
-    return graphs.encode if part == "encode" else functools.partial(answer_of, graphs)
 
 
 def other_implementation(graph: Graph) -> Graphs:
@@ -392,9 +384,9 @@ def _stored_cases(
     given: Sequence[tuple[str, Arrays]],
     answers: Mapping[str, Answers],
 ) -> tuple[GoldenCase, ...]:
-    first = next(iter(graphs.values()))
-    shapes = {entry.name: entry.shape for entry in _signature(first, part).inputs}
-    made = {b: {entry.name: entry.shape for entry in _signature(graph, part).outputs} for b, graph in graphs.items()}
+    signatures = {backend: dict(signature_parts(graph.backend))[part] for backend, graph in graphs.items()}
+    shapes = {entry.name: entry.shape for entry in next(iter(signatures.values())).inputs}
+    made = {backend: {entry.name: entry.shape for entry in found.outputs} for backend, found in signatures.items()}
     return tuple(
         GoldenCase(
             name=name,
@@ -411,12 +403,6 @@ def _stored_cases(
         )
         for number, (name, arrays) in enumerate(given)
     )
-
-
-def _signature(graph: Graph, part: Part) -> Signature:
-    signature = graph.backend.encode if part == "encode" else graph.backend.score
-    assert signature is not None
-    return signature
 
 
 def _stored_controls(

@@ -19,7 +19,7 @@ from dfkit.runtime import video_stages
 from dfkit.runtime.backends import Graphs
 from dfkit.runtime.bundle import Bundle, FolderSource, face_variant
 from dfkit.runtime.detector import Detector
-from dfkit.runtime.golden_index import GOLDEN_FOLDER, ArrayFile, GoldenIndex, OutputLimits
+from dfkit.runtime.golden_index import GOLDEN_FOLDER, ArrayFile, GoldenIndex, OutputLimits, stored_array
 from dfkit.runtime.golden_video import (
     VIDEO_INDEX,
     Answer,
@@ -114,10 +114,8 @@ class _VideoWriter:
     def _store(self, name: str, array: np.ndarray) -> ArrayFile:
         file = f"video_{name}.bin"
         assert f"{GOLDEN_FOLDER}/{file}" not in self.files, f"{file} twice"
-        self.files[f"{GOLDEN_FOLDER}/{file}"] = np.ascontiguousarray(
-            array, array.dtype.newbyteorder("<")
-        ).tobytes()  # fmt: skip
-        return ArrayFile.model_validate({"file": file, "shape": array.shape, "dtype": array.dtype.name})
+        entry, self.files[f"{GOLDEN_FOLDER}/{file}"] = stored_array(file, array)
+        return entry
 
     def _read_sounds(self) -> list[np.ndarray]:
         if not self.takes_sound:

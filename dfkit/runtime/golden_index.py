@@ -134,6 +134,12 @@ def read_golden(bundle: Bundle) -> GoldenIndex:
         raise BundleError("\n  ".join(faults), fix=FIX_COPY) from error
 
 
+def stored_array(file: str, array: np.ndarray) -> tuple[ArrayFile, bytes]:
+    """An array as `read_array` reads it: its entry, and the content of `file`."""
+    content = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+    return ArrayFile.model_validate({"file": file, "shape": array.shape, "dtype": array.dtype.name}), content
+
+
 def read_array(bundle: Bundle, entry: ArrayFile) -> np.ndarray:
     """Reads one array.
 

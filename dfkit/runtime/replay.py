@@ -16,7 +16,7 @@ import numpy as np
 
 from dfkit.errors import ShapeError
 from dfkit.measures.finite import finite_or_none
-from dfkit.runtime.backends import BACKEND_ORDER, BackendName, Graphs, open_backend
+from dfkit.runtime.backends import BACKEND_ORDER, BackendName, Graphs, open_backend, signature_parts
 from dfkit.runtime.bundle import Bundle, open_bundle
 from dfkit.runtime.golden_index import (
     GoldenCase,
@@ -172,8 +172,7 @@ def _replay_set(bundle: Bundle, graphs: Graphs, vectors: GoldenSet, peak: float)
 def _undecided(name: str, backend: Backend, outputs: list[OutputReplay]) -> list[str]:
     """Outputs of a backend that no vector with power decides: they would pass unseen."""
     decided = {(o.part, o.output) for o in outputs if o.backend == name and o.power}
-    signatures = (("encode", backend.encode), ("score", backend.score))
-    wanted = [(part, entry.name) for part, signature in signatures if signature for entry in signature.outputs]
+    wanted = [(part, entry.name) for part, signature in signature_parts(backend) for entry in signature.outputs]
     return [
         f"{name} {part} {output}: no golden case with power decides it"
         for part, output in wanted
@@ -203,7 +202,7 @@ def _replay_case(
         return failed("all", f"no expected outputs for {graphs.name}")
     inputs = {n: read_array(bundle, entry) for n, entry in case.inputs.items()}
     try:
-        found = _call(graphs, part, inputs)
+        found = call_part(graphs, part, inputs)
     except ShapeError as error:
         return failed("all", error.found)
     compared: list[OutputReplay] = []
@@ -260,11 +259,12 @@ def _control_fault(
     return "" if failure else f"{where}: the wrong answer passes, so the right one proves nothing"
 
 
-def _call(graphs: Graphs, part: Part, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def call_part(graphs: Graphs, part: Part, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a graph gives, by name: features (n, C), or `frame_logits` (T, 2) and `clip_logits` (1, 2)."""
     if part == "encode":
         return graphs.encode(inputs)
     frame_logits, clip_logits = graphs.score(inputs)
-    return {"frame_logits": frame_logits, "clip_logits": clip_logits}
+    return {"frame_logits": frame_logits, "clip_logits": clip_logits[None]}
 
 
 def compare(found: np.ndarray, expected: np.ndarray, limit: float, peak: float) -> tuple[float, float, str | None]:
