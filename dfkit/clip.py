@@ -6,13 +6,15 @@ phone read the same numbers from it, so that a clip gives the same features ever
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeInt, model_validator
 
 SCHEMA_VERSION = 1
 FaceVariant = Literal["float16", "int8"]
 """The two forms in which the face models are shipped; `dfkit.media.faces` runs them."""
+FoundBy = Literal["short_range", "full_range"]
+"""The face detector that found a face first: the one for faces within about 2 m, or the one for distant faces."""
 DEFAULT_FACES: FaceVariant = "int8"
 """What new data is prepared with, and so what its students are served with: half the bytes on a phone."""
 Modality = Literal["audio", "face", "lip", "motion"]
@@ -20,49 +22,56 @@ MODALITIES: tuple[Modality, ...] = ("audio", "face", "lip")
 NUM_LANDMARKS = 468
 """Points of the face mesh that the tracker follows (MediaPipe's, without the irises)."""
 
+# A spec comes out of files that somebody sent: bounds far beyond any use keep a damaged one from filling the memory.
+Samples = Annotated[int, Field(gt=0, le=1_000_000)]
+Side = Annotated[int, Field(gt=0, le=4096)]
+Count = Annotated[int, Field(gt=0, le=10_000)]
+Ratio = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
 
 class AudioSpec(BaseModel, frozen=True, extra="forbid"):
     """Sound front end: mono PCM to MFCC, (T, n_mfcc)."""
 
-    sample_rate: PositiveInt = 16000
+    sample_rate: Samples = 16000
     """Hz."""
-    n_fft: PositiveInt = 2048
+    n_fft: Samples = 2048
     """FFT and Hann window size in samples (periodic window)."""
-    hop_length: PositiveInt = 640
+    hop_length: Samples = 640
     """Samples between STFT frames; 640 at 16 kHz is one picture at 25 fps."""
     centered: bool = False
     """Whether the STFT pads n_fft / 2 zeros on both sides (librosa's default); never within `clip2s`."""
-    n_mels: PositiveInt = 128
+    n_mels: Count = 128
     """Slaney mel bands from 0 Hz to half the sample rate, area-normalised."""
-    n_mfcc: PositiveInt = 40
+    n_mfcc: Count = 40
     """Coefficients kept of the orthonormal DCT-II."""
-    amin: PositiveFloat = 1e-10
+    amin: Ratio = 1e-10
     """Floor of the mel power before the logarithm."""
-    top_db: PositiveFloat = 80.0
+    top_db: Ratio = 80.0
     """Dynamic range kept below the loudest band of the clip, dB."""
 
 
 class PictureSpec(BaseModel, frozen=True, extra="forbid"):
     """Crops around a tracked face, RGB uint8, NHWC."""
 
-    face_px: PositiveInt = 224
+    face_px: Side = 224
     """Side of the face crop."""
-    lip_px: PositiveInt = 96
+    lip_px: Side = 96
     """Side of the lip crop."""
-    face_scale: PositiveFloat = 1.3
+    face_scale: Ratio = 1.3
     """Side of the face box as a multiple of the longer side of the box around the 468 landmarks."""
-    lip_scale: PositiveFloat = 0.5
+    lip_scale: Ratio = 0.5
     """Side of the lip box as a multiple of that same longer side, centred on the mouth landmarks."""
 
 
 class TrackSpec(BaseModel, frozen=True, extra="forbid"):
     """Face tracker: causal with a fixed look-ahead."""
 
-    look_ahead_s: PositiveFloat = 0.5
+    look_ahead_s: Seconds = 0.5
     """Delay after which a frame's boxes are final, seconds."""
-    max_gap_s: PositiveFloat = 0.5
+    max_gap_s: Seconds = 0.5
     """Longest stretch without a face that is interpolated, seconds."""
-    max_faces: PositiveInt = 4
+    max_faces: Count = 4
     """Tracks followed at once."""
 
 
@@ -72,15 +81,21 @@ class ClipSpec(BaseModel, frozen=True, extra="forbid"):
     schema_version: NonNegativeInt = SCHEMA_VERSION
     preset: Literal["clip2s", "uniform50"] = "clip2s"
     """`clip2s`: dense 2 s clips. `uniform50`: 50 frames spread over the whole video (leaks its length)."""
-    fps: PositiveFloat = 25.0
+    fps: Ratio = 25.0
     """Pictures per second on the clip's grid; frames are chosen by time, nearest first."""
-    num_frames: PositiveInt = 50
+    num_frames: Count = 50
     """T, pictures in a clip."""
-    hop_s: PositiveFloat = 1.0
+    hop_s: Seconds = 1.0
     """Seconds between the starts of two clips; the last clip ends with the video."""
     audio: AudioSpec = AudioSpec()
     picture: PictureSpec = PictureSpec()
     track: TrackSpec = TrackSpec()
+
+    @model_validator(mode="after")
+    def _rises(self) -> ClipSpec:
+        if self.hop_frames < 1:
+            raise ValueError(f"hop_s {self.hop_s:g} is less than a picture at {self.fps:g} fps")
+        return self
 
     @property
     def clip_s(self) -> float:

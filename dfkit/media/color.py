@@ -1,124 +1,115 @@
-"""From a decoded picture to RGB, as its colour tags and its rotation say."""
+"""From Y, U, V to RGB: matrices, ranges, and what is done with pictures of high dynamic range."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Literal
+
+import cv2
 import numpy as np
-from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 HD_LINES = 720
 """Untagged pictures are BT.709 from this many coded lines on, else BT.601."""
-MATRICES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
-}
-"""H.273 matrix numbers, as a stream carries them, to what the converter takes."""
-COEFFICIENTS = {
-    Colorspace.ITU709: (117489, 138438, 13975, 34925),
-    Colorspace.FCC: (104448, 132798, 24759, 53109),
-    Colorspace.ITU601: (104597, 132201, 25675, 53279),
-    Colorspace.SMPTE240M: (117579, 136230, 16907, 35559),
-    Colorspace.BT2020: (110013, 140363, 12277, 42626),
-}
-"""V to R, U to B, U to G, V to G in 1 / 65536 of a grey level, limited range: those of FFmpeg's swscale."""
-_FULL_RANGE_FORMATS = ("yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuvj411p")
+BT601, BT709, FCC, SMPTE240M, BT2020 = (0.299, 0.114), (0.2126, 0.0722), (0.30, 0.11), (0.212, 0.087), (0.2627, 0.0593)
+"""Shares of red and of blue in luma."""
+MATRICES = {1: BT709, 4: FCC, 5: BT601, 6: BT601, 7: SMPTE240M, 9: BT2020, 10: BT2020}
+"""By the number of H.273 that a stream carries."""
+FIXED_POINT = 1024
+"""Units of a coefficient of the matrix for 8-bit samples."""
+Transfer = Literal["sdr", "pq", "hlg"]
+TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
+"""High dynamic range by the number of H.273; all else is shown as it is."""
+HLG_WHITE = 0.1468
+"""Scene light that becomes SDR's white, of HLG's full scale: 100 cd/m2 on a display of 1,000 (BT.2100, gamma 1.2)."""
+PQ_WHITE = 0.01
+"""Display light that becomes SDR's white, of PQ's 10,000 cd/m2."""
+KNEE = 0.9
+"""Linear light from which on what is brighter is compressed, as a share of SDR's white, which nothing exceeds."""
+GAMMAS: dict[Transfer, float] = {"hlg": 2.4 / 1.2, "pq": 2.4}
+"""Light is SDR's signal to this power. Displays show SDR with a gamma of 2.4 (BT.1886), and HLG's scene with one of 1.2
+(BT.2100): the same grey is shown where scene light is the signal squared."""
+# Colours of BT.2020 in those of BT.709 and of SMPTE 170M, both white points D65.
+TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
+TO_SMPTE170M = np.array([[1.7763, -0.6878, -0.0885], [-0.1614, 1.1874, -0.0258], [-0.0160, -0.0959, 1.1119]])
 
 
-def choose_matrix(tag: int, height: int) -> int:
+def choose_matrix(tag: int, height: int) -> tuple[float, float]:
     """The YUV matrix of a picture.
 
     Args:
         tag: Matrix number of the stream (ITU-T H.273); 2 is unspecified.
         height: Coded lines, before any rotation.
     Returns:
-        The converter's number of the matrix.
+        Shares of red and of blue in luma.
     """
-    untagged = Colorspace.ITU709 if height >= HD_LINES else Colorspace.ITU601
-    return int(MATRICES.get(tag, untagged))
+    return MATRICES.get(tag, BT709 if height >= HD_LINES else BT601)
 
 
-def yuv420_to_rgb(y: np.ndarray, u: np.ndarray, v: np.ndarray, *, matrix: Colorspace, full: bool) -> np.ndarray:
-    """What `RgbConverter` computes of an 8-bit 4:2:0 picture that is not scaled, for ports to other languages.
+@lru_cache(maxsize=16)
+def rgb_matrix(shares: tuple[float, float], *, full: bool, bits: int) -> np.ndarray:
+    """From Y, U, V to R, G, B of 0 to 255.
 
     Args:
-        y: (H, W) uint8, H and W even.
-        u: (H / 2, W / 2) uint8; a sample holds for its four pixels.
-        v: Likewise.
-        matrix: A key of `COEFFICIENTS`.
-        full: Whether Y spans 0 to 255, else 16 to 235.
+        shares: Of red and of blue in luma.
+        full: Whether Y spans all values, else 16 to 235 of 8 bits.
+        bits: Of a sample.
     Returns:
-        (H, W, 3) uint8 RGB. Fractions are dropped downwards, so it lies half a level below the exact value on average.
-    Source: FFmpeg, libswscale/yuv2rgb.c (coefficients) and x86/yuv_2_rgb.asm (arithmetic).
+        (3, 4) float32, for (Y, U, V, 1); of 8 bits in whole 1 / 1024, with which OpenCV calculates, so that it does not
+        depend on the processor whether it does.
+    Source: ITU-T H.273, equations 20 to 40.
     """
-    gain, offset = (65536, 0) if full else (65536 * 255 // 219, 128)
-    r, b, gu, gv = (c * 224 // 255 if full else c for c in COEFFICIENTS[matrix])
-    luma_gain, v_to_r, u_to_b, u_to_g, v_to_g = ((c * 8192 + 32768) >> 16 for c in (gain, r, b, -gu, -gv))
-    luma = ((y.astype(np.int64) * 8 - offset) * luma_gain) >> 16
-    blue, red = (np.repeat(np.repeat(c.astype(np.int64) * 8 - 1024, 2, axis=0), 2, axis=1) for c in (u, v))
-    green = luma + ((blue * u_to_g) >> 16) + ((red * v_to_g) >> 16)
-    rgb = np.stack([luma + ((red * v_to_r) >> 16), green, luma + ((blue * u_to_b) >> 16)], axis=2)
-    return np.clip(rgb, 0, 255).astype(np.uint8)
+    red, blue = shares
+    unit = 1 << (bits - 8)
+    black, white, chroma = (0, 256 * unit - 1, 256 * unit - 1) if full else (16 * unit, 219 * unit, 224 * unit)
+    luma, colour = 255 / white, 255 / chroma
+    v_to_r, u_to_b = 2 * (1 - red) * colour, 2 * (1 - blue) * colour
+    green = 1 - red - blue
+    rows = np.array(
+        [[luma, 0, v_to_r], [luma, -blue / green * u_to_b, -red / green * v_to_r], [luma, u_to_b, 0]], np.float64
+    )
+    offset = -rows @ np.array([black, 128 * unit, 128 * unit])
+    matrix = np.concatenate([rows, offset[:, None]], axis=1)
+    matrix = (np.rint(matrix * FIXED_POINT) / FIXED_POINT if bits == 8 else matrix).astype(np.float32)
+    matrix.setflags(write=False)
+    return matrix
 
 
-class RgbConverter:
-    """Converts one stream's pictures; keeps the converter's tables between them."""
-
-    def __init__(self, *, max_area_px: int | None = None) -> None:
-        """Starts without tables.
-
-        Args:
-            max_area_px: Larger pictures are divided by a whole number until they fit; None leaves them.
-        """
-        self._reformatter = VideoReformatter()
-        self._size: tuple[int, int] | None = None
-        self._max_area_px = max_area_px
-        self.shrink = 1
-        """What the sides were divided by, known from the first picture on."""
-
-    def convert(self, frame: VideoFrame) -> np.ndarray:
-        """Converts a picture. Later pictures of another size are scaled to that of the first.
-
-        Args:
-            frame: A decoded picture.
-        Returns:
-            (H, W, 3) uint8 RGB, C-contiguous, upright.
-        """
-        if self._size is None:
-            area = frame.width * frame.height
-            while self._max_area_px is not None and area > self._max_area_px * self.shrink**2:
-                self.shrink += 1
-            self._size = (frame.width // self.shrink, frame.height // self.shrink)
-        full = frame.color_range == ColorRange.JPEG or frame.format.name in _FULL_RANGE_FORMATS
-        rgb = self._reformatter.reformat(
-            frame,
-            width=self._size[0],
-            height=self._size[1],
-            format="rgb24",
-            src_colorspace=choose_matrix(int(frame.colorspace), frame.height),
-            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
-            dst_color_range=ColorRange.JPEG,
-            # Without ACCURATE_RND: nine times as fast and, at most 2.9 grey levels off, also closer.
-            interpolation=Interpolation.BILINEAR,
-            threads=1,
-        )
-        plane = rgb.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: rgb.height, : rgb.width * 3]
-        return rotate_upright(rows.reshape(rgb.height, rgb.width, 3), frame.rotation)
+def to_rgb(yuv: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Converts (H, W, 3) uint8 or float32 of Y, U, V to (H, W, 3) of the same type, R, G, B of 0 to 255, rounded and
+    clipped where it is uint8."""
+    return np.asarray(cv2.transform(yuv, matrix))
 
 
-def rotate_upright(rgb: np.ndarray, rotation_deg: int) -> np.ndarray:
-    """Turns a picture upright.
+def tone_map(rgb: np.ndarray, transfer: Transfer, *, height: int) -> np.ndarray:
+    """From high dynamic range in the colours of BT.2020 to the picture of ordinary range that displays show alike.
 
     Args:
-        rgb: (H, W, 3) uint8.
-        rotation_deg: Counter-clockwise turn that the container asks for, as PyAV gives it.
+        rgb: (H, W, 3) float32, 0 to 255, not linear.
+        transfer: `pq` or `hlg`.
+        height: Coded lines: which colours the training data of that size have.
     Returns:
-        The turned picture, C-contiguous. Other angles than quarters go to the nearest quarter.
+        (H, W, 3) uint8.
+    Source: ITU-R BT.2100, tables 4 and 5; BT.1886; BT.2408, section 5.1.
     """
-    quarters = round(rotation_deg / 90) % 4
-    return np.ascontiguousarray(np.rot90(rgb, quarters) if quarters else rgb)
+    signal = np.clip(rgb / np.float32(255), 0, 1)
+    light = pq_light(signal) / PQ_WHITE if transfer == "pq" else hlg_light(signal) / HLG_WHITE
+    light = np.maximum(light @ (TO_BT709 if height >= HD_LINES else TO_SMPTE170M).T, 0)
+    # The brightest of the three is compressed, the others with it: colours keep their hue.
+    peak = light.max(axis=2, keepdims=True)
+    over = (np.maximum(peak, KNEE) - KNEE) / (1 - KNEE)
+    bounded = np.where(peak > KNEE, KNEE + (1 - KNEE) * (1 - np.exp(-over)), peak)
+    light = light * (bounded / np.maximum(peak, 1e-6))
+    return np.rint(np.power(np.clip(light, 0, 1), 1 / GAMMAS[transfer]) * 255).astype(np.uint8)
+
+
+def hlg_light(signal: np.ndarray) -> np.ndarray:
+    """Scene light of HLG: any shape in [0, 1] to float in [0, 1]."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    return np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
+
+
+def pq_light(signal: np.ndarray) -> np.ndarray:
+    """Display light of PQ: any shape in [0, 1] to float in [0, 1] of 10,000 cd/m2."""
+    m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
+    power = np.power(signal, 1 / m2)
+    return np.power(np.maximum(power - c1, 0) / (c2 - c3 * power), 1 / m1)

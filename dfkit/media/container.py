@@ -8,22 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
-from av.audio.stream import AudioStream
+import av.logging
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
 from dfkit.errors import MediaError
+from dfkit.file_kinds import foreign_kind
 
 logger = logging.getLogger(__name__)
+
+# What decoders say about damage is counted and said once, in words (`Coverage`); raw, it would flood a terminal.
+av.logging.set_level(None)
 
 MAX_SIDE_PX = 8192
 """Longest side of a picture that is decoded."""
 MAX_AREA_PX = 36_000_000
 """Largest picture that is decoded; 8K is 33.2 million pixels."""
-MAX_HOLE_S = 10.0
-"""Longest time between two pictures; a longer one is damage or a lying clock."""
 FORMATS = (
     "mov",
     "mp4",
@@ -47,6 +47,9 @@ FORMATS = (
     "nut",
 )
 """Names of FFmpeg's demuxers that open a file. A playlist renamed to .mp4 would open other files or the network."""
+END_OF_PACKETS = (StopIteration, IndexError)
+"""What reading packets ends with. IndexError: PyAV counts the streams at the beginning; in a transport stream others
+may begin later, and at the end it looks for them in vain."""
 _CONVERT = "convert it: ffmpeg -i INPUT -c:v libx264 -c:a aac OUTPUT.mp4"
 
 
@@ -85,43 +88,17 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
         # The prefix keeps a name such as "concat:a|b" from being taken for a protocol.
         container = av.open(f"file:{path.resolve()}", options=limits, metadata_errors="replace")
     except (FFmpegError, ValueError, OSError) as error:
-        raise media_error(path, "unreadable", f"not a media file that can be opened ({_describe(error)})") from error
+        raise _foreign_error(path) or media_error(
+            path, "unreadable", f"not a media file that can be opened ({_describe(error)})"
+        ) from error
     with container:
         yield container
 
 
-def find_video(container: InputContainer, path: Path, *, num_threads: int) -> VideoStream:
-    """Takes the first moving picture of a file and sets its decoder up.
-
-    Args:
-        container: The open file.
-        path: Its path, for messages.
-        num_threads: Threads of the decoder; 0 leaves the number to it.
-    Returns:
-        The stream, decoder not yet started.
-    Raises:
-        MediaError: `unreadable`: no moving picture, no decoder for it, or an absurd size.
-    """
-    for stream in container.streams.video:
-        if stream.disposition & Disposition.attached_pic:
-            continue  # a cover picture, not a film
-        context = stream.codec_context
-        if context is None:
-            raise media_error(path, "unreadable", "there is no decoder for its pictures")
-        check_size(path, context.width, context.height)
-        context.thread_type = "AUTO"
-        context.thread_count = num_threads
-        context.options = {"max_pixels": str(MAX_AREA_PX)}
-        return stream
-    raise media_error(path, "unreadable", "it has no moving picture", "use a file with a video track")
-
-
-def find_audio(container: InputContainer) -> AudioStream | None:
-    """The first sound track of a file that can be decoded, or None."""
-    for stream in container.streams.audio:
-        if stream.codec_context is not None:
-            return stream
-    return None
+def _foreign_error(path: Path) -> MediaError | None:
+    """The error for a file whose content says that it is no video; None where it does not say."""
+    kind = foreign_kind(path, "video")
+    return None if kind is None else media_error(path, "unreadable", kind.found, kind.fix)
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -141,16 +118,3 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 def _describe(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error)
-
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".avi", ".m4v")
-
-
-def list_videos(folder: Path) -> list[Path]:
-    """Video files at any depth, sorted; hidden files and folders are left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    return sorted(
-        path
-        for path in found
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
-    )

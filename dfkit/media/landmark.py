@@ -9,6 +9,7 @@ import numpy as np
 
 from dfkit.media.detect import ROI_SCALE
 from dfkit.media.faces import LANDMARK_PX, LANDMARK_RANGE, FaceModels, scale_levels
+from dfkit.media.picture import Picture
 from dfkit.media.warp import Roi, warp_roi
 
 MIN_PRESENCE = 0.5
@@ -62,16 +63,16 @@ def landmark_roi(landmarks: np.ndarray) -> Roi:
     return Roi((left + right) / 2, (top + bottom) / 2, side, float(np.arctan2(dy, dx)))
 
 
-def find_landmarks(rgb: np.ndarray, roi: Roi, models: FaceModels) -> tuple[np.ndarray, float]:
+def find_landmarks(picture: Picture | np.ndarray, roi: Roi, models: FaceModels) -> tuple[np.ndarray, float]:
     """Finds the landmarks of the face in a region.
 
     Args:
-        rgb: (H, W, 3) uint8.
+        picture: Planes, or (H, W, 3) uint8 RGB.
         roi: Where the face is expected.
         models: The networks.
     Returns:
         Landmarks (468, 2) float32 in pixels of the source, and the probability that there is a face.
     """
-    picture = warp_roi(rgb, roi, LANDMARK_PX, replicate=True)
-    points, logit = models.landmark(scale_levels(picture, LANDMARK_RANGE))
+    seen = warp_roi(picture, roi, LANDMARK_PX, replicate=True)
+    points, logit = models.landmark(scale_levels(seen, LANDMARK_RANGE))
     return project_landmarks(points, roi), 1.0 / (1.0 + float(np.exp(-logit)))

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from dfkit.clip import CLIP2S, NUM_LANDMARKS, ClipSpec
+from dfkit.clip import CLIP2S, NUM_LANDMARKS, ClipSpec, FoundBy
 from dfkit.errors import ConfigError
 from dfkit.media.audio import SoundReader
 from dfkit.media.container import media_error
+from dfkit.media.coverage import FileRead, read_notes, too_short_error
 from dfkit.media.crop import SquareBox, crop_square, make_boxes
 from dfkit.media.faces import FaceModels
+from dfkit.media.picture import Picture, as_picture
+from dfkit.media.read_ahead import read_ahead
 from dfkit.media.smooth import ABSENT, SEEN, SMOOTH_HALF, fill_gaps, smooth_at, smoothing_weights
+from dfkit.media.survey import Survey
 from dfkit.media.track import FaceTracker, TrackedPicture
 from dfkit.media.video import PictureReader
 
+T = TypeVar("T")
 MAX_TRACKED_PX = 9_500_000
 """Larger pictures are halved first: thirteen of them wait for the look-ahead. 4K has 8.3 million pixels."""
 
@@ -45,6 +51,8 @@ class FaceFrame:
     """Rises by one at each cut."""
     boxes: tuple[SquareBox, SquareBox] | None = None
     """Of face and mouth, pixels of the picture that was pushed; None where no face is followed (`uniform50`)."""
+    found_by: FoundBy | None = None
+    """The detector that found the track first; None where no face is followed."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,8 @@ class Clip:
     """(T,) bool."""
     waveform: np.ndarray
     """(num_samples,) float32, from half a window before the first picture on."""
+    found_by: FoundBy | None = None
+    """The detector that found the track first."""
 
 
 @dataclass
@@ -74,6 +84,7 @@ class _History:
     """Landmarks of one track, by grid frame."""
 
     scene: int
+    found_by: FoundBy
     seen: dict[int, np.ndarray]
 
 
@@ -92,27 +103,41 @@ class FaceStream:
             models or FaceModels(), max_faces=spec.track.max_faces, max_missing=spec.max_gap_frames
         )
         self._weights = smoothing_weights(min(SMOOTH_HALF, spec.look_ahead_frames))
-        self._waiting: deque[tuple[int, float, np.ndarray, int]] = deque()
+        self._waiting: deque[tuple[int, float, Picture, int]] = deque()
         self._histories: dict[int, _History] = {}
         self._reach = spec.look_ahead_frames + len(self._weights) + spec.max_gap_frames
         self._newest = -1
         self._shrink = 1
 
-    def push(self, index: int, t_s: float, rgb: np.ndarray, *, shrink: int = 1) -> list[FaceFrame]:
+    def track(self, picture: Picture | np.ndarray) -> TrackedPicture:
+        """Finds the faces of the next picture; the first half of `push`, which another thread may run ahead."""
+        return self._tracker.update(picture)
+
+    def push(
+        self,
+        index: int,
+        t_s: float,
+        rgb: Picture | np.ndarray,
+        *,
+        shrink: int = 1,
+        tracked: TrackedPicture | None = None,
+    ) -> list[FaceFrame]:
         """Takes the next picture.
 
         Args:
             index: Grid frame; one more than the last.
             t_s: Time since the first picture.
-            rgb: (H, W, 3) uint8; kept without a copy until the look-ahead has passed.
+            rgb: Planes, or (H, W, 3) uint8 RGB; kept without a copy until the look-ahead has passed.
             shrink: What the picture's sides were divided by; landmarks are given in pixels of the whole.
+            tracked: What `track` found in it; it is asked where None.
         Returns:
             The faces of the picture that became final, in order of track id.
         """
         self._shrink = shrink
-        picture = self._tracker.update(rgb)
-        self._remember(index, picture)
-        self._waiting.append((index, t_s, rgb, picture.scene))
+        picture = as_picture(rgb)
+        tracked = tracked or self.track(picture)
+        self._remember(index, tracked)
+        self._waiting.append((index, t_s, picture, tracked.scene))
         self._newest = index
         if len(self._waiting) <= self._spec.look_ahead_frames:
             return []
@@ -125,10 +150,10 @@ class FaceStream:
 
     def _remember(self, index: int, picture: TrackedPicture) -> None:
         for face in picture.faces:
-            history = self._histories.setdefault(face.track_id, _History(picture.scene, {}))
+            history = self._histories.setdefault(face.track_id, _History(picture.scene, face.found_by, {}))
             history.seen[index] = face.landmarks
 
-    def _finish(self, index: int, t_s: float, rgb: np.ndarray, scene: int) -> list[FaceFrame]:
+    def _finish(self, index: int, t_s: float, picture: Picture, scene: int) -> list[FaceFrame]:
         faces = []
         for track_id in sorted(self._histories):
             history = self._histories[track_id]
@@ -138,13 +163,13 @@ class FaceStream:
             if not history.seen:
                 del self._histories[track_id]
             elif history.scene == scene:
-                face = self._make_face(track_id, history, index, t_s, rgb, scene)
+                face = self._make_face(track_id, history, index, t_s, picture, scene)
                 if face is not None:
                     faces.append(face)
         return faces
 
     def _make_face(
-        self, track_id: int, history: _History, index: int, t_s: float, rgb: np.ndarray, scene: int
+        self, track_id: int, history: _History, index: int, t_s: float, picture: Picture, scene: int
     ) -> FaceFrame | None:
         spec = self._spec
         first = index - len(self._weights) - spec.max_gap_frames
@@ -162,12 +187,13 @@ class FaceStream:
             track_id=track_id,
             index=index,
             t_s=t_s,
-            face=crop_square(rgb, face_box, spec.picture.face_px),
-            lip=crop_square(rgb, lip_box, spec.picture.lip_px),
+            face=crop_square(picture, face_box, spec.picture.face_px),
+            lip=crop_square(picture, lip_box, spec.picture.lip_px),
             landmarks=filled[now].reshape(NUM_LANDMARKS, 2) * np.float32(self._shrink),
             interpolated=bool(state[now] != SEEN),
             scene=scene,
             boxes=(face_box, lip_box),
+            found_by=history.found_by,
         )
 
 
@@ -222,46 +248,87 @@ class ClipCutter:
 
 
 def read_clips(
-    path: str | Path, spec: ClipSpec = CLIP2S, *, models: FaceModels | None = None, num_threads: int = 0
+    path: str | Path,
+    spec: ClipSpec = CLIP2S,
+    *,
+    models: FaceModels | None = None,
+    num_threads: int = 0,
+    survey: Survey | None = None,
 ) -> Iterator[Clip]:
-    """Reads every clip of every track of a file, in order of time.
+    """Reads every clip of every track of a file, in order of time; see `ClipReader`."""
+    return iter(ClipReader(path, spec, models=models, num_threads=num_threads, survey=survey))
 
-    Args:
-        path: Media file.
-        spec: The clip contract; dense clips only.
-        models: The face networks; loaded when left out.
-        num_threads: Decoder threads; 0 leaves the number to the decoder.
-    Yields:
-        Clips in order of start, then of track id.
-    Raises:
-        MediaError: `unreadable`, `no_audio`, `too_short`, or, at the end, `no_face` when there was no clip.
-        ConfigError: The preset samples whole videos.
-    """
-    if spec.preset != "clip2s":
-        raise ConfigError(f"preset {spec.preset} has no clips", fix="read clips with preset clip2s")
-    path = Path(path)
-    reader = PictureReader(path, spec.fps, num_threads=num_threads, max_area_px=MAX_TRACKED_PX)
-    stream, cutter = FaceStream(spec, models), ClipCutter(spec)
-    num_clips = num_frames = 0
-    with ExitStack() as stack:
-        sound: SoundReader | None = None
-        for index, t_s, rgb in reader:
-            if sound is None:
-                sound = stack.enter_context(_open_sound(path, spec, reader.first_picture_s))
-            num_frames = index + 1
-            final = index - spec.look_ahead_frames
-            for faces in cutter.push(stream.push(index, t_s, rgb, shrink=reader.shrink), final):
+
+class ClipReader:
+    """Reads every clip of every track of a file, in order of start, then of track id. Iterate once."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        spec: ClipSpec = CLIP2S,
+        *,
+        models: FaceModels | None = None,
+        num_threads: int = 0,
+        survey: Survey | None = None,
+    ) -> None:
+        """Prepares reading.
+
+        Args:
+            path: Media file.
+            spec: The clip contract; dense clips only.
+            models: The face networks; loaded when left out.
+            num_threads: Decoder threads; 0 leaves the number to the decoder. Unless it is 1, faces are followed in a
+                thread of their own.
+            survey: Of the file; made where left out.
+        Raises:
+            ConfigError: The preset samples whole videos.
+        """
+        if spec.preset != "clip2s":
+            raise ConfigError(f"preset {spec.preset} has no clips", fix="read clips with preset clip2s")
+        self.path, self.spec = Path(path), spec
+        self._models, self._num_threads, self._survey = models, num_threads, survey
+        self.read: FileRead | None = None
+        """How much was read, once all was; also where that gave an error."""
+
+    def __iter__(self) -> Iterator[Clip]:
+        """Yields clips.
+
+        Raises:
+            MediaError: `unreadable`, `no_audio`, `too_short`, or, at the end, `no_face` when there was no clip.
+        """
+        spec = self.spec
+        reader = PictureReader(
+            self.path, spec.fps, num_threads=self._num_threads, max_area_px=MAX_TRACKED_PX, survey=self._survey
+        )
+        stream, cutter = FaceStream(spec, self._models), ClipCutter(spec)
+        num_clips = num_frames = 0
+        with ExitStack() as stack:
+            sound: SoundReader | None = None
+            pictures = ((index, t_s, picture, stream.track(picture)) for index, t_s, picture in reader)
+            for index, t_s, picture, tracked in stack.enter_context(closing(ahead_of(pictures, self._num_threads))):
+                if sound is None:
+                    sound = stack.enter_context(_open_sound(spec, reader))
+                num_frames = index + 1
+                final = index - spec.look_ahead_frames
+                finished = stream.push(index, t_s, picture, shrink=reader.shrink, tracked=tracked)
+                for faces in cutter.push(finished, final):
+                    num_clips += 1
+                    yield _make_clip(faces, spec, sound)
+            for faces in _cut_last_clips(stream, cutter, num_frames, spec):
                 num_clips += 1
                 yield _make_clip(faces, spec, sound)
-        for faces in _cut_last_clips(stream, cutter, num_frames, spec):
-            num_clips += 1
-            yield _make_clip(faces, spec, sound)
-    if num_frames < spec.num_frames:
-        reason = f"{num_frames / spec.fps:.2f} s of pictures can be read, at least {spec.clip_s:g} s are needed"
-        raise media_error(path, "too_short", reason, "use a longer recording")
-    if not num_clips:
-        reason = f"no face is seen for {spec.clip_s:g} s on end"
-        raise media_error(path, "no_face", reason, "use a recording in which a face is in view")
+            assert sound is not None, "a reader without one picture raises by itself"
+            self.read = FileRead(reader.coverage, sound.finish(), read_notes(reader.survey, sound.track))
+        if num_frames < spec.num_frames:
+            raise too_short_error(self.path, reader.coverage, seconds=num_frames / spec.fps, needed_s=spec.clip_s)
+        if not num_clips:
+            reason = f"no face is seen for {spec.clip_s:g} s on end"
+            raise media_error(self.path, "no_face", reason, "use a recording in which a face is in view")
+
+
+def ahead_of(items: Generator[T, None, None], num_threads: int) -> Generator[T, None, None]:
+    """The items as they are with one thread, else made ahead in a thread of their own."""
+    return items if num_threads == 1 else read_ahead(items)
 
 
 def _cut_last_clips(
@@ -274,8 +341,13 @@ def _cut_last_clips(
     yield from cutter.finish(num_frames)
 
 
-def _open_sound(path: Path, spec: ClipSpec, first_picture_s: float | None) -> SoundReader:
-    return SoundReader(path, sample_rate=spec.audio.sample_rate, first_picture_s=first_picture_s or 0.0)
+def _open_sound(spec: ClipSpec, reader: PictureReader) -> SoundReader:
+    return SoundReader(
+        reader.path,
+        sample_rate=spec.audio.sample_rate,
+        first_picture_s=reader.first_picture_s or 0.0,
+        survey=reader.survey,
+    )
 
 
 def _make_clip(faces: list[FaceFrame], spec: ClipSpec, sound: SoundReader | None) -> Clip:
@@ -293,4 +365,5 @@ def _make_clip(faces: list[FaceFrame], spec: ClipSpec, sound: SoundReader | None
         times_s=np.array([f.t_s for f in faces], np.float64),
         interpolated=np.array([f.interpolated for f in faces]),
         waveform=sound.read(first_sample, spec.num_samples),
+        found_by=faces[0].found_by,
     )

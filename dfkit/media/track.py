@@ -1,7 +1,8 @@
 """Follows faces from picture to picture.
 
 A face is looked for in the region that its last landmarks give; the detector runs only when nobody is
-followed, when somebody was just lost, and now and then for newcomers. A cut ends every track.
+followed, when somebody was just lost, and now and then for newcomers. Where it leaves a picture without a face, the
+full-range detector looks for distant ones, at once and then now and then. A cut ends every track.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dfkit.clip import FoundBy
 from dfkit.media.cut import is_cut, sample_luma
 from dfkit.media.detect import box_iou, detect_faces, detection_roi
-from dfkit.media.faces import FaceModels
+from dfkit.media.faces import FULL_RANGE, SHORT_RANGE, FaceDetector, FaceModels
 from dfkit.media.landmark import MIN_PRESENCE, find_landmarks, landmark_box, landmark_roi
+from dfkit.media.picture import Picture, as_picture
 from dfkit.media.warp import Roi
 
 DETECT_EVERY = 8
 """Pictures between two looks for newcomers; 0.32 s at 25 fps, within the look-ahead."""
+FULL_RANGE_EVERY = 8
+"""Pictures between two looks for distant faces while there is no face at all: a distant face is found within the
+look-ahead, and a video without any costs one such look in eight pictures."""
 SAME_REGION_IOU = 0.5
 """Regions that overlap by more are one face (MediaPipe's value)."""
 SAME_FACE_IOU = 0.3
@@ -30,6 +36,8 @@ class Track:
 
     track_id: int
     landmarks: np.ndarray
+    found_by: FoundBy
+    """The detector that found it first."""
     missing: int = 0
     """Pictures since it was last seen."""
 
@@ -43,6 +51,8 @@ class TrackedFace:
     """(468, 2) float32, pixels of the source."""
     presence: float
     """Probability that this is a face."""
+    found_by: FoundBy
+    """The detector that found the track first."""
 
 
 @dataclass(frozen=True)
@@ -75,31 +85,40 @@ class FaceTracker:
         self._next_id = 0
         self._scene = 0
         self._since_detection = 0
+        self._since_full_range = FULL_RANGE_EVERY
         self._luma: np.ndarray | None = None
+        self._segment: int | None = None
 
-    def update(self, rgb: np.ndarray) -> TrackedPicture:
+    def update(self, rgb: Picture | np.ndarray) -> TrackedPicture:
         """Takes the next picture.
 
         Args:
-            rgb: (H, W, 3) uint8.
+            rgb: Planes, or (H, W, 3) uint8 RGB.
         Returns:
             The faces seen in it.
         """
-        lost = self._end_scene_at_cut(rgb)
-        faces = self._follow(rgb)
+        picture = as_picture(rgb)
+        lost = self._end_scene_at_cut(picture)
+        faces = self._follow(picture)
+        self._since_full_range += 1
         if self._must_detect(len(faces)):
             self._since_detection = 0
-            faces += self._find_new(rgb, faces)
+            faces += self._find_new(picture, faces, SHORT_RANGE)
+            if not faces and self._models.second_stage and self._since_full_range >= FULL_RANGE_EVERY:
+                self._since_full_range = 0
+                faces = self._find_new(picture, faces, FULL_RANGE)
         else:
             self._since_detection += 1
         seen = {face.track_id for face in faces}
         lost += self._age_missing(seen)
         return TrackedPicture(self._scene, tuple(sorted(faces, key=lambda f: f.track_id)), tuple(lost))
 
-    def _end_scene_at_cut(self, rgb: np.ndarray) -> list[int]:
-        luma = sample_luma(rgb)
-        cut = self._luma is not None and is_cut(self._luma, luma)
-        self._luma = luma
+    def _end_scene_at_cut(self, picture: Picture) -> list[int]:
+        luma = sample_luma(picture)
+        # Two recordings that were joined are two scenes, however alike.
+        joined = self._segment is not None and picture.segment != self._segment
+        cut = joined or (self._luma is not None and is_cut(self._luma, luma))
+        self._luma, self._segment = luma, picture.segment
         if not cut:
             return []
         ended = [track.track_id for track in self._tracks]
@@ -107,16 +126,16 @@ class FaceTracker:
         self._scene += 1
         return ended
 
-    def _follow(self, rgb: np.ndarray) -> list[TrackedFace]:
+    def _follow(self, picture: Picture) -> list[TrackedFace]:
         faces: list[TrackedFace] = []
         for track in self._tracks:
             if track.missing:
                 continue
-            landmarks, presence = find_landmarks(rgb, landmark_roi(track.landmarks), self._models)
+            landmarks, presence = find_landmarks(picture, landmark_roi(track.landmarks), self._models)
             if presence < MIN_PRESENCE or (faces and _is_taken(landmark_roi(landmarks), faces)):
                 continue
             track.landmarks = landmarks
-            faces.append(TrackedFace(track.track_id, landmarks, presence))
+            faces.append(TrackedFace(track.track_id, landmarks, presence, track.found_by))
         return faces
 
     def _must_detect(self, num_followed: int) -> bool:
@@ -125,29 +144,30 @@ class FaceTracker:
         # A face just lost is looked for at once and, being missing, in every picture until it is given up.
         return num_followed < max(1, len(self._tracks)) or self._since_detection + 1 >= DETECT_EVERY
 
-    def _find_new(self, rgb: np.ndarray, followed: list[TrackedFace]) -> list[TrackedFace]:
+    def _find_new(self, picture: Picture, followed: list[TrackedFace], detector: FaceDetector) -> list[TrackedFace]:
         found: list[TrackedFace] = []
-        for detection in detect_faces(rgb, self._models)[: self._max_faces]:
+        for detection in detect_faces(picture, self._models, detector)[: self._max_faces]:
             roi = detection_roi(detection)
             if len(followed) + len(found) >= self._max_faces or _is_taken(roi, followed + found):
                 continue
-            landmarks, presence = find_landmarks(rgb, roi, self._models)
+            landmarks, presence = find_landmarks(picture, roi, self._models)
             if presence < MIN_PRESENCE or _is_taken(landmark_roi(landmarks), followed + found):
                 continue
             seen = {face.track_id for face in followed + found}
-            found.append(TrackedFace(self._take_track(landmarks, seen), landmarks, presence))
+            track = self._take_track(landmarks, seen, detector.name)
+            found.append(TrackedFace(track.track_id, landmarks, presence, track.found_by))
         return found
 
-    def _take_track(self, landmarks: np.ndarray, seen: set[int]) -> int:
+    def _take_track(self, landmarks: np.ndarray, seen: set[int], found_by: FoundBy) -> Track:
         missing = [track for track in self._tracks if track.track_id not in seen]
         match = match_lost(landmark_box(landmarks), [landmark_box(track.landmarks) for track in missing])
         if match is not None:
             missing[match].landmarks = landmarks
-            return missing[match].track_id
-        track = Track(self._next_id, landmarks)
+            return missing[match]
+        track = Track(self._next_id, landmarks, found_by)
         self._next_id += 1
         self._tracks.append(track)
-        return track.track_id
+        return track
 
     def _age_missing(self, seen: set[int]) -> list[int]:
         for track in self._tracks:

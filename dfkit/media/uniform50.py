@@ -7,21 +7,24 @@ Source: the facts of the original's data format; frames, lips and MFCC as its pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dfkit.clip import UNIFORM50, ClipSpec
-from dfkit.errors import MediaError
-
-if TYPE_CHECKING:
-    from dfkit.media.video import DecodedPicture
+from dfkit.media.audio import choose_sound, decode_sound, is_audible, no_sound_error, open_track, to_mono
+from dfkit.media.container import open_media
+from dfkit.media.mfcc import mfcc as compute_mfcc
+from dfkit.media.picture import PictureMaker
+from dfkit.media.resample import resample
+from dfkit.media.survey import Survey, survey_file
+from dfkit.media.video import PictureDecoder, no_picture_error
 
 HAAR_SCALE = 1.1
 HAAR_NEIGHBOURS = 5
@@ -115,90 +118,55 @@ def view_uniform50(path: str | Path, *, spec: ClipSpec = UNIFORM50) -> Uniform50
         MediaError: `unreadable`, or `no_audio`.
     """
     path = Path(path)
-    mfcc = read_mfcc(path, spec)
-    num_frames = count_frames(path)
-    face, times_s = _read_squares(path, spec, num_frames)
+    survey = survey_file(path)
+    mfcc = compute_mfcc(read_sound(path, spec.audio.sample_rate, survey=survey), spec.audio)
+    num_frames = survey.num_pictures
+    face, times_s = _read_squares(survey, spec, num_frames)
     if len(face) < len(choose_frames(num_frames, spec.num_frames)):
         # Fewer frames than packets (damage, or packets without a picture): choose again among what there is.
-        num_frames = sum(1 for _ in _pictures(path))
-        face, times_s = _read_squares(path, spec, num_frames)
+        num_frames = sum(1 for _ in PictureDecoder(survey))
+        face, times_s = _read_squares(survey, spec, num_frames)
     lip = np.stack([haar_lip(square, spec.picture.lip_px) for square in face])
     return Uniform50Sample(face, lip, mfcc, times_s, num_frames)
 
 
-def count_frames(path: Path) -> int:
-    """Number of frames by the packets of the video track: no decoding.
-
-    Raises:
-        MediaError: `unreadable`.
-    """
-    from dfkit.media.container import find_video, open_media
-
-    with open_media(path) as container:
-        stream = find_video(container, path, num_threads=1)
-        return sum(1 for packet in container.demux(stream) if packet.size)
-
-
-def _pictures(path: Path) -> Iterator[DecodedPicture]:
-    from dfkit.media.container import find_video, open_media
-    from dfkit.media.video import decode_pictures
-
-    with open_media(path) as container:
-        yield from decode_pictures(container, find_video(container, path, num_threads=0), path)
-
-
-def _read_squares(path: Path, spec: ClipSpec, num_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    from dfkit.media.color import RgbConverter
-
+def _read_squares(survey: Survey, spec: ClipSpec, num_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     wanted = set(choose_frames(num_frames, spec.num_frames))
-    converter = RgbConverter()
+    maker = PictureMaker(aspect=survey.aspect)
     squares, times_s = [], []
     first_s: float | None = None
-    for index, picture in enumerate(_pictures(path)):
+    for index, picture in enumerate(PictureDecoder(survey)):
         first_s = picture.start_s if first_s is None else first_s
         if index in wanted:
-            squares.append(centre_square(converter.convert(picture.frame), spec.picture.face_px))
+            squares.append(centre_square(maker.make(picture.frame).rgb(), spec.picture.face_px))
             times_s.append(picture.start_s - first_s)
     if not squares:
-        raise MediaError(f"{path}: not one picture of it can be decoded", status="unreadable")
+        raise no_picture_error(survey)
     return np.stack(squares), np.asarray(times_s, np.float64)
 
 
-def read_mfcc(path: Path, spec: ClipSpec) -> NDArray[np.float32]:
-    """MFCC of the whole sound track, from its first sample on.
-
-    Returns:
-        (1 + samples // hop, n_mfcc) float32.
-    Raises:
-        MediaError: `unreadable` or `no_audio`.
-    """
-    from dfkit.media.mfcc import mfcc as compute_mfcc
-
-    return compute_mfcc(read_sound(path, spec.audio.sample_rate), spec.audio)
-
-
-def read_sound(path: Path, sample_rate: int) -> NDArray[np.float32]:
-    """The whole sound track, mono.
+def read_sound(path: Path, sample_rate: int, *, survey: Survey | None = None) -> NDArray[np.float32]:
+    """The whole sound track from its first sample on, mono.
 
     Args:
         path: Media file.
         sample_rate: Of the result, Hz.
+        survey: Of the file; made where left out.
     Returns:
         (N,) float32 in [-1, 1].
     Raises:
         MediaError: `unreadable` or `no_audio`.
     """
-    from dfkit.media.audio import decode_sound, to_mono
-    from dfkit.media.container import find_audio, open_media
-    from dfkit.media.resample import resample
-
+    survey = survey or survey_file(path)
+    track = choose_sound(survey)
+    if track is None:
+        raise no_sound_error(survey)
     with open_media(path) as container:
-        stream = find_audio(container)
-        if stream is None:
-            raise MediaError(f"{path}: it has no sound track", status="no_audio")
-        frames = [(to_mono(frame), frame.sample_rate) for frame in decode_sound(container, stream)]
-    if not frames:
-        raise MediaError(f"{path}: its sound track holds nothing that can be decoded", status="no_audio")
-    rate = frames[0][1]
-    sound = np.concatenate([mono for mono, frame_rate in frames if frame_rate == rate])
-    return resample(sound, rate, sample_rate)
+        frames = [
+            (to_mono(frame), frame.sample_rate) for frame in decode_sound(container, open_track(container, track))
+        ]
+    if not frames or not is_audible(path, track):
+        raise no_sound_error(survey, is_silent=bool(frames))
+    runs = groupby(frames, key=lambda frame: frame[1])
+    parts = [resample(np.concatenate([mono for mono, _ in run]), rate, sample_rate) for rate, run in runs]
+    return np.concatenate(parts)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+
+from dfkit.media.picture import Picture, as_picture
 
 
 class Roi(NamedTuple):
@@ -37,17 +38,15 @@ def roi_matrix(roi: Roi, out_px: int) -> np.ndarray:
     return np.array([[cos, -sin, roi.x - (cos - sin) * half], [sin, cos, roi.y - (sin + cos) * half]], dtype=np.float64)
 
 
-def warp_roi(rgb: np.ndarray, roi: Roi, out_px: int, *, replicate: bool) -> np.ndarray:
+def warp_roi(picture: Picture | np.ndarray, roi: Roi, out_px: int, *, replicate: bool) -> np.ndarray:
     """Samples a turned square bilinearly.
 
     Args:
-        rgb: (H, W, 3) uint8.
-        roi: The square in pixels of the source.
+        picture: Planes, or (H, W, 3) uint8 RGB.
+        roi: The square in pixels of the picture as shown.
         out_px: Side of the output.
         replicate: Whether the picture's edge goes on outside of it; else black.
     Returns:
-        (out_px, out_px, 3) uint8.
+        (out_px, out_px, 3) uint8 RGB.
     """
-    border = cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(rgb, roi_matrix(roi, out_px), (out_px, out_px), flags=flags, borderMode=border)
+    return as_picture(picture).sample(roi_matrix(roi, out_px), out_px, replicate=replicate, average=False)

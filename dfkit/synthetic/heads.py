@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dfkit.files import whole_file
+from dfkit.files import open_text, whole_file
 from dfkit.media.encode import EncodeSettings, write_video
 from dfkit.synthetic.face_warp import Mouth, Pose, close_eye, move_mouth, paint_mouth
 from dfkit.synthetic.portrait import CANVAS_HEIGHT, CANVAS_WIDTH, Head, make_head
@@ -291,7 +291,7 @@ def _blinks(num_frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _write_labels(path: Path, rows: list[tuple[Path, str]]) -> None:
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as temporary, open_text(temporary) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "label", "group"])
         writer.writerows([video.name, "real", group] for video, group in rows)
