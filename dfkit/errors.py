@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import re
+from typing import Any
 
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What a write says when there is no room: disk, quota, or file-size limit."""
@@ -24,10 +26,20 @@ class DfkitError(Exception):
         self.found = found
         self.fix = fix
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As another process gets it: built without `__init__`, whose arguments differ from class to class."""
+        return _rebuild, (type(self), self.args, self.__dict__)
+
     @property
     def sentence(self) -> str:
         """The message in one line."""
         return self.found if self.fix is None else f"{self.found}. Fix: {self.fix}"
+
+
+def _rebuild(kind: type[DfkitError], args: tuple[Any, ...], state: dict[str, Any]) -> DfkitError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(DfkitError):
@@ -91,3 +103,13 @@ class ParityError(DfkitError):
     """Two backends disagree by more than the tolerance; nothing is written."""
 
     exit_code = 1
+
+
+NOT_JSON = (ValueError, RecursionError)
+"""What `json.loads` raises on foreign text: no JSON, another encoding, numbers of thousands of digits, brackets inside
+of each other without end."""
+
+
+def one_line(error: BaseException) -> str:
+    """All that a library says of an error, in one line, without the colours of a terminal."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).split()) or type(error).__name__

@@ -20,6 +20,7 @@ PACKAGES: dict[Extra, dict[str, str]] = {
         "tensorboard": "tensorboard",
         "boto3": "boto3",
         "filelock": "filelock",
+        "safetensors": "safetensors",
     },
     "export": {
         "litert_torch": "litert-torch",
