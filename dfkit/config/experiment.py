@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -70,6 +71,23 @@ class Config(Section):
     @classmethod
     def _upgrade(cls, content: Any) -> Any:
         return upgrade(content)[0] if isinstance(content, Mapping) else content
+
+    def to_json_text(self, indent: int | None = None) -> str:
+        """JSON in ASCII: folders may have names that are no Unicode, which pydantic's own writer and reader refuse."""
+        return json.dumps(self.model_dump(mode="json"), indent=indent)
+
+    @classmethod
+    def from_json_text(cls, text: str) -> Config:
+        """Reads what `to_json_text` wrote.
+
+        Raises:
+            ValidationError: It is no JSON, or not of a configuration.
+        """
+        try:
+            content = json.loads(text)
+        except ValueError:
+            return cls.model_validate_json(text)
+        return cls.model_validate(content)
 
 
 def upgrade(content: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -14,9 +14,14 @@ from pydantic import ValidationError
 from dfkit.clip import UNIFORM50, ClipSpec
 from dfkit.errors import CheckpointError
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
-from dfkit.models.original import infer_spec, load_weights, original_weights, read_checkpoint
+from dfkit.models.original import MARK, infer_spec, load_weights
+from dfkit.weights.selection import WeightsChoice
+from dfkit.weights.stored import read_weights
 
 CHECKPOINT_VERSION = 1
+TRAINING_STATE = "RunRecorder"
+"""Callback whose state stands in what a run is resumed from."""
+Kind = Literal["teacher", "student", "original"]
 
 
 @dataclass(frozen=True)
@@ -27,40 +32,60 @@ class Checkpoint:
     """In eval mode."""
     clip_spec: ClipSpec
     """The clips it was trained on; `uniform50` for an original checkpoint."""
-    kind: Literal["teacher", "student", "original"]
+    kind: Kind
     path: Path
     facts: dict[str, Any] = field(default_factory=dict)
     """Epoch, metrics, operating point, data: plain values."""
+    weights: WeightsChoice = "raw"
+    """Which of the file's weights these are."""
+    notes: tuple[str, ...] = ()
+    """What was chosen, converted and left out on the way from the file."""
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, weights: WeightsChoice | None = None) -> Checkpoint:
     """Opens a checkpoint of dfkit or of the original implementation.
 
     Args:
-        path: A `.pth` file.
+        path: A `.pth` or `.safetensors` file.
+        weights: Plain or EMA weights where a file holds both; the plain ones where left out.
     Returns:
         The network in eval mode, with its facts.
     Raises:
         CheckpointError: The file, a field or a tensor does not fit, by name.
     """
     path = Path(path)
-    content = read_checkpoint(path)
-    weights = original_weights(content, where=str(path))
+    stored = read_weights(path, weights, mark=MARK)
+    content, where = stored.content, str(path)
+    if isinstance(callbacks := content.get("callbacks"), dict) and TRAINING_STATE in callbacks:
+        raise CheckpointError(
+            f"{path}: the state that dfkit train goes on from, without its clip contract",
+            fix=f"give {path.with_name('best.pth')}, or {path.with_name('last.pth').name} of the same folder",
+        )
     if "clip_spec" not in content:
-        network = MMMSBA(infer_spec(weights, where=str(path)), frame_resampling="padded")
-        load_weights(network, weights, where=str(path))
+        network = MMMSBA(infer_spec(stored.tensors, where=where), frame_resampling="padded")
+        clip_spec: ClipSpec = UNIFORM50
+        kind: Kind = "original"
         facts = {name: value for name, value in content.items() if isinstance(value, (int, float, str))}
-        return Checkpoint(network.eval(), UNIFORM50, "original", path, facts)
+    else:
+        network, clip_spec, kind, facts = _own(content, where)
+    load_weights(network, stored.tensors, where=where)
+    return Checkpoint(network.eval(), clip_spec, kind, path, facts, stored.kind, stored.notes)
+
+
+def _own(content: dict[str, Any], where: str) -> tuple[MMMSBA, ClipSpec, Kind, dict[str, Any]]:
+    """Network without weights, contract, kind and facts of dfkit's own checkpoint."""
     version = content.get("schema_version")
     if version != CHECKPOINT_VERSION:
         raise CheckpointError(
-            f"{path}: checkpoint schema {version}, this dfkit reads {CHECKPOINT_VERSION}", fix="upgrade dfkit"
+            f"{where}: checkpoint schema {version}, this dfkit reads {CHECKPOINT_VERSION}", fix="upgrade dfkit"
         )
+    fix = "copy the checkpoint again from its run's folder"
     try:
         spec = NetworkSpec.model_validate(content["network"])
         clip_spec = ClipSpec.model_validate(content["clip_spec"])
+        kind, facts = content["kind"], content.get("facts", {})
     except (KeyError, ValidationError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint: {error}") from error
-    network = MMMSBA(spec)
-    load_weights(network, weights, where=str(path))
-    return Checkpoint(network.eval(), clip_spec, content["kind"], path, content.get("facts", {}))
+        raise CheckpointError(f"{where}: damaged checkpoint: {error}", fix=fix) from error
+    if kind not in ("teacher", "student") or not isinstance(facts, dict):
+        raise CheckpointError(f"{where}: damaged checkpoint: kind {kind!r}, facts {type(facts).__name__}", fix=fix)
+    return MMMSBA(spec), clip_spec, kind, facts

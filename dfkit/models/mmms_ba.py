@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, PositiveInt, field_validator
+from pydantic import BaseModel, Field, field_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -41,20 +41,24 @@ PAIRS = (
 )
 
 
+Width = Annotated[int, Field(gt=0, le=2048)]
+"""A damaged checkpoint that asks for more would fill the memory before its tensors are looked at."""
+
+
 class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     """Widths and variant of one MMMS-BA network; stored in every checkpoint."""
 
     modalities: tuple[Literal["audio", "face", "lip", "motion"], ...] = ("audio", "face", "lip")
     """Streams; kept in the order sound, face, lip, motion however they are given."""
-    audio_dim: PositiveInt = 40
+    audio_dim: Width = 40
     """MFCC coefficients per sound frame."""
-    face_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256)
+    face_channels: tuple[Width, Width, Width] = (64, 128, 256)
     """Channels of the three face convolutions; the last is the face feature width."""
-    lip_channels: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 64, 128)
+    lip_channels: tuple[Width, Width, Width] = (32, 64, 128)
     """Channels of the three lip convolutions; the last is the lip feature width."""
-    gru_hidden: PositiveInt = 300
+    gru_hidden: Width = 300
     """H, units per GRU direction."""
-    dense_dim: PositiveInt = 100
+    dense_dim: Width = 100
     """D, width of each modality's dense layer."""
     attention: Attention = "bi_modal"
     """Fusion: `bi_modal`, `self`, or `none` (plain concatenation)."""
