@@ -11,7 +11,7 @@ holds inputs and answers for implementations in other languages.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from dfkit.measures import metrics
 from dfkit.measures.bootstrap import MIN_VALID_SHARE, rows_by_group
+from dfkit.measures.evidence import Evidence, thin_evidence
 from dfkit.measures.review import MAX_REVIEW_SHARE, TARGET_ERROR, ReviewBand, review_band
 
 VerdictName = Literal["real", "fake", "review"]
@@ -143,6 +144,11 @@ class Decision:
             "aggregation": self.aggregation.model_dump(),
         }
 
+    @classmethod
+    def muted_from_facts(cls, facts: Mapping[str, Any]) -> Decision | None:
+        """The decision for videos without sound that a checkpoint carries; None where it was not trained for them."""
+        return cls.from_facts(facts.get("muted", {}))
+
     @property
     def text(self) -> str:
         """Threshold and temperature with their intervals, and the aggregation, for people."""
@@ -208,6 +214,8 @@ class Verdict:
     """Place of the most suspicious clip of all tracks."""
     worst_clip_start_s: float
     worst_clip_p_fake: float
+    reasons: tuple[str, ...] = ()
+    """Why it is `review` whatever the score is."""
 
 
 @dataclass(frozen=True)
@@ -312,12 +320,13 @@ def video_margin(scores: VideoScores, aggregation: Aggregation) -> float:
     return math.nan if any(math.isnan(value) for value in values) else max(values)
 
 
-def judge(scores: VideoScores, decision: Decision) -> Verdict:
+def judge(scores: VideoScores, decision: Decision, *, evidence_of: Callable[[int], Evidence] | None = None) -> Verdict:
     """The verdict on a video.
 
     Args:
         scores: Its clips, all logits finite.
         decision: The rule.
+        evidence_of: What a track's score rests on; where that is thin, the verdict is `review`.
     """
     tracks = track_margins(scores, decision.aggregation)
     suspect = max(tracks, key=lambda track: tracks[track])
@@ -329,8 +338,9 @@ def judge(scores: VideoScores, decision: Decision) -> Verdict:
         return float(p_fake_of_margin(margin, calibration_temperature=decision.temperature))
 
     p_fake = p_of(tracks[suspect])
+    reasons = () if evidence_of is None else thin_evidence(evidence_of(suspect))
     return Verdict(
-        verdict=verdict_of(p_fake, decision.operating_point),
+        verdict="review" if reasons else verdict_of(p_fake, decision.operating_point),
         p_fake=p_fake,
         margin=tracks[suspect],
         track_id=suspect,
@@ -338,6 +348,7 @@ def judge(scores: VideoScores, decision: Decision) -> Verdict:
         worst_clip=worst,
         worst_clip_start_s=float(scores.start_s[worst]),
         worst_clip_p_fake=p_of(float(margins[worst])),
+        reasons=reasons,
     )
 
 

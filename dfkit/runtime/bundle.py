@@ -14,20 +14,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
-from dfkit.clip import SCHEMA_VERSION, FaceVariant
-from dfkit.errors import BundleError
+from dfkit.clip import SCHEMA_VERSION, ClipSpec, FaceVariant
+from dfkit.errors import NOT_JSON, BundleError, one_line
+from dfkit.named_inputs import require_bundle
 from dfkit.runtime.manifest import (
     MANIFEST_FILE,
     MANIFEST_VERSION,
     FaceModelEntry,
     FileEntry,
     Manifest,
+    Signature,
     validation_faults,
 )
+
+if TYPE_CHECKING:
+    from dfkit.media.faces import FaceModels
 
 FACES_FOLDER = "face_models"
 """Of the bundle, with the face models and their licence."""
@@ -208,6 +213,7 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def _source_of(path: Path) -> FileSource:
+    require_bundle(path)
     if path.is_dir():
         return FolderSource(path)
     if path.is_file():
@@ -221,11 +227,12 @@ def _read_manifest(path: Path, source: FileSource) -> Manifest:
     content = source.read(MANIFEST_FILE, max_bytes=MAX_MANIFEST_BYTES)
     try:
         data = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{MANIFEST_FILE} in {path} is not JSON: {error}", fix=FIX_COPY) from error
+    except NOT_JSON as error:
+        raise BundleError(f"{MANIFEST_FILE} in {path} is not JSON: {one_line(error)}", fix=FIX_COPY) from error
     if not isinstance(data, dict):
         raise BundleError(f"{MANIFEST_FILE} in {path} is not a JSON object", fix=FIX_COPY)
     _refuse_newer(path, data)
+    _refuse_whole_pictures(path, data)
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
@@ -247,6 +254,16 @@ def _refuse_newer(path: Path, data: dict[str, Any]) -> None:
                 f"{MANIFEST_FILE} in {path}: {key} is {version}, this dfkit reads up to {known}",
                 fix=f"install the dfkit that made it ({made_by}) or a newer one",
             )
+
+
+def _refuse_whole_pictures(path: Path, data: dict[str, Any]) -> None:
+    """Version 3 states how whole pictures were converted, which is no longer done; earlier ones state nothing."""
+    if data.get("schema_version") == 3:
+        raise BundleError(
+            f"bundle {path} was made for another way of serving (manifest version 3): its crops are cut out of whole "
+            "RGB pictures, this dfkit cuts them out of a decoder's planes",
+            fix=f"export the checkpoint again, or install dfkit {data.get('dfkit_version', '')} to use it as it is",
+        )
 
 
 def _file_problems(source: FileSource, manifest: Manifest) -> list[str]:
@@ -298,18 +315,56 @@ def _graph_problems(manifest: Manifest) -> list[str]:
             if signature.file not in manifest.files:
                 problems.append(f"{where}.file: '{signature.file}' is not among the files")
             problems += _unknown_names(f"{where}.inputs", (t.name for t in signature.inputs), INPUT_NAMES[part])
+            problems += _unfit_inputs(f"{where}.inputs", signature, manifest.clip_spec)
             problems += _unknown_names(f"{where}.outputs", (t.name for t in signature.outputs), OUTPUT_NAMES[part])
     for model, entry in manifest.face_models.items():
         held = None if entry.file is None else manifest.files.get(entry.file)
         if entry.file is not None and (held is None or held.sha256 != entry.sha256):
             problems.append(f"face_models.{model}.file: '{entry.file}' is not among the files with that hash")
-    point = manifest.operating_point
-    if not point.review_low <= point.threshold <= point.review_high:
-        problems.append(
-            f"operating_point: review_low {point.review_low} <= threshold {point.threshold} "
-            f"<= review_high {point.review_high} does not hold"
-        )
+    problems += _familiarity_problems(manifest)
+    points = {"operating_point": manifest.operating_point}
+    if manifest.decision_muted is not None:
+        points["decision_muted.operating_point"] = manifest.decision_muted.operating_point
+    for where, point in points.items():
+        if not point.review_low <= point.threshold <= point.review_high:
+            problems.append(
+                f"{where}: review_low {point.review_low} <= threshold {point.threshold} "
+                f"<= review_high {point.review_high} does not hold"
+            )
     return problems
+
+
+def _familiarity_problems(manifest: Manifest) -> list[str]:
+    """Faults of the section `familiarity`: other names or sizes than those of the features."""
+    found = manifest.familiarity
+    if found is None:
+        return []
+    if (found.max_distance is None) != (not found.spreads):
+        return ["familiarity: max_distance without spreads, or spreads without max_distance"]
+    problems = []
+    for backend, graphs in manifest.backends.items():
+        sizes = {} if graphs.encode is None else {entry.name: entry.shape[-1] for entry in graphs.encode.outputs}
+        for name, spread in found.spreads.items():
+            lengths = {len(spread.mean), *(len(axis) for axis in spread.axes)}
+            if lengths != {sizes.get(name)} or len(spread.scales) != len(spread.axes) + 1:
+                problems.append(f"familiarity.spreads.{name}: does not fit what encode of {backend} gives")
+    return problems
+
+
+def _unfit_inputs(where: str, signature: Signature, spec: ClipSpec) -> list[str]:
+    """Inputs of another size than the clip contract gives: the graph could not be asked."""
+    face_px, lip_px = spec.picture.face_px, spec.picture.lip_px
+    given = {
+        "face": (face_px, face_px, 3),
+        "lip": (lip_px, lip_px, 3),
+        "pcm": (spec.num_samples,),
+        "mfcc": (spec.num_frames, spec.audio.n_mfcc),
+    }
+    return [
+        f"{where}: '{entry.name}' is {entry.shape}, the clip contract gives {given[entry.name]}"
+        for entry in signature.inputs
+        if entry.name in given and entry.shape[-len(given[entry.name]) :] != given[entry.name]
+    ]
 
 
 def _unknown_names(where: str, names: Iterable[str], known: frozenset[str]) -> list[str]:
@@ -332,6 +387,18 @@ def face_variant(manifest: Manifest, *, where: str) -> FaceVariant:
         found = ", ".join(f"{what} {', '.join(sorted(names))}" for what, names in problems if names)
         raise BundleError(f"{where}: face_models {found}", fix="export again with this dfkit")
     return variant
+
+
+def load_faces(manifest: Manifest, *, where: str) -> FaceModels:
+    """The face networks that a bundle is served with; without a second stage where it names no full-range detector.
+
+    Raises:
+        BundleError: It names no complete set of them.
+        DfkitError: A file is missing or is not the one this version was built with.
+    """
+    from dfkit.media.faces import FaceModels, has_second_stage
+
+    return FaceModels(face_variant(manifest, where=where), second_stage=has_second_stage(manifest.face_models))
 
 
 def _check_face_models(path: Path, manifest: Manifest) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 Pair = tuple[float, float]
+Triple = tuple[float, float, float]
 
 
 class PictureServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -31,16 +32,44 @@ class PictureServing(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Larger pictures are `unreadable`, pixels."""
     max_tracked_px: int
     """Larger pictures are divided by a whole number until they fit, pixels."""
-    matrices: dict[int, str]
-    """YUV matrix by the stream's number (ITU-T H.273)."""
-    rgb_coefficients: dict[str, tuple[int, int, int, int]]
-    """By matrix: V to R, U to B, U to G, V to G in 1 / 65536 of a grey level, limited range."""
+    matrices: dict[int, Pair]
+    """Shares of red and of blue in luma by the stream's matrix number (ITU-T H.273)."""
     untagged_hd_from: int
-    """Coded lines from which on an untagged picture is BT.709, else BT.601."""
+    """Coded lines from which on an untagged picture has the shares `untagged_hd`, else `untagged_sd`."""
+    untagged_hd: Pair
+    """Shares of red and of blue in luma: BT.709."""
+    untagged_sd: Pair
+    """Shares of red and of blue in luma: BT.601."""
+    stating_demuxers: tuple[str, ...]
+    """Demuxers whose header states a length that was not estimated."""
+    min_pictures: int
+    """A stream of fewer pictures is taken only where there is no other."""
+    clock_back_s: float
+    """A clock that goes back by more starts again: another recording begins, s."""
+    max_aspect: float
+    """Pixels that are longer, either way, count as square."""
+    square_tolerance: float
+    """So do pixels whose width by height differs from 1 by less."""
+    average_from: int
+    """Pixels of a plane per pixel of a crop from which on blocks are averaged first."""
+    transfers: dict[int, str]
+    """Transfers of high dynamic range by the stream's number (H.273); pictures of all others are shown as they are."""
+    hlg_white: float
+    """Scene light of HLG that becomes SDR's white, of full scale."""
+    pq_white: float
+    """Display light of PQ that becomes SDR's white, of full scale."""
+    gammas: dict[str, float]
+    """By transfer: mapped light is SDR's signal to this power."""
+    knee: float
+    """Linear light from which on what is brighter is compressed, as a share of SDR's white."""
+    bt2020_to_hd: tuple[Triple, Triple, Triple]
+    """Linear BT.2020 to linear BT.709, from `untagged_hd_from` lines on."""
+    bt2020_to_sd: tuple[Triple, Triple, Triple]
+    """Linear BT.2020 to linear SMPTE 170M, below."""
 
 
 class DetectorServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """The face detector."""
+    """A face detector."""
 
     input_px: int
     """Side of its input."""
@@ -90,6 +119,8 @@ class TrackServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstri
     """A found face takes up a missing track whose last box it overlaps by more."""
     smooth_half: int
     """Pictures to either side that steady a box."""
+    full_range_every: int | None = None
+    """Grid pictures at least from one run of the full-range detector to the next; none without a second stage."""
 
 
 class CutServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -118,8 +149,6 @@ class BoxServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Shortest longer side of the landmarks' box."""
     max_longer_px: float
     """Longest longer side of the landmarks' box."""
-    average_from: int
-    """Source pixels per crop pixel from which on blocks are averaged first."""
 
 
 class SoundServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -131,6 +160,12 @@ class SoundServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstri
     """Sound that lies further from where it should is moved, s."""
     max_ahead_s: float
     """Sound behind a longer jump is not read, s."""
+    channel_weights: dict[str, float]
+    """Weight in the mix by FFmpeg's name of a channel."""
+    digital_silence: float
+    """Sound that never exceeds this, of full scale, is none."""
+    cancelled_share: float
+    """Nor is sound whose mix has at most this share of the power of channels with nothing in common."""
     nan_as: float
     """What a sample that is no number is read as."""
     infinite_as: float
@@ -143,6 +178,25 @@ class SoundServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstri
     """a, b of beta = a (attenuation - b)."""
     kaiser_length: Pair
     """a, b of taps = (attenuation - a) / (b pi x transition)."""
+
+
+class EvidenceServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What a verdict needs; with less it is `review`."""
+
+    min_read_share: float
+    """Least share of pictures, and of sound, that was read."""
+    missing_s: float
+    """A file that ends less before what its header states is whole, s."""
+    min_pictures_per_s: float
+    """Least number of different pictures a second."""
+    min_face_px: float
+    """Least longer side of the landmarks' box, median of the track."""
+    min_face_luma: float
+    """Least mean luma of the face crop, median of the track, 0 to 255."""
+    min_change: float
+    """Least mean absolute change of the face crop from a picture to the next, median of the track, grey levels."""
+    sample_step: int
+    """Every so many rows and columns of a crop are looked at."""
 
 
 class WholeVideoServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -179,6 +233,9 @@ class Serving(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     landmarks: LandmarkServing | None = None
     tracker: TrackServing | None = None
     cuts: CutServing | None = None
+    evidence: EvidenceServing | None = None
     boxes: BoxServing | None = None
     whole_video: WholeVideoServing | None = None
-    """Of `uniform50`; the five above are of `clip2s`."""
+    """Of `uniform50`; the six above are of `clip2s`."""
+    full_range_detector: DetectorServing | None = None
+    """Of `clip2s`, the second stage; none in a bundle of before it, which is served without."""

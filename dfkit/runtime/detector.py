@@ -6,8 +6,8 @@ What it is assembled from stands in `DetectorParts`: whoever measures or replace
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,13 +17,16 @@ from dfkit.clip import ClipSpec, FaceVariant
 from dfkit.errors import ConfigError, MediaError
 from dfkit.media.audio import SoundReader
 from dfkit.media.container import media_error
-from dfkit.media.faces import FaceModels
-from dfkit.media.stream import MAX_TRACKED_PX, FaceFrame, FaceStream
+from dfkit.media.coverage import Coverage, FileRead, read_notes, too_short_error
+from dfkit.media.faces import FaceModels, has_second_stage
+from dfkit.media.stream import MAX_TRACKED_PX, FaceFrame, FaceStream, ahead_of
+from dfkit.media.survey import SoundTrack, Survey
 from dfkit.media.video import PictureReader
 from dfkit.runtime.backends import BackendName, Graphs, open_backend
 from dfkit.runtime.bundle import Bundle, face_variant, open_bundle
+from dfkit.runtime.evidence import FaceMeter
 from dfkit.runtime.results import ClipScore, Status, VideoResult, judge_clips, result_without_score
-from dfkit.runtime.scoring import ClipScorer, Sound
+from dfkit.runtime.scoring import ClipScorer, NoSound, Sound
 from dfkit.runtime.serving import check_serving
 from dfkit.runtime.stream import DetectorStream, GridPicture, GridStream, PushedSound
 
@@ -33,8 +36,12 @@ FaceWatcher = Callable[[FaceFrame], None]
 class FileSound:
     """A file's sound as a `scoring.Sound`: unlike a stream's, all of it can be read at any time."""
 
+    track: SoundTrack | None
+    """Which of the file's sound tracks it is."""
+
     def __init__(self, reader: SoundReader) -> None:
         self._reader = reader
+        self.track = reader.track
 
     def has(self, end: int) -> bool:
         """Always True: the reader decodes as far as sample `end`, and gives zeros past the file's end."""
@@ -47,13 +54,17 @@ class FileSound:
     def forget(self, start: int) -> None:
         """Nothing to do: the reader decodes no further than what was read."""
 
+    def finish(self) -> Coverage:
+        """Decodes what is left; how much of the sound was read."""
+        return self._reader.finish()
+
 
 @contextmanager
-def open_file_sound(path: Path, *, sample_rate: int, first_picture_s: float) -> Iterator[Sound]:
+def open_file_sound(survey: Survey, *, sample_rate: int, first_picture_s: float) -> Iterator[FileSound]:
     """Opens a file's sound.
 
     Args:
-        path: Media file.
+        survey: Of the file.
         sample_rate: Hz of what is read.
         first_picture_s: Container time of the first picture, where sample 0 lies, seconds.
     Yields:
@@ -61,14 +72,22 @@ def open_file_sound(path: Path, *, sample_rate: int, first_picture_s: float) -> 
     Raises:
         MediaError: `unreadable` or `no_audio`.
     """
-    with SoundReader(path, sample_rate=sample_rate, first_picture_s=first_picture_s) as reader:
+    with SoundReader(survey.path, sample_rate=sample_rate, first_picture_s=first_picture_s, survey=survey) as reader:
         yield FileSound(reader)
+
+
+class LoadFaceModels(Protocol):
+    """A function that loads face networks, as `FaceModels` does."""
+
+    def __call__(self, variant: FaceVariant, *, second_stage: bool) -> FaceModels: ...
 
 
 class OpenSound(Protocol):
     """A function that opens a file's sound, as `open_file_sound` does."""
 
-    def __call__(self, path: Path, *, sample_rate: int, first_picture_s: float) -> AbstractContextManager[Sound]: ...
+    def __call__(
+        self, survey: Survey, *, sample_rate: int, first_picture_s: float
+    ) -> AbstractContextManager[FileSound]: ...
 
 
 @dataclass(frozen=True)
@@ -79,8 +98,8 @@ class DetectorParts:
     behave the same, or the scores are no longer those of the shipped detector.
     """
 
-    load_face_models: Callable[[FaceVariant], FaceModels] = FaceModels
-    """Face networks of the variant that the bundle names; called once, when the detector is made."""
+    load_face_models: LoadFaceModels = FaceModels
+    """Face networks that the bundle names; called once, when the detector is made."""
     make_face_stream: Callable[[ClipSpec, FaceModels], FaceStream] = FaceStream
     """Tracker and cropper without pictures; called for each file and each stream."""
     read_pictures: Callable[[PictureReader], Iterable[GridPicture]] = iter
@@ -111,7 +130,8 @@ class Detector:
             bundle: A verified bundle, or where one lies.
             backend: `tflite` or `onnx`; None takes TFLite where the bundle has it.
             num_threads: Threads of the model.
-            decoder_threads: Threads of the video decoder; 0 leaves the number to it.
+            decoder_threads: Threads of the video decoder; 0 leaves the number to it. Unless it is 1, a file's faces are
+                followed in a thread of their own.
             graphs: A loaded model in place of the bundle's own.
             parts: Factories of the stages before the model; the shipped ones when left out.
         Raises:
@@ -125,7 +145,8 @@ class Detector:
         self._parts = parts or DetectorParts()
         variant = face_variant(self.bundle.manifest, where=f"bundle {self.bundle.path}")
         check_serving(self.bundle.manifest, variant, where=f"bundle {self.bundle.path}")
-        self._face_models = self._parts.load_face_models(variant)
+        second_stage = has_second_stage(self.bundle.manifest.face_models)
+        self._face_models = self._parts.load_face_models(variant, second_stage=second_stage)
         self._takes_sound = "audio" in self.bundle.manifest.modalities
 
     def detect(self, path: str | Path, *, watch: FaceWatcher | None = None) -> VideoResult:
@@ -140,6 +161,7 @@ class Detector:
             ModelAnswerError: The model itself answers NaN or infinity.
         """
         manifest = self.bundle.manifest
+        scored = ScoredFile(FaceMeter(self._spec))
         try:
             if self._spec.preset == "uniform50":
                 from dfkit.runtime.whole_video import score_whole_video
@@ -152,11 +174,13 @@ class Detector:
                     fixed_grid=self.fixed_grid,
                     watch=watch,
                 )
-            clips = self._score_file(Path(path), watch)
+            self._score_file(Path(path), scored, watch)
         except MediaError as error:
             status: Status = error.status  # type: ignore[assignment]
-            return result_without_score(str(path), status, error.sentence, manifest)
-        return judge_clips(str(path), clips, manifest)
+            return result_without_score(str(path), status, error.sentence, manifest, read=scored.read)
+        return judge_clips(
+            str(path), scored.clips, manifest, read=scored.read, faces=scored.faces, no_sound=scored.no_sound
+        )
 
     def open_stream(self, *, sample_rate: int = 16000) -> DetectorStream:
         """Starts push-style detection of a camera or a decoder of one's own.
@@ -182,17 +206,25 @@ class Detector:
         return self._parts.make_face_stream(self._spec, self._face_models)
 
     def _make_scorer(self, sound: Sound | None) -> ClipScorer:
+        manifest = self.bundle.manifest
+        muted = manifest.decision_muted if isinstance(sound, NoSound) else None
+        decision = manifest.decision if muted is None else muted.decision
         return ClipScorer(
             self.graphs,
             self._spec,
             sound,
-            calibration_temperature=self.bundle.manifest.calibration.calibration_temperature,
+            calibration_temperature=decision.temperature,
             where=f"bundle {self.bundle.path}",
+            familiarity=manifest.familiarity,
         )
 
-    def _score_file(self, path: Path, watch: FaceWatcher | None) -> list[ClipScore]:
-        """Clips of a file, at least one.
+    def _score_file(self, path: Path, scored: ScoredFile, watch: FaceWatcher | None) -> None:
+        """Scores a file's clips, at least one.
 
+        Args:
+            path: Media file.
+            scored: Is filled in, also where the file gives an error.
+            watch: Is shown every face.
         Raises:
             MediaError: With the status, in the order unreadable, no_audio, too_short, no_face.
         """
@@ -200,36 +232,60 @@ class Detector:
         reader = PictureReader(path, spec.fps, num_threads=self._decoder_threads, max_area_px=MAX_TRACKED_PX)
         faces = self._make_face_stream()
         grid: GridStream | None = None
-        clips: list[ClipScore] = []
+        sound: FileSound | NoSound | None = None
         with ExitStack() as stack:
-            for picture in self._parts.read_pictures(reader):
+            tracked = ((picture, faces.track(picture[2])) for picture in self._parts.read_pictures(reader))
+            for picture, found in stack.enter_context(closing(ahead_of(tracked, self._decoder_threads))):
                 if grid is None:
-                    sound = self._open_sound(stack, path, reader) if self._takes_sound else None
+                    sound = self._open_sound(stack, reader, scored) if self._takes_sound else None
                     grid = GridStream(faces, self._make_scorer(sound), spec, shrink=reader.shrink)
-                _collect(grid.push(picture), clips, watch)
+                scored.take(grid.push(picture, found), watch, shrink=reader.shrink)
             # A reader without one picture raises `unreadable` by itself.
             assert grid is not None
+            heard = None if isinstance(sound, NoSound) else sound
+            track = None if heard is None else heard.track
+            scored.read = FileRead(reader.coverage, None, read_notes(reader.survey, track))
             if grid.num_frames < spec.num_frames:
-                reason = f"{grid.num_frames / spec.fps:.2f} s of pictures, at least {spec.clip_s:g} s are needed"
-                raise media_error(path, "too_short", reason, "use a longer recording")
-            _collect(grid.finish(), clips, watch)
-        if not clips:
+                seconds = grid.num_frames / spec.fps
+                raise too_short_error(path, reader.coverage, seconds=seconds, needed_s=spec.clip_s)
+            scored.take(grid.finish(), watch, shrink=reader.shrink)
+            if heard is not None:
+                scored.read = replace(scored.read, sound=heard.finish())
+        if not scored.clips:
             reason = f"no face is in view for {spec.clip_s:g} s on end"
             raise media_error(path, "no_face", reason, "use a recording that shows a face")
-        return clips
 
-    def _open_sound(self, stack: ExitStack, path: Path, reader: PictureReader) -> Sound:
+    def _open_sound(self, stack: ExitStack, reader: PictureReader, scored: ScoredFile) -> FileSound | NoSound:
+        """A file's sound; `NoSound` where it has none and the model can do without."""
         sample_rate, first_picture_s = self._spec.audio.sample_rate, reader.first_picture_s or 0.0
-        opened = self._parts.open_sound(path, sample_rate=sample_rate, first_picture_s=first_picture_s)
-        return stack.enter_context(opened)
+        opened = self._parts.open_sound(reader.survey, sample_rate=sample_rate, first_picture_s=first_picture_s)
+        try:
+            return stack.enter_context(opened)
+        except MediaError as error:
+            if error.status != "no_audio" or self.bundle.manifest.decision_muted is None:
+                raise
+            why = error.found.removeprefix(f"{reader.survey.path}: ")
+            scored.no_sound = f"no sound ({why}): judged by the picture alone"
+            return NoSound()
 
 
-def _collect(
-    finished: tuple[list[FaceFrame], list[ClipScore]], clips: list[ClipScore], watch: FaceWatcher | None
-) -> None:
-    """Appends the clips that became final, and shows the faces to the watcher."""
-    faces, scores = finished
-    clips += scores
-    if watch is not None:
-        for face in faces:
-            watch(face)
+@dataclass
+class ScoredFile:
+    """What a file has given so far."""
+
+    faces: FaceMeter
+    clips: list[ClipScore] = field(default_factory=list)
+    read: FileRead | None = None
+    no_sound: str | None = None
+    """Why its clips are scored without sound, where they are."""
+
+    def take(
+        self, finished: tuple[list[FaceFrame], list[ClipScore]], watch: FaceWatcher | None, *, shrink: int
+    ) -> None:
+        """Keeps the clips that became final, measures the faces, and shows them to the watcher."""
+        faces, scores = finished
+        self.clips += scores
+        self.faces.push(faces, shrink=shrink)
+        if watch is not None:
+            for face in faces:
+                watch(face)

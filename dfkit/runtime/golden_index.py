@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from dfkit.errors import BundleError
+from dfkit.errors import NOT_JSON, BundleError, one_line
 from dfkit.runtime.bundle import FIX_COPY, Bundle
 from dfkit.runtime.manifest import validation_faults
 
@@ -119,8 +119,8 @@ def read_golden(bundle: Bundle) -> GoldenIndex:
         )
     try:
         data = json.loads(bundle.read(GOLDEN_FILE))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{GOLDEN_FILE} in {bundle.path} is not JSON: {error}", fix=FIX_COPY) from error
+    except NOT_JSON as error:
+        raise BundleError(f"{GOLDEN_FILE} in {bundle.path} is not JSON: {one_line(error)}", fix=FIX_COPY) from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version != GOLDEN_VERSION:
         raise BundleError(

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, ValidationError
 
-from dfkit.errors import BundleError
+from dfkit.errors import NOT_JSON, BundleError, one_line
 from dfkit.runtime.bundle import FIX_COPY, Bundle
 from dfkit.runtime.golden_index import PEAK, ArrayFile, OutputLimits
 from dfkit.runtime.manifest import validation_faults
@@ -26,8 +26,9 @@ class VideoTolerance(BaseModel, frozen=True, extra="forbid", use_attribute_docst
 
     times_s: PositiveFloat = 0.001
     """Largest difference of a picture's time."""
-    rgb_mean_levels: PositiveFloat = 0.25
-    """Mean absolute difference of a picture; half a level of brightness moves boxes beyond their tolerance."""
+    seen_mean_levels: PositiveFloat = 0.25
+    """Mean absolute difference of what the face detector sees; half a level of brightness moves boxes beyond their
+    tolerance."""
     boxes_px: PositiveFloat = 0.05
     """Largest difference of a box's centre or side."""
     crops_mean_levels: PositiveFloat = 1.0
@@ -39,10 +40,13 @@ class VideoTolerance(BaseModel, frozen=True, extra="forbid", use_attribute_docst
 
 
 class PictureCase(BaseModel, frozen=True, extra="forbid"):
-    """A whole picture after the conversion to RGB."""
+    """Planes of a picture, (H, W) uint8 each, and what the face detector sees of it, (128, 128, 3) uint8 RGB."""
 
     grid: int
-    rgb: ArrayFile
+    y: ArrayFile
+    u: ArrayFile
+    v: ArrayFile
+    seen: ArrayFile
 
 
 class CropCase(BaseModel, frozen=True, extra="forbid"):
@@ -84,12 +88,14 @@ class Answer(BaseModel, frozen=True, extra="forbid"):
     status: Literal["ok"]
     verdict: Literal["real", "fake", "review"]
     p_fake: float
+    distance: float | None = None
+    """Of its features from those of the real training videos; None where it is not measured."""
 
 
 class GoldenVideo(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Content of video.json."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     file: str
     """The video, relative to video.json."""
     license: str
@@ -124,8 +130,9 @@ def read_video_index(bundle: Bundle) -> GoldenVideo | None:
         return None
     try:
         return GoldenVideo.model_validate(json.loads(bundle.read(VIDEO_INDEX)))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{VIDEO_INDEX} in {bundle.path} is not JSON: {error}", fix=FIX_COPY) from error
+    # It is a ValueError, as those of JSON are.
     except ValidationError as error:
         faults = [f"{VIDEO_INDEX} in {bundle.path} does not follow the schema:", *validation_faults(error)]
         raise BundleError("\n  ".join(faults), fix=FIX_COPY) from error
+    except NOT_JSON as error:
+        raise BundleError(f"{VIDEO_INDEX} in {bundle.path} is not JSON: {one_line(error)}", fix=FIX_COPY) from error

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from dfkit.clip import ClipSpec, Modality
 from dfkit.measures.decision import Aggregation, Calibration, Decision, OperatingPoint
+from dfkit.measures.familiarity import Familiarity
 from dfkit.runtime.contract import Serving
 
 MANIFEST_FILE = "manifest.json"
-MANIFEST_VERSION = 3
+MANIFEST_VERSION = 4
 """2: `aggregation`; a bundle of version 1 takes the mean of a track's clips. 3: `serving`, and where the face
-models lie and come from."""
+models lie and come from. 4: crops come out of planes of Y, U and V, and thin evidence is `review`."""
 
 
 class FileEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -28,8 +30,9 @@ class FileEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
 class FaceModelEntry(FileEntry, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """A face model; a bundle of version 1 or 2 knows its size and hash alone."""
 
-    role: Literal["detector", "landmarks"] | None = None
-    """What it is run for: section of `serving` with its constants."""
+    role: Literal["detector", "landmarks", "full_range_detector"] | None = None
+    """What it is run for: section of `serving` with its constants. Without a `full_range_detector` there is no second
+    stage."""
     file: str | None = None
     """Where it lies in the bundle."""
     source: str | None = None
@@ -92,10 +95,28 @@ class Backend(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     """Share of the trained parameters that is stored in 8 bits; none for a float recipe."""
 
 
+class DecisionEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A decision beside the manifest's own."""
+
+    operating_point: OperatingPoint
+    calibration: Calibration
+    aggregation: Aggregation = Aggregation()
+
+    @classmethod
+    def of(cls, decision: Decision | None) -> DecisionEntry | None:
+        """A decision as the manifest stores it; None of none."""
+        return None if decision is None else cls.model_validate(decision.to_facts())
+
+    @property
+    def decision(self) -> Decision:
+        """How the logits of a video's clips become its verdict."""
+        return Decision(self.calibration, self.operating_point, self.aggregation)
+
+
 class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Content of manifest.json."""
 
-    schema_version: Literal[1, 2, 3] = 3
+    schema_version: Literal[1, 2, 3, 4] = 4
     name: str
     dfkit_version: str
     clip_spec: ClipSpec
@@ -107,6 +128,12 @@ class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     calibration: Calibration
     aggregation: Aggregation = Aggregation()
     """How a track's clips are put together; their mean in a bundle of version 1."""
+    decision_muted: DecisionEntry | None = None
+    """For a video without sound, scored with a PCM of zeros; without it such a video is `no_audio`. Only of a model
+    that was trained with modality dropout, which hides sound the same way."""
+    familiarity: Familiarity | None = None
+    """What real training videos look like to `encode`: a video too far from them is `review`. None of a model without
+    pictures, under `uniform50`, and in a bundle of before."""
     files: dict[str, FileEntry]
     """Every file of the bundle but the manifest; empty in the copy that a .tflite carries, which cannot hold its own
     hash."""
@@ -127,6 +154,11 @@ class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     def decision(self) -> Decision:
         """How the logits of a video's clips become its verdict."""
         return Decision(self.calibration, self.operating_point, self.aggregation)
+
+    def decision_by(self, modalities: Sequence[str]) -> Decision:
+        """The decision for a video of which these modalities were there."""
+        is_muted = "audio" in self.modalities and "audio" not in modalities
+        return self.decision_muted.decision if is_muted and self.decision_muted is not None else self.decision
 
 
 def validation_faults(error: ValidationError) -> list[str]:

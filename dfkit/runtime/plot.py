@@ -197,6 +197,7 @@ def plot_video(result: VideoResult, sampler: FaceSampler, path: str | Path, *, p
     figure = Figure(layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     _write_title(figure, result)
+    _write_remarks(figure, result)
     worst = result.worst_track
     faces = sampler.pick(worst.track_id if worst else None)
     if worst is None:
@@ -255,6 +256,16 @@ def _write_title(figure: Figure, result: VideoResult) -> None:
     figure.suptitle(f"{name}   {headline}", fontsize=14, color=color, **kwargs)
 
 
+def _write_remarks(figure: Figure, result: VideoResult) -> None:
+    """Below everything: why it is `review`, and what of the file was read."""
+    read = [] if result.read is None or result.read.missing is not None else [f"read {result.read.text}"]
+    lines = [line for remark in [*result.remarks(), *read] for line in textwrap.wrap(remark, 150)]
+    if lines:
+        text, font = printable("\n".join(lines))
+        kwargs: dict[str, Any] = {"fontfamily": font} if font else {}
+        figure.supxlabel(text, fontsize=9, color=COLOR_MUTED, x=0.01, ha="left", **kwargs)
+
+
 def _draw_faces(
     figure: Figure, cells: Any, faces: list[Thumbnail], track: TrackResult | None, point: OperatingPoint | None
 ) -> None:
@@ -289,6 +300,8 @@ def _draw_curves(axes: Axes, result: VideoResult, point: OperatingPoint) -> None
         color = TRACK_COLORS[place % len(TRACK_COLORS)]
         times, values = _with_gaps(track)
         name = f"track {track.track_id}" if len(result.tracks) > 1 else "the face"
+        # Which detector found it: a distant face has few pixels, and its score rests on them.
+        name += "" if track.found_by is None else f" ({track.found_by.replace('_', ' ')})"
         axes.plot(times, values, color=color, lw=0.9, alpha=0.55)
         middles = [(start + end) / 2 for start, end, _ in track.clips]
         clips = [p for *_, p in track.clips]

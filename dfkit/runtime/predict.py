@@ -1,68 +1,94 @@
-"""Scores many files and writes their verdicts as a table and as figures; the work of `dfkit predict`."""
+"""Scores many files, one answer each, and writes answers as they come; the work of `dfkit predict`."""
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dfkit.errors import ConfigError, ModelAnswerError
-from dfkit.files import write_atomically
-from dfkit.media.container import VIDEO_SUFFIXES
+from dfkit.console import note
+from dfkit.errors import ConfigError
+from dfkit.files import check_output_file
+from dfkit.media.listing import find_named
+from dfkit.runtime.answers import Answer, FileState, answer_of, kept_answer, scored_by, state_of
 from dfkit.runtime.backends import BackendName
 from dfkit.runtime.bundle import Bundle
-from dfkit.runtime.detector import Detector, FaceWatcher
-from dfkit.runtime.results import DIGITS, VideoResult, result_without_score
+from dfkit.runtime.detector import Detector
+from dfkit.runtime.one_video import OpenDetector, Scored, ScoreJob, score_in_processes, score_one
+from dfkit.runtime.result_files import CsvForm, Form, JsonLinesForm, ResultFile
 
-logger = logging.getLogger(__name__)
-CSV_COLUMNS = (
-    "video",
-    "status",
-    "verdict",
-    "p_fake",
-    "threshold",
-    "modalities",
-    "num_tracks",
-    "num_clips",
-    "worst_track",
-    "worst_clip_start_s",
-    "worst_clip_p_fake",
-    "reason",
-)
-ResultWatcher = Callable[[VideoResult], None]
+Watcher = Callable[[Answer], None]
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Where answers go, and how the work is shared out."""
+
+    csv_path: Path | None = None
+    """A table, one row a video; grows row by row, and what it holds already is kept."""
+    jsonl_path: Path | None = None
+    """The elements of `--json`, one a line; likewise."""
+    plot_path: Path | None = None
+    """A figure; with several videos one for each, numbered."""
+    overwrite: bool = False
+    """Whether the table and the lines begin anew whatever is there."""
+    whole: bool = False
+    """Whether each answer is wanted with all tracks and frames: a row of a table alone is then not enough."""
+    num_workers: int = 1
+    """Processes, each with a detector of its own."""
+    killable: bool = False
+    """Whether several videos are scored in a process of its own even by one worker: only there one can be given up. A
+    single video is then scored in this one, which is a second faster: nothing waits behind it, and there is Ctrl-C."""
+    timeout_s: float | None = None
+    """Seconds for a video; None leaves them to its size, 0 is no limit. If named, another process scores."""
+    debug: bool = False
+    """Whether an unforeseen error's traceback is printed."""
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
     """Files to score, in the order given; a folder gives its media files, sorted, subfolders included.
 
-    What counts in a folder is decided by suffix, as for labels; a file that is named itself is always taken.
+    What counts in a folder is decided by `dfkit.media.listing`, as for labels; what it leaves out is said on stderr. A
+    file that is named itself is always taken; a pattern (`videos/*.mp4`) that no shell expanded is expanded here.
 
     Args:
-        paths: Files and folders. A file is not looked at here: a missing one gets its status later.
+        paths: Files, folders and patterns. A file is not looked at here: a missing one gets its status later.
     Returns:
         Each file once.
     Raises:
-        ConfigError: Nothing was named, or a folder holds no media file.
+        ConfigError: Nothing was named, a folder holds no video, or a pattern has no match.
     """
-    found: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if not path.is_dir():
-            found[path] = None
-            continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
-        if not inside:
-            raise ConfigError(
-                f"folder {path} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))})",
-                fix="name the files themselves",
-            )
-        found.update(dict.fromkeys(inside))
-    if not found:
+    named = find_named(paths)
+    if named.empty:
+        raise ConfigError("; ".join(named.empty), fix="name the files themselves: dfkit predict video.mp4")
+    if not named.listing.videos:
         raise ConfigError("no video was named", fix="dfkit predict video.mp4")
-    return list(found)
+    for line in named.listing.notes():
+        note(line)
+    return named.listing.videos
+
+
+def check_places(options: PredictOptions) -> None:
+    """Says before any work, and before a model is loaded, whether all that is asked for can be written.
+
+    Raises:
+        ConfigError: Two outputs are one file, or no figure can have that name.
+        MissingExtraError: A figure is asked for and matplotlib is not installed.
+        DfkitError: A place cannot be written to.
+    """
+    paths = [path for path in (options.csv_path, options.jsonl_path, options.plot_path) if path is not None]
+    if len({path.absolute() for path in paths}) < len(paths):
+        raise ConfigError("two outputs have one name", fix="name another file for one of them")
+    if options.plot_path is not None:
+        from dfkit.runtime.plot import check_plotting
+
+        check_plotting(options.plot_path)
+    for path in paths:
+        check_output_file(path)
 
 
 def predict_videos(
@@ -72,9 +98,13 @@ def predict_videos(
     backend: BackendName | None = None,
     num_threads: int = 1,
     csv_path: str | Path | None = None,
+    jsonl_path: str | Path | None = None,
     plot_path: str | Path | None = None,
-    watch: ResultWatcher | None = None,
-) -> list[VideoResult]:
+    overwrite: bool = False,
+    num_workers: int = 1,
+    timeout_s: float | None = None,
+    watch: Watcher | None = None,
+) -> list[Answer]:
     """Scores files; a bad one gets its status and never stops the rest, nor does one that the model fails on.
 
     Args:
@@ -82,64 +112,183 @@ def predict_videos(
         bundle: A verified bundle, or where one lies; or a detector, whose backend and threads are its own.
         backend: `tflite` or `onnx`; None takes TFLite where the bundle has it.
         num_threads: Threads of the model.
-        csv_path: Where a table goes, one row a video.
+        csv_path: Where a table goes, one row a video; one that the same bundle has written is gone on with.
+        jsonl_path: Where lines of JSON go, one a video; likewise.
         plot_path: Where a figure goes; with several videos one for each, numbered.
-        watch: Is shown every result as it comes.
+        overwrite: Whether table and lines begin anew.
+        num_workers: Processes; 1 works in this one, unless a time is named. A script that asks for more needs
+            `if __name__ == "__main__":`. Of a detector only 1.
+        timeout_s: Seconds after which a video is given up, in a process of its own; 0 is no limit, None leaves them to
+            its size where there are several workers.
+        watch: Is shown every answer, in the order of the files.
     Returns:
-        One result for each file, in order.
+        One answer for each file, in order.
     Raises:
         BundleError: The bundle cannot be used.
-        ConfigError: No video was named, or the bundle has no such backend.
+        ConfigError: No video was named, the bundle has no such backend, or a result file holds something else.
         MissingExtraError: A figure is asked for and matplotlib is not installed.
-        DfkitError: The table or a figure cannot be written.
+        DfkitError: The table, the lines or a figure cannot be written.
     """
+    options = PredictOptions(
+        csv_path=None if csv_path is None else Path(csv_path),
+        jsonl_path=None if jsonl_path is None else Path(jsonl_path),
+        plot_path=None if plot_path is None else Path(plot_path),
+        overwrite=overwrite,
+        num_workers=num_workers,
+        timeout_s=timeout_s,
+    )
     videos = find_videos(paths)
-    if plot_path is not None:
-        from dfkit.runtime.plot import check_plotting
-
-        check_plotting(plot_path)
-    options: dict[str, Any] = {"backend": backend, "num_threads": num_threads}
-    detector = bundle if isinstance(bundle, Detector) else Detector(bundle, **options)
-    results = []
-    for number, video in enumerate(_with_progress(videos), start=1):
-        target = None if plot_path is None else plot_target(plot_path, video, number=number, total=len(videos))
-        result = _detect_and_plot(detector, video, target)
-        results.append(result)
+    check_places(options)
+    if isinstance(bundle, Detector):
+        detector, reopen = bundle, None
+    else:
+        where = bundle.path if isinstance(bundle, Bundle) else bundle
+        reopen = partial(Detector, where, backend=backend, num_threads=num_threads)
+        detector = Detector(bundle, backend=backend, num_threads=num_threads)
+    answers = []
+    for answer in predictions(videos, detector, options, reopen=reopen):
+        answers.append(answer)
         if watch is not None:
-            watch(result)
-    if csv_path is not None:
-        write_csv(results, csv_path)
-    return results
+            watch(answer)
+    return answers
 
 
-def _detect_and_plot(detector: Detector, video: Path, plot_to: Path | None) -> VideoResult:
-    if plot_to is None:
-        return detect_one(detector, video)
-    from dfkit.runtime.plot import FaceSampler, plot_video
+def predictions(
+    videos: Sequence[Path], detector: Detector, options: PredictOptions, *, reopen: OpenDetector | None = None
+) -> Generator[Answer, None, None]:
+    """Answers for files, in their order, each written into the result files as soon as it is there.
 
-    sampler = FaceSampler()
-    result = detect_one(detector, video, watch=sampler.add)
-    plot_video(result, sampler, plot_to, point=detector.bundle.manifest.operating_point)
-    return result
+    Closed early (Ctrl-C), the iterator ends its workers and leaves the result files with all that was scored.
+
+    Args:
+        videos: As `find_videos` gives them.
+        detector: Scores, where this process does.
+        options: See there; their places were checked.
+        reopen: Makes the same detector in another process; importable by name.
+    Returns:
+        One answer a file, scored when asked for.
+    Raises:
+        ConfigError: A result file holds something else, or processes are asked for without `reopen`.
+        DfkitError: A result file or a figure cannot be written.
+    """
+    fingerprint = scored_by(detector)
+    files = _result_files(options, fingerprint)
+    states = [state_of(video) for video in videos]
+    targets = [_target(options, video, number, len(videos)) for number, video in enumerate(videos)]
+    jobs = [
+        ScoreJob(number, video, target)
+        for number, (video, state, target) in enumerate(zip(videos, states, targets, strict=True))
+        if not _is_kept(video, state, target, files, options)
+    ]
+    scored = _score(jobs, detector, options, reopen)
+    return _in_order(_Run(videos, states, files, fingerprint), jobs, scored)
 
 
-def detect_one(detector: Detector, video: Path, *, watch: FaceWatcher | None = None) -> VideoResult:
-    """`Detector.detect`, for one file among several: where the model fails on it, that is its status `model_error`."""
+def _result_files(options: PredictOptions, fingerprint: str) -> list[ResultFile]:
+    """The files that grow; of two, the one that holds whole answers first."""
+    named: list[tuple[Path | None, Form]] = [(options.jsonl_path, JsonLinesForm()), (options.csv_path, CsvForm())]
+    return [
+        ResultFile(path, form, fingerprint, overwrite=options.overwrite) for path, form in named if path is not None
+    ]
+
+
+def _target(options: PredictOptions, video: Path, number: int, total: int) -> Path | None:
+    return None if options.plot_path is None else plot_target(options.plot_path, video, number=number + 1, total=total)
+
+
+def _is_kept(
+    video: Path, state: FileState, target: Path | None, files: Sequence[ResultFile], options: PredictOptions
+) -> bool:
+    """Whether all that is asked for has been written for a file in this state."""
+    if not files or (options.whole and options.jsonl_path is None):
+        return False
+    return all(file.keeps(str(video), state) for file in files) and (target is None or target.is_file())
+
+
+def _score(
+    jobs: Sequence[ScoreJob], detector: Detector, options: PredictOptions, reopen: OpenDetector | None
+) -> Generator[tuple[ScoreJob, Scored], None, None]:
+    """The jobs, in this process or in others, as `PredictOptions` says."""
+    apart = options.num_workers > 1 or options.timeout_s is not None or (options.killable and len(jobs) > 1)
+    if not apart:
+        return ((job, score_one(detector, job, debug=options.debug)) for job in jobs)
+    if reopen is None:
+        raise ConfigError(
+            "a loaded detector cannot be sent to other processes", fix="give the bundle instead, or use one worker"
+        )
+    return score_in_processes(
+        jobs,
+        reopen,
+        detector.bundle.manifest,
+        num_workers=options.num_workers,
+        timeout_s=options.timeout_s,
+        debug=options.debug,
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the answers of a call are made of and written to."""
+
+    videos: Sequence[Path]
+    states: Sequence[FileState]
+    files: Sequence[ResultFile]
+    fingerprint: str
+
+    def take(self, job: ScoreJob, scored: Scored) -> Answer:
+        """Writes what came of a job."""
+        answer = answer_of(scored.result, self.states[job.number], self.fingerprint if scored.final else "")
+        for file in self.files:
+            file.add(answer.content)
+        if scored.plot_error is not None:
+            raise scored.plot_error
+        return answer
+
+    def kept(self, number: int) -> Answer:
+        """What an earlier run wrote."""
+        file = self.files[0]
+        return kept_answer(file.content(str(self.videos[number])), file.path)
+
+
+def _in_order(
+    run: _Run, jobs: Sequence[ScoreJob], scored: Generator[tuple[ScoreJob, Scored], None, None]
+) -> Generator[Answer, None, None]:
+    """Answers in the order of the files, though they are scored and written in any."""
+    names = [str(video) for video in run.videos]
+    unscored = {job.number for job in jobs}
+    waiting: dict[int, Answer] = {}
+    number = 0
     try:
-        return detector.detect(video, watch=watch)
-    except ModelAnswerError as error:
-        logger.warning("%s: %s", video, error.sentence)
-        return result_without_score(str(video), "model_error", error.sentence, detector.bundle.manifest)
+        for file in run.files:
+            file.start([names[job.number] for job in jobs])
+        with closing(scored), _progress_bar(len(jobs)) as advance:
+            while number < len(names):
+                if number in unscored and number not in waiting:
+                    job, outcome = next(scored)
+                    waiting[job.number] = run.take(job, outcome)
+                    advance()
+                    continue
+                yield waiting.pop(number) if number in waiting else run.kept(number)
+                number += 1
+        for file in run.files:
+            file.finish(names)
+    finally:
+        for file in run.files:
+            file.close()
 
 
-def _with_progress(videos: Sequence[Path]) -> Iterator[Path]:
-    if not sys.stderr.isatty() or len(videos) < 2:
-        yield from videos
+@contextmanager
+def _progress_bar(total: int) -> Iterator[Callable[[], Any]]:
+    """A bar on stderr where the answers themselves are not seen coming, on the same terminal."""
+    if not sys.stderr.isatty() or sys.stdout.isatty() or total < 2:
+        yield lambda: None
         return
     from rich.console import Console
-    from rich.progress import track as show_progress
+    from rich.progress import Progress
 
-    yield from show_progress(videos, description="scoring", console=Console(stderr=True))
+    with Progress(console=Console(stderr=True), redirect_stdout=False) as bar:
+        task = bar.add_task("scoring", total=total)
+        yield lambda: bar.advance(task)
 
 
 def plot_target(plot_path: str | Path, video: Path, *, number: int, total: int) -> Path:
@@ -148,44 +297,11 @@ def plot_target(plot_path: str | Path, video: Path, *, number: int, total: int) 
     return path if total == 1 else path.with_name(f"{path.stem}_{number}_{video.stem}{path.suffix}")
 
 
-def write_csv(results: Iterable[VideoResult], path: str | Path) -> Path:
-    """Writes one row a video, UTF-8.
+def exit_code(statuses: Iterable[str]) -> int:
+    """2 where every file is unreadable or the model failed on one, else 0.
 
     Args:
-        results: Any order.
-        path: Where to.
-    Returns:
-        The path.
-    Raises:
-        OSError: The disk is full.
-        DfkitError: It cannot be written.
+        statuses: Of all files.
     """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_csv_row(result) for result in results)
-    return write_atomically(path, text.getvalue())
-
-
-def _csv_row(result: VideoResult) -> dict[str, Any]:
-    worst = result.worst_clip
-    return {
-        "video": result.video,
-        "status": result.status,
-        "verdict": result.verdict or "",
-        "p_fake": "" if result.p_fake is None else round(result.p_fake, DIGITS),
-        "threshold": result.threshold,
-        "modalities": "+".join(result.modalities),
-        "num_tracks": len(result.tracks),
-        "num_clips": sum(len(track.clips) for track in result.tracks),
-        "worst_track": "" if worst is None else worst.track_id,
-        "worst_clip_start_s": "" if worst is None else round(worst.start_s, 3),
-        "worst_clip_p_fake": "" if worst is None else round(worst.p_fake, DIGITS),
-        "reason": result.reason or "",
-    }
-
-
-def exit_code(results: Sequence[VideoResult]) -> int:
-    """2 where every file is unreadable or the model failed on one, else 0."""
-    statuses = [result.status for result in results]
-    return 2 if "model_error" in statuses or set(statuses) <= {"unreadable"} else 0
+    found = set(statuses)
+    return 2 if "model_error" in found or found <= {"unreadable"} else 0

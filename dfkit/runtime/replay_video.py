@@ -18,15 +18,20 @@ from dfkit.errors import MediaError
 from dfkit.measures.decision import VideoScores, judge, verdict_of
 from dfkit.measures.finite import finite_or_none
 from dfkit.media import crop
-from dfkit.media.faces import FaceModels
+from dfkit.media.color import choose_matrix
+from dfkit.media.picture import Picture, picture_of_planes
 from dfkit.runtime import video_stages
 from dfkit.runtime.backends import BACKEND_ORDER, Graphs, open_backend
-from dfkit.runtime.bundle import Bundle, face_variant, open_bundle
+from dfkit.runtime.bundle import Bundle, load_faces, open_bundle
 from dfkit.runtime.detector import Detector
 from dfkit.runtime.golden_index import GOLDEN_FOLDER, OutputLimits, read_array
-from dfkit.runtime.golden_video import VIDEO_INDEX, Answer, GoldenVideo, read_video_index
+from dfkit.runtime.golden_video import VIDEO_INDEX, Answer, GoldenVideo, PictureCase, read_video_index
 from dfkit.runtime.replay import ReplayReport, compare, replay
 
+UNTAGGED = 2
+"""Matrix number of H.273 of a stream that does not say."""
+DISTANCE_SHARE = 0.05
+"""Of a distance of features, or of its limit, whichever is larger: what another decoder and INT8 change."""
 NO_VIDEO = f"no golden video: the bundle has no {VIDEO_INDEX}, so the steps before the graphs were not replayed"
 
 
@@ -141,8 +146,9 @@ def _media_rows(bundle: Bundle, golden: GoldenVideo, path: Path) -> Iterator[Sta
     except MediaError:
         yield StageRow("pictures, decoded", np.nan, 0, "pictures")
         return
-    pairs = list(zip(video.planes, golden.planes, strict=False))
-    lengths = len(video.planes) - len(golden.planes)
+    hashes = video.hashes
+    pairs = list(zip(hashes, golden.planes, strict=False))
+    lengths = len(hashes) - len(golden.planes)
     yield StageRow("pictures on the grid, number", abs(lengths), 0, "pictures")
     times = [abs(a - b) for a, b in zip(video.times_s, golden.times_s, strict=False)]
     yield StageRow("pictures on the grid, times", max(times), limits.times_s, "s")
@@ -150,11 +156,11 @@ def _media_rows(bundle: Bundle, golden: GoldenVideo, path: Path) -> Iterator[Sta
         wrong = sum(found[place] != stored[place] for found, stored in pairs) + abs(lengths)
         yield StageRow(f"decoded {plane}", wrong, 0, "pictures of another SHA-256")
     for case in golden.pictures:
-        stored = read_array(bundle, case.rgb)
-        found = video.rgb[case.grid] if case.grid < len(video.rgb) else None
-        yield StageRow(f"rgb {case.grid}", mean_levels(found, stored), limits.rgb_mean_levels, "grey levels")
-    faces = video_stages.follow_faces(video, spec, FaceModels(face_variant(bundle.manifest, where=str(bundle.path))))
-    boxes, stored = video_stages.box_rows(faces, len(video.planes)), read_array(bundle, golden.boxes)
+        seen = video_stages.detector_view(read_picture(bundle, case))
+        difference = mean_levels(seen, read_array(bundle, case.seen))
+        yield StageRow(f"detector's view of {case.grid}", difference, limits.seen_mean_levels, "grey levels")
+    faces = video_stages.follow_faces(video, spec, load_faces(bundle.manifest, where=str(bundle.path)))
+    boxes, stored = video_stages.box_rows(faces, len(hashes)), read_array(bundle, golden.boxes)
     for name, columns in (("face", slice(0, 3)), ("lip", slice(3, 6))):
         yield StageRow(f"{name} boxes", largest(boxes[:, columns], stored[:, columns]), limits.boxes_px, "px")
     if golden.sound is not None:
@@ -174,11 +180,17 @@ def _sound_row(bundle: Bundle, golden: GoldenVideo, path: Path, first_picture_s:
 def _crop_rows(bundle: Bundle, golden: GoldenVideo) -> Iterator[StageRow]:
     """Crops of stored pictures at stored boxes."""
     for case in golden.crops:
-        picture = golden.pictures[case.picture]
-        rgb, stored = read_array(bundle, picture.rgb), read_array(bundle, case.crop)
-        found = crop.crop_square(rgb, crop.SquareBox(case.x, case.y, case.side), stored.shape[0])
-        name = f"crop {case.kind} {picture.grid}, side {case.side:.1f} px"
+        picture_case, stored = golden.pictures[case.picture], read_array(bundle, case.crop)
+        picture = read_picture(bundle, picture_case)
+        found = crop.crop_square(picture, crop.SquareBox(case.x, case.y, case.side), stored.shape[0])
+        name = f"crop {case.kind} {picture_case.grid}, side {case.side:.1f} px"
         yield StageRow(name, mean_levels(found, stored), golden.tolerance.crops_mean_levels, "grey levels")
+
+
+def read_picture(bundle: Bundle, case: PictureCase) -> Picture:
+    """A stored picture; the golden video is untagged, of limited range and few lines."""
+    y, u, v = (read_array(bundle, entry) for entry in (case.y, case.u, case.v))
+    return picture_of_planes((y, u, v), shares=choose_matrix(UNTAGGED, len(y)), full=False)
 
 
 def _graph_rows(bundle: Bundle, golden: GoldenVideo, path: Path, graphs: Graphs) -> Iterator[StageRow]:
@@ -224,6 +236,15 @@ def _answer_rows(bundle: Bundle, answer: Answer, path: Path, graphs: Graphs, lim
     point = bundle.manifest.operating_point
     # Where p_fake lies within its tolerance of an edge of the band, either side is right.
     nearby = {verdict_of(min(max(answer.p_fake + d, 0.0), 1.0), point) for d in (-limit, 0.0, limit)}
+    familiarity = bundle.manifest.familiarity
+    if answer.distance is not None and familiarity is not None and familiarity.max_distance is not None:
+        few = DISTANCE_SHARE * max(answer.distance, familiarity.max_distance)
+        change = np.nan if result.distance is None else abs(result.distance - answer.distance)
+        yield StageRow(f"{graphs.name} file to distance", change, few, "distance")
+        if answer.distance > familiarity.max_distance + few:
+            nearby = {"review"}
+        elif answer.distance > familiarity.max_distance - few:
+            nearby |= {"review"}
     wrong = result.status != answer.status or result.verdict not in nearby
     yield StageRow(f"{graphs.name} file to status and verdict", float(wrong), 0, "wrong")
 

@@ -7,13 +7,17 @@ their frame logits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from dfkit.clip import FoundBy
 from dfkit.errors import ModelAnswerError
 from dfkit.measures.decision import Decision, Verdict, VerdictName, VideoScores, judge, p_fake_of
+from dfkit.measures.evidence import Evidence, FaceEvidence
+from dfkit.media.coverage import FileRead
+from dfkit.runtime.evidence import FaceMeter
 from dfkit.runtime.manifest import Manifest
 
 Status = Literal["ok", "no_face", "no_audio", "too_short", "unreadable", "model_error"]
@@ -38,6 +42,10 @@ class ClipScore:
     frame_logits: np.ndarray
     """(T, 2) float32."""
     p_fake: float
+    found_by: FoundBy | None = None
+    """The face detector that found its track first."""
+    distance: float | None = None
+    """Of its features from those of the real training videos, see `Familiarity`; None where it is not measured."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class TrackResult:
     """Start and end in seconds, and p_fake of each clip."""
     frames: tuple[tuple[float, float], ...]
     """Time in seconds and p_fake of each grid frame that a clip covers."""
+    found_by: FoundBy | None = None
+    """The face detector that found it first; None under `uniform50`, which follows no face."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +93,24 @@ class VideoResult:
     threshold: float
     modalities: tuple[str, ...]
     reason: str | None
-    """Why there is no verdict."""
+    """Why there is no verdict, why it is `review` whatever the score is, or that there was no sound to judge."""
     tracks: tuple[TrackResult, ...] = ()
     """In order of track id."""
     worst_clip: WorstClip | None = None
     """The most suspicious clip of all tracks; of equally suspicious ones the earliest."""
     worst_track: TrackResult | None = None
     """The most suspicious track, whose `p_fake` is the video's."""
+    read: FileRead | None = None
+    """How much of the file was read; None where it could not be opened."""
+    evidence: FaceEvidence | None = None
+    """What the faces of the most suspicious track are like."""
+    distance: float | None = None
+    """Of the features of the most suspicious track from those of the real training videos; None where it is not
+    measured."""
+    max_distance: float | None = None
+    """Largest one at which a score means something."""
+    no_sound: str | None = None
+    """Why the pictures alone were judged; None where nothing was missing."""
 
     def summary(self) -> list[str]:
         """One line for the terminal: verdict and score, or status and reason."""
@@ -103,7 +124,21 @@ class VideoResult:
         worst = self.worst_clip
         assert worst is not None, "a video with a score has a clip"
         where = f"most suspicious from {worst.start_s:.1f} s: {worst.p_fake:.3f}"
-        return [f"{self.video}: {self.verdict}, {score}; {where}"]
+        is_distant = self.worst_track is not None and self.worst_track.found_by == "full_range"
+        distant = "; a distant face (found at full range)" if is_distant else ""
+        return [f"{self.video}: {self.verdict}, {score}; {where}{distant}", *(f"  {line}" for line in self.remarks())]
+
+    def remarks(self) -> list[str]:
+        """What a reader of the verdict should know: that there was no sound, why it is `review`, what of the file was
+        read, and which of its parts."""
+        said = [] if self.no_sound is None else [self.no_sound]
+        if self.p_fake is not None and self.reason not in (None, self.no_sound):
+            said.append(f"review, because {(self.reason or '').removeprefix(f'{self.no_sound}; ')}")
+        if self.read is None:
+            return said
+        if self.read.missing is not None:
+            said.append(f"read {self.read.text}: {self.read.missing}")
+        return [*said, *self.read.notes]
 
     def to_json(self) -> dict[str, Any]:
         """The fields that `dfkit predict --json` prints."""
@@ -115,14 +150,34 @@ class VideoResult:
             "threshold": self.threshold,
             "modalities": list(self.modalities),
             "reason": self.reason,
+            "read": None if self.read is None else self.read.to_json(),
+            "notes": [] if self.read is None else list(self.read.notes),
+            "evidence": self._evidence_json(),
             "worst_clip": None if self.worst_clip is None else self.worst_clip.to_json(),
             "tracks": [_track_json(track) for track in self.tracks],
         }
+
+    def _evidence_json(self) -> dict[str, float | None] | None:
+        if self.evidence is None and self.distance is None:
+            return None
+        face = {} if self.evidence is None else _face_json(self.evidence)
+        distance = None if self.distance is None else round(self.distance, 3)
+        return {**face, "distance": distance, "max_distance": self.max_distance}
+
+
+def _face_json(evidence: FaceEvidence) -> dict[str, float | None]:
+    return {
+        "face_px": round(evidence.face_px, 1),
+        "face_luma": round(evidence.luma, 1),
+        "change": None if evidence.change is None else round(evidence.change, 3),
+        "pictures_per_s": round(evidence.pictures_per_s, 2),
+    }
 
 
 def _track_json(track: TrackResult) -> dict[str, Any]:
     return {
         "track_id": track.track_id,
+        "found_by": track.found_by,
         "p_fake": round(track.p_fake, DIGITS),
         "clips": [
             {"start_s": round(start, 3), "end_s": round(end, 3), "p_fake": round(p, DIGITS)}
@@ -167,7 +222,7 @@ def _track_result(
     p_frames = p_fake_of(frame_logits, calibration_temperature=decision.temperature)
     frames = tuple((int(i) / fps, float(p)) for i, p in zip(indices, p_frames, strict=True))
     spans = tuple((clip.start_s, clip.end_s, clip.p_fake) for clip in ordered)
-    return TrackResult(track_id, p_fake, spans, frames)
+    return TrackResult(track_id, p_fake, spans, frames, ordered[0].found_by)
 
 
 def _mean_frames(clips: list[ClipScore]) -> tuple[np.ndarray, np.ndarray]:
@@ -180,19 +235,37 @@ def _mean_frames(clips: list[ClipScore]) -> tuple[np.ndarray, np.ndarray]:
     return indices, sums / counts[:, None]
 
 
-def judge_clips(video: str, clips: Iterable[ClipScore], manifest: Manifest) -> VideoResult:
+def judge_clips(
+    video: str,
+    clips: Iterable[ClipScore],
+    manifest: Manifest,
+    *,
+    read: FileRead | None = None,
+    faces: FaceMeter | None = None,
+    no_sound: str | None = None,
+) -> VideoResult:
     """Makes the result of a video out of its clips.
 
     Args:
         video: Name to report.
         clips: At least one.
         manifest: Its decision is the rule.
+        read: How much of the file was read; all of it where None.
+        faces: What its faces are like; good enough where None.
+        no_sound: Why its clips were scored without sound; the decision for muted videos is the rule then.
     Returns:
         A result with status `ok`.
     """
-    scored, decision = list(clips), manifest.decision
+    modalities = tuple(m for m in manifest.modalities if no_sound is None or m != "audio")
+    scored, decision = list(clips), manifest.decision_by(modalities)
     assert scored, "a video without clips has a reason, not a result"
-    verdict = judge(scores_of(scored), decision)
+    max_distance = None if manifest.familiarity is None else manifest.familiarity.max_distance
+
+    def evidence_of_track(track: int) -> Evidence:
+        distance = distance_of(scored, track)
+        return replace(evidence_of(read, faces, track), distance=distance, max_distance=max_distance)
+
+    verdict = judge(scores_of(scored), decision, evidence_of=evidence_of_track)
     tracks = tuple(
         _track_result(
             track_id,
@@ -205,11 +278,44 @@ def judge_clips(video: str, clips: Iterable[ClipScore], manifest: Manifest) -> V
     )
     worst = scored[verdict.worst_clip]
     worst_clip = WorstClip(worst.track_id, worst.start_s, worst.end_s, worst.p_fake)
-    return judged(video, verdict, tracks, worst_clip, manifest)
+    evidence = None if faces is None else faces.of_track(verdict.track_id)
+    result = judged(video, verdict, tracks, worst_clip, manifest, read=read, evidence=evidence)
+    result = replace(result, distance=distance_of(scored, verdict.track_id), max_distance=max_distance)
+    if no_sound is None:
+        return result
+    return replace(
+        result,
+        threshold=decision.threshold,
+        modalities=modalities,
+        reason="; ".join((no_sound, *verdict.reasons)),
+        no_sound=no_sound,
+    )
+
+
+def distance_of(clips: Sequence[ClipScore], track_id: int) -> float | None:
+    """Median distance of a track's clips; None where none was measured. NaN where one is no number."""
+    distances = [clip.distance for clip in clips if clip.track_id == track_id and clip.distance is not None]
+    return float(np.median(distances)) if distances else None
+
+
+def evidence_of(read: FileRead | None, faces: FaceMeter | None, track_id: int) -> Evidence:
+    """What the score of a track rests on."""
+    face = None if faces is None else faces.of_track(track_id)
+    if read is None:
+        return Evidence(face=face)
+    sound_share = None if read.sound is None else read.sound.share
+    return Evidence(read.pictures.share, sound_share, face)
 
 
 def judged(
-    video: str, verdict: Verdict, tracks: tuple[TrackResult, ...], worst_clip: WorstClip, manifest: Manifest
+    video: str,
+    verdict: Verdict,
+    tracks: tuple[TrackResult, ...],
+    worst_clip: WorstClip,
+    manifest: Manifest,
+    *,
+    read: FileRead | None = None,
+    evidence: FaceEvidence | None = None,
 ) -> VideoResult:
     """Result of a video with a verdict, which says what is most suspicious: p_fake of several may round to 1."""
     return VideoResult(
@@ -219,14 +325,18 @@ def judged(
         p_fake=verdict.p_fake,
         threshold=manifest.operating_point.threshold,
         modalities=tuple(manifest.modalities),
-        reason=None,
+        reason="; ".join(verdict.reasons) or None,
         tracks=tracks,
         worst_clip=worst_clip,
         worst_track=next(track for track in tracks if track.track_id == verdict.track_id),
+        read=read,
+        evidence=evidence,
     )
 
 
-def result_without_score(video: str, status: Status, reason: str, manifest: Manifest) -> VideoResult:
+def result_without_score(
+    video: str, status: Status, reason: str, manifest: Manifest, *, read: FileRead | None = None
+) -> VideoResult:
     """Result of a video that gets no score.
 
     Args:
@@ -234,6 +344,7 @@ def result_without_score(video: str, status: Status, reason: str, manifest: Mani
         status: Why, in one word.
         reason: Why, in a sentence, with a fix.
         manifest: Threshold and modalities to report.
+        read: How much of the file was read, as far as it is known.
     """
     return VideoResult(
         video=video,
@@ -243,4 +354,5 @@ def result_without_score(video: str, status: Status, reason: str, manifest: Mani
         threshold=manifest.operating_point.threshold,
         modalities=tuple(manifest.modalities),
         reason=reason,
+        read=read,
     )

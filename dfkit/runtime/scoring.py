@@ -9,15 +9,31 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dfkit.clip import ClipSpec
+from dfkit.clip import ClipSpec, FoundBy
 from dfkit.errors import ConfigError
 from dfkit.measures.decision import p_fake_of
+from dfkit.measures.familiarity import Familiarity
 from dfkit.media.stream import ClipCutter, FaceFrame
 from dfkit.runtime.backends import Graphs
 from dfkit.runtime.results import ClipScore, require_finite
 
 MAX_SOUND_LAG_S = 10.0
 """Clips wait so long for their sound; a stream whose sound stops would fill the memory otherwise."""
+
+
+class NoSound:
+    """Stands for the sound of a muted video: zeros, which is how training hides sound from a network."""
+
+    def has(self, end: int) -> bool:
+        """Always True; see `Sound`."""
+        return True
+
+    def read(self, start: int, num_samples: int) -> np.ndarray:
+        """(num_samples,) float32 zeros; see `Sound`."""
+        return np.zeros(num_samples, np.float32)
+
+    def forget(self, start: int) -> None:
+        """Nothing to do."""
 
 
 class Sound(Protocol):
@@ -51,6 +67,7 @@ class EncodedFace:
     """`face_features`, `lip_features`, each (C,) float32; none for a model without pictures."""
     landmarks: np.ndarray
     """(468, 2) float32, source pixels."""
+    found_by: FoundBy | None
 
 
 class ClipScorer:
@@ -67,6 +84,7 @@ class ClipScorer:
         *,
         calibration_temperature: float,
         where: str,
+        familiarity: Familiarity | None = None,
     ) -> None:
         """Starts without faces.
 
@@ -76,9 +94,10 @@ class ClipScorer:
             sound: None for a model that takes none.
             calibration_temperature: From logits to p_fake.
             where: Names the model in errors.
+            familiarity: What each clip's features are held against; nothing where None.
         """
         self._graphs, self._spec, self._sound = graphs, spec, sound
-        self._temperature, self._where = calibration_temperature, where
+        self._temperature, self._where, self._familiarity = calibration_temperature, where, familiarity
         # The cutter looks at a face's track, index and whether it was seen; it need not hold the picture.
         self._cutter: Any = ClipCutter(spec)
         self._waiting: deque[list[EncodedFace]] = deque()
@@ -138,10 +157,12 @@ class ClipScorer:
             face.interpolated,
             {name: values[0] for name, values in features.items()},
             face.landmarks,
+            face.found_by,
         )
 
     def _score(self, faces: list[EncodedFace]) -> ClipScore:
         inputs = {name: np.stack([face.features[name] for face in faces]) for name in faces[0].features}
+        distance = None if self._familiarity is None else self._familiarity.distance(inputs)
         inputs["landmarks"] = np.stack([face.landmarks for face in faces])
         if self._sound is not None:
             inputs["pcm"] = self._sound.read(self._first_sample(faces[0].index), self._spec.num_samples)
@@ -156,4 +177,6 @@ class ClipScorer:
             clip_logits=clip_logits,
             frame_logits=frame_logits,
             p_fake=float(p_fake_of(clip_logits, calibration_temperature=self._temperature)),
+            found_by=faces[0].found_by,
+            distance=distance,
         )

@@ -2,58 +2,74 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dfkit import clip
 from dfkit.clip import ClipSpec, FaceVariant
 from dfkit.errors import BundleError
-from dfkit.measures import decision
+from dfkit.measures import decision, evidence
 from dfkit.media import (
     audio,
+    channels,
     color,
     container,
     crop,
     cut,
     detect,
     faces,
+    geometry,
     landmark,
+    picture,
     resample,
     smooth,
     stream,
+    survey,
     track,
     uniform50,
     video,
 )
+from dfkit.media.faces import FaceDetector
 from dfkit.runtime import results
 from dfkit.runtime.contract import (
     BoxServing,
     CutServing,
     DecisionServing,
     DetectorServing,
+    EvidenceServing,
     LandmarkServing,
     PictureServing,
     Serving,
     SoundServing,
     TrackServing,
+    Triple,
     WholeVideoServing,
 )
+from dfkit.runtime.evidence import SAMPLE_STEP
 from dfkit.runtime.manifest import Manifest
 
 
-def serving_of(spec: ClipSpec, variant: FaceVariant) -> Serving:
+def serving_of(spec: ClipSpec, variant: FaceVariant, *, second_stage: bool = True) -> Serving:
     """What this dfkit serves with.
 
     Args:
         spec: Whose preset says which parts there are.
         variant: Face models of the bundle.
+        second_stage: Whether the full-range detector is among them.
     """
     common = {"pictures": _pictures(), "sound": _sound(), "decision": _decision()}
     if spec.preset == "uniform50":
         return Serving.model_validate(common | {"whole_video": _whole_video()})
+    tracker = _tracker()
+    if not second_stage:
+        tracker = tracker.model_copy(update={"full_range_every": None})
     tracked = {
-        "detector": _detector(),
+        "detector": _detector(faces.SHORT_RANGE),
+        "full_range_detector": _detector(faces.FULL_RANGE) if second_stage else None,
         "landmarks": _landmarks(variant),
-        "tracker": _tracker(),
+        "tracker": tracker,
         "cuts": _cuts(),
         "boxes": _boxes(),
+        "evidence": _evidence(),
     }
     return Serving.model_validate(common | tracked)
 
@@ -70,7 +86,9 @@ def check_serving(manifest: Manifest, variant: FaceVariant, *, where: str) -> No
     """
     if manifest.serving is None:
         return
-    found, own = (leaves(serving) for serving in (manifest.serving, serving_of(manifest.clip_spec, variant)))
+    second_stage = faces.has_second_stage(manifest.face_models)
+    served = serving_of(manifest.clip_spec, variant, second_stage=second_stage)
+    found, own = (leaves(serving) for serving in (manifest.serving, served))
     differing = [
         f"serving.{key} is {found.get(key)}, this dfkit serves with {own.get(key)}"
         for key in sorted(found.keys() | own.keys())
@@ -98,15 +116,34 @@ def _pictures() -> PictureServing:
         demuxers=container.FORMATS,
         end_tolerance=video.END_TOLERANCE,
         tie_tolerance_s=video.TIE_TOLERANCE_S,
-        default_step_s=video.DEFAULT_STEP_S,
-        max_hole_s=container.MAX_HOLE_S,
+        default_step_s=survey.DEFAULT_STEP_S,
+        max_hole_s=survey.MAX_HOLE_S,
         max_side_px=container.MAX_SIDE_PX,
         max_area_px=container.MAX_AREA_PX,
         max_tracked_px=stream.MAX_TRACKED_PX,
-        matrices={tag: matrix.name for tag, matrix in color.MATRICES.items()},
-        rgb_coefficients={matrix.name: values for matrix, values in color.COEFFICIENTS.items()},
+        matrices=color.MATRICES,
         untagged_hd_from=color.HD_LINES,
+        untagged_hd=color.BT709,
+        untagged_sd=color.BT601,
+        stating_demuxers=survey.STATING_FORMATS,
+        min_pictures=survey.MIN_PICTURES,
+        clock_back_s=survey.CLOCK_BACK_S,
+        max_aspect=geometry.MAX_ASPECT,
+        square_tolerance=geometry.SQUARE_TOLERANCE,
+        average_from=picture.AVERAGE_FROM,
+        transfers=dict(color.TRANSFERS),
+        hlg_white=color.HLG_WHITE,
+        pq_white=color.PQ_WHITE,
+        gammas={str(name): gamma for name, gamma in color.GAMMAS.items()},
+        knee=color.KNEE,
+        bt2020_to_hd=_rows(color.TO_BT709),
+        bt2020_to_sd=_rows(color.TO_SMPTE170M),
     )
+
+
+def _rows(matrix: np.ndarray) -> tuple[Triple, Triple, Triple]:
+    first, second, third = ((float(a), float(b), float(c)) for a, b, c in matrix)
+    return first, second, third
 
 
 def _sound() -> SoundServing:
@@ -114,8 +151,11 @@ def _sound() -> SoundServing:
         max_rate_hz=resample.MAX_RATE,
         max_drift_s=audio.MAX_DRIFT_S,
         max_ahead_s=audio.MAX_AHEAD_S,
-        nan_as=audio.NAN_AS,
-        infinite_as=audio.INFINITE_AS,
+        channel_weights=channels.CHANNEL_WEIGHTS,
+        digital_silence=audio.DIGITAL_SILENCE,
+        cancelled_share=audio.CANCELLED_SHARE,
+        nan_as=channels.NAN_AS,
+        infinite_as=channels.INFINITE_AS,
         stop_band_db=resample.STOP_BAND_DB,
         transition=resample.TRANSITION,
         kaiser_beta=resample.KAISER_BETA,
@@ -127,13 +167,13 @@ def _decision() -> DecisionServing:
     return DecisionServing(statuses=results.STATUS_ORDER, small_sum=decision.SMALL_SUM)
 
 
-def _detector() -> DetectorServing:
+def _detector(detector: FaceDetector) -> DetectorServing:
     return DetectorServing(
-        input_px=faces.DETECTOR_PX,
-        input_range=faces.DETECTOR_RANGE,
-        anchor_grids=detect.ANCHOR_GRIDS,
+        input_px=detector.input_px,
+        input_range=detector.input_range,
+        anchor_grids=detector.anchor_grids,
         score_clip=detect.SCORE_CLIP,
-        min_score=detect.MIN_SCORE,
+        min_score=detector.min_score,
         merge_iou=detect.MERGE_IOU,
         eyes=(detect.RIGHT_EYE, detect.LEFT_EYE),
         roi_scale=detect.ROI_SCALE,
@@ -158,6 +198,7 @@ def _tracker() -> TrackServing:
         same_region_iou=track.SAME_REGION_IOU,
         same_face_iou=track.SAME_FACE_IOU,
         smooth_half=smooth.SMOOTH_HALF,
+        full_range_every=track.FULL_RANGE_EVERY,
     )
 
 
@@ -177,7 +218,18 @@ def _boxes() -> BoxServing:
         outer_lip=landmark.OUTER_LIP,
         min_longer_px=crop.MIN_BOX_PX,
         max_longer_px=crop.MAX_BOX_PX,
-        average_from=crop.AVERAGE_FROM,
+    )
+
+
+def _evidence() -> EvidenceServing:
+    return EvidenceServing(
+        min_read_share=evidence.MIN_READ_SHARE,
+        missing_s=survey.MIN_MISSING_S,
+        min_pictures_per_s=evidence.MIN_PICTURES_PER_S,
+        min_face_px=evidence.MIN_FACE_PX,
+        min_face_luma=evidence.MIN_FACE_LUMA,
+        min_change=evidence.MIN_CHANGE,
+        sample_step=SAMPLE_STEP,
     )
 
 

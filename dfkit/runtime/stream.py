@@ -14,15 +14,19 @@ import numpy as np
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, ShapeError
 from dfkit.media.audio import INFINITE_AS, MAX_DRIFT_S, NAN_AS
-from dfkit.media.container import MAX_HOLE_S
+from dfkit.media.container import MAX_AREA_PX, MAX_SIDE_PX
+from dfkit.media.picture import Picture, as_picture
 from dfkit.media.resample import MAX_RATE, Resampler
 from dfkit.media.stream import FaceFrame, FaceStream
+from dfkit.media.survey import MAX_HOLE_S
+from dfkit.media.track import TrackedPicture
 from dfkit.media.video import END_TOLERANCE, TIE_TOLERANCE_S
 from dfkit.runtime.results import ClipScore
 from dfkit.runtime.scoring import ClipScorer
 
-GridPicture = tuple[int, float, np.ndarray]
-"""Grid index, time since the first picture in seconds, (H, W, 3) uint8."""
+FIX_SOUND = "push np.float32 in [-1, 1], one column a channel"
+GridPicture = tuple[int, float, Picture]
+"""Grid index, time since the first picture in seconds, and the picture."""
 MAX_SOUND_AHEAD_S = 30.0
 """Sound that is not needed yet is kept so long; a stream whose pictures stop would fill the memory otherwise."""
 
@@ -38,16 +42,16 @@ class GridPicker:
         """
         self._fps = fps
         self._index = 0
-        self._previous: tuple[float, np.ndarray] | None = None
+        self._previous: tuple[float, Picture] | None = None
         self._step_s = 1.0 / fps
         self.origin_s = 0.0
 
-    def push(self, t_s: float, rgb: np.ndarray) -> list[GridPicture]:
+    def push(self, t_s: float, picture: Picture) -> list[GridPicture]:
         """Takes the next picture.
 
         Args:
             t_s: Its time, seconds, on any clock that rises.
-            rgb: (H, W, 3) uint8.
+            picture: The picture.
         Returns:
             The grid points that the picture before it serves.
         Raises:
@@ -63,7 +67,7 @@ class GridPicker:
                 f"no picture for {t_s - before[0]:.1f} s before the one at {t_s:.3f} s, {MAX_HOLE_S:g} s at most",
                 fix="finish this stream and open a new one",
             )
-        self._previous = (t_s, rgb)
+        self._previous = (t_s, picture)
         if before is None:
             self.origin_s = t_s
             return []
@@ -82,13 +86,20 @@ class GridPicker:
             last_duration_s: How long the last picture is shown; the time between the last two when left out.
         Returns:
             The grid points that the last picture serves.
+        Raises:
+            ConfigError: A duration that is no number, negative, or longer than MAX_HOLE_S.
         """
+        if last_duration_s is not None and not 0 <= last_duration_s <= MAX_HOLE_S:
+            raise ConfigError(
+                f"a last picture shown for {last_duration_s} s, 0 to {MAX_HOLE_S:g} s are expected",
+                fix="give its duration in seconds, or leave it out",
+            )
         if self._previous is None:
             return []
-        t_s, rgb = self._previous
+        t_s, picture = self._previous
         shown_s = self._step_s if last_duration_s is None else last_duration_s
         end = max(int((t_s - self.origin_s + shown_s) * self._fps + END_TOLERANCE), 1)
-        served = [(index, t_s - self.origin_s, rgb) for index in range(self._index, end)]
+        served = [(index, t_s - self.origin_s, picture) for index in range(self._index, end)]
         self._index = max(self._index, end)
         return served
 
@@ -222,11 +233,36 @@ class PushedSound:
 
 def _to_mono(samples: np.ndarray) -> np.ndarray:
     if samples.dtype != np.float32 or samples.ndim not in {1, 2}:
-        raise ShapeError(f"sound must be float32 (N,) or (N, channels), got {samples.dtype} {samples.shape}")
+        raise ShapeError(
+            f"sound must be float32 (N,) or (N, channels), got {samples.dtype} {samples.shape}", fix=FIX_SOUND
+        )
     if samples.ndim == 2 and samples.shape[1] == 0:
-        raise ShapeError(f"sound of no channels, {samples.shape}: expected (N,) or (N, channels), one channel at least")
+        raise ShapeError(f"sound of no channels, {samples.shape}: one channel at least is expected", fix=FIX_SOUND)
     finite = np.nan_to_num(samples, nan=NAN_AS, posinf=INFINITE_AS, neginf=-INFINITE_AS)
     return finite if samples.ndim == 1 else finite.mean(axis=1)
+
+
+def _refuse_size(picture: Picture) -> None:
+    """Refuses a picture of no pixels, one larger than those of files, and planes that do not fit each other."""
+    width, height = picture.width, picture.height
+    if not (min(width, height) > 0 and max(width, height) <= MAX_SIDE_PX and width * height <= MAX_AREA_PX):
+        raise ShapeError(
+            f"a picture of {width} x {height} px, expected 1 to {MAX_SIDE_PX} a side and {MAX_AREA_PX} at most",
+            fix="scale it before it is pushed",
+        )
+    luma = picture.planes[0].shape[:2]
+    if not all(_fits(plane.shape[:2], luma) for plane in picture.planes):
+        raise ShapeError(
+            f"planes of {', '.join(f'{plane.shape[1]} x {plane.shape[0]}' for plane in picture.planes)} px: U and V "
+            "are as large as Y, or smaller by a whole number, rounded up",
+            fix="push the planes as the decoder gives them, without their padding",
+        )
+
+
+def _fits(sides: tuple[int, ...], luma: tuple[int, ...]) -> bool:
+    return all(
+        side > 0 and -(-whole // max(round(whole / side), 1)) == side for side, whole in zip(sides, luma, strict=True)
+    )
 
 
 class GridStream:
@@ -246,19 +282,22 @@ class GridStream:
         self.num_frames = 0
         """Grid frames so far."""
 
-    def push(self, picture: GridPicture) -> tuple[list[FaceFrame], list[ClipScore]]:
+    def push(
+        self, picture: GridPicture, tracked: TrackedPicture | None = None
+    ) -> tuple[list[FaceFrame], list[ClipScore]]:
         """Takes the next picture of the grid.
 
         Args:
-            picture: Grid index, one more than the last; time; (H, W, 3) uint8.
+            picture: Grid index, one more than the last; time; the picture.
+            tracked: What the stream of faces found in it; it is asked where None.
         Returns:
             The faces and the clip scores that became final.
         Raises:
             ConfigError: The sound lags too far behind the pictures.
         """
-        index, t_s, rgb = picture
+        index, t_s, shown = picture
         self.num_frames = index + 1
-        faces = self._faces.push(index, t_s, rgb, shrink=self._shrink)
+        faces = self._faces.push(index, t_s, shown, shrink=self._shrink, tracked=tracked)
         return faces, self._scorer.push(faces, index - self._spec.look_ahead_frames)
 
     def finish(self) -> tuple[list[FaceFrame], list[ClipScore]]:
@@ -278,21 +317,28 @@ class DetectorStream:
         self._grid, self._scorer, self._sound = grid, scorer, sound
         self._picker = GridPicker(fps)
 
-    def push_picture(self, t_s: float, rgb: np.ndarray) -> list[ClipScore]:
+    def push_picture(self, t_s: float, picture: Picture | np.ndarray) -> list[ClipScore]:
         """Takes the next picture.
 
         Args:
             t_s: Its time in seconds, on the sound's clock; rises.
-            rgb: (H, W, 3) uint8, upright. Kept until the look-ahead has passed: do not write into it.
+            picture: Planes of Y, U and V (`picture_of_planes`), or (H, W, 3) uint8 RGB, upright. Kept until the
+                look-ahead has passed: do not write into it.
         Returns:
             Scores of the clips that are complete now.
         Raises:
             ShapeError: Another type or shape.
             ConfigError: The time does not rise, or the sound lags too far behind.
         """
-        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-            raise ShapeError(f"a picture must be uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
-        pictures = self._picker.push(t_s, np.ascontiguousarray(rgb))
+        if not isinstance(picture, Picture):
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+                raise ShapeError(
+                    f"a picture must be uint8 (H, W, 3), got {picture.dtype} {picture.shape}",
+                    fix="push RGB of 0 to 255, or planes of Y, U and V (picture_of_planes)",
+                )
+            picture = as_picture(np.ascontiguousarray(picture))
+        _refuse_size(picture)
+        pictures = self._picker.push(t_s, picture)
         if self._sound is not None:
             self._sound.first_picture_s = self._picker.origin_s
         return self._push_to_grid(pictures)
@@ -315,10 +361,13 @@ class DetectorStream:
             last_duration_s: How long the last picture is shown; the time between the last two when left out.
         Returns:
             Scores of the remaining clips.
+        Raises:
+            ConfigError: A duration that no picture has; the stream may be finished again without it.
         """
+        last_pictures = self._picker.finish(last_duration_s)
         if self._sound is not None:
             self._sound.end()
-        scores = self._push_to_grid(self._picker.finish(last_duration_s))
+        scores = self._push_to_grid(last_pictures)
         _, last_scores = self._grid.finish()
         return [*scores, *last_scores]
 

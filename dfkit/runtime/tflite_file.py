@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dfkit.errors import BundleError
+from dfkit.errors import NOT_JSON, BundleError
 from dfkit.runtime.manifest import MANIFEST_VERSION, Manifest, validation_faults
 
 MANIFEST_ENTRY = "dfkit_manifest"
@@ -106,7 +106,7 @@ def embedded_manifest(content: bytes, *, where: str = "the file") -> Manifest | 
     try:
         data = json.loads(stored)
         version = data.get("schema_version", MANIFEST_VERSION)
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+    except (*NOT_JSON, AttributeError) as error:
         raise BundleError(f"{where}: its manifest is not a JSON object", fix=FIX_FILE) from error
     if isinstance(version, int) and version > MANIFEST_VERSION:
         raise BundleError(
@@ -117,4 +117,4 @@ def embedded_manifest(content: bytes, *, where: str = "the file") -> Manifest | 
         return Manifest.model_validate(data)
     except ValidationError as error:
         first_fault = validation_faults(error)[0]
-        raise BundleError(f"{where}: its manifest does not follow the schema: {first_fault}") from error
+        raise BundleError(f"{where}: its manifest does not follow the schema: {first_fault}", fix=FIX_FILE) from error

@@ -7,28 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from av.video.frame import VideoFrame
 
 from dfkit.clip import ClipSpec
 from dfkit.media.audio import SoundReader
-from dfkit.media.color import RgbConverter
-from dfkit.media.container import find_video, open_media
-from dfkit.media.faces import FaceModels
+from dfkit.media.detect import whole_picture
+from dfkit.media.faces import SHORT_RANGE, FaceModels
+from dfkit.media.picture import Picture
 from dfkit.media.stream import FaceFrame, FaceStream
-from dfkit.media.video import decode_pictures, pick_nearest
+from dfkit.media.survey import Survey
+from dfkit.media.video import PictureReader
+from dfkit.media.warp import warp_roi
 
 
 @dataclass(frozen=True)
 class GridVideo:
     """A file's pictures on the clip's grid."""
 
+    survey: Survey
     first_picture_s: float
     """Container time."""
     times_s: tuple[float, ...]
-    planes: tuple[tuple[str, str, str], ...]
-    """SHA-256 of Y, U and V."""
-    rgb: tuple[np.ndarray, ...]
-    """(H, W, 3) uint8 each."""
+    pictures: tuple[Picture, ...]
+
+    @property
+    def hashes(self) -> tuple[tuple[str, str, str], ...]:
+        """SHA-256 of Y, U and V of each picture."""
+        return tuple(hash_planes(picture) for picture in self.pictures)
 
 
 def decode_grid(path: Path, fps: float) -> GridVideo:
@@ -38,24 +42,20 @@ def decode_grid(path: Path, fps: float) -> GridVideo:
         path: A file of planar YUV.
         fps: Grid points per second.
     """
-    converter = RgbConverter()
-    times, planes, rgb = [], [], []
-    with open_media(path) as container:
-        pictures = decode_pictures(container, find_video(container, path, num_threads=1), path)
-        for _, picture in pick_nearest(((p.start_s, p.duration_s, p) for p in pictures), fps):
-            times.append(picture.start_s)
-            planes.append(hash_planes(picture.frame))
-            rgb.append(converter.convert(picture.frame))
-    return GridVideo(times[0], tuple(t - times[0] for t in times), tuple(planes), tuple(rgb))
+    reader = PictureReader(path, fps, num_threads=1)
+    times, pictures = zip(*((t_s, picture) for _, t_s, picture in reader), strict=True)
+    return GridVideo(reader.survey, reader.first_picture_s or 0.0, times, pictures)
 
 
-def hash_planes(frame: VideoFrame) -> tuple[str, str, str]:
-    """SHA-256 of Y, U and V of an 8-bit planar picture, rows without their padding."""
-    y, u, v = (
-        np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
-        for plane in frame.planes
-    )
+def hash_planes(picture: Picture) -> tuple[str, str, str]:
+    """SHA-256 of Y, U and V, rows without their padding."""
+    y, u, v = picture.planes
     return hash_of(y), hash_of(u), hash_of(v)
+
+
+def detector_view(picture: Picture) -> np.ndarray:
+    """What the face detector sees of a picture: (128, 128, 3) uint8 RGB."""
+    return warp_roi(picture, whole_picture(picture), SHORT_RANGE.input_px, replicate=False)
 
 
 def hash_of(plane: np.ndarray) -> str:
@@ -67,8 +67,8 @@ def follow_faces(video: GridVideo, spec: ClipSpec, models: FaceModels) -> list[F
     """Every face of every grid point, in order."""
     stream = FaceStream(spec, models)
     faces: list[FaceFrame] = []
-    for index, (t_s, rgb) in enumerate(zip(video.times_s, video.rgb, strict=True)):
-        faces += stream.push(index, t_s, rgb)
+    for index, (t_s, picture) in enumerate(zip(video.times_s, video.pictures, strict=True)):
+        faces += stream.push(index, t_s, picture)
     return [*faces, *stream.flush()]
 
 
