@@ -10,6 +10,7 @@ import numpy as np
 
 from dfkit.audit.audit_facts import Fact, collect_facts
 from dfkit.audit.findings import AUDIT_FILE, WARN_AUC, AucScore, FoldedVideos, format_scores, write_finding
+from dfkit.config import SplitConfig
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError, MissingExtraError
 from dfkit.measures.bootstrap import REPEATS
@@ -87,7 +88,9 @@ class AuditResult:
         }
 
 
-def audit(data: PreparedData, *, folds: int = 5, seed: int = 0, repeats: int = REPEATS) -> AuditResult:
+def audit(
+    data: PreparedData, *, folds: int = 5, seed: int = 0, repeats: int = REPEATS, split: SplitConfig | None = None
+) -> AuditResult:
     """Predicts the label from each fact alone, and from all, under grouped folds; writes `audit.json`.
 
     A shallow tree per fact and a forest for all, both with balanced classes, so that a fold's share of fakes is
@@ -98,6 +101,7 @@ def audit(data: PreparedData, *, folds: int = 5, seed: int = 0, repeats: int = R
         folds: Grouped folds; each video is scored by models that saw nothing of its group.
         seed: Of folds, forest and bootstrap.
         repeats: Resamples of the intervals.
+        split: Of the experiment; see `FoldedVideos.from_data`.
     Returns:
         The facts' AUC by video.
     Raises:
@@ -108,7 +112,7 @@ def audit(data: PreparedData, *, folds: int = 5, seed: int = 0, repeats: int = R
         from sklearn.tree import DecisionTreeClassifier
     except ImportError as error:
         raise MissingExtraError("scikit-learn", "train") from error
-    videos = FoldedVideos.from_data(data, folds=folds, seed=seed, repeats=repeats)
+    videos = FoldedVideos.from_data(data, folds=folds, seed=seed, repeats=repeats, split=split)
     facts, skipped = collect_facts(data, videos.positions)
     if not facts:
         raise DataError(f"{data.path}: not one fact of its files is known", fix="dfkit prepare the videos again")

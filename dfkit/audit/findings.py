@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfkit.config import SplitConfig
 from dfkit.data import catalog
 from dfkit.data.splits import make_folds
 from dfkit.data.storage import PreparedData, videos_hash
@@ -72,18 +73,22 @@ class FoldedVideos:
     """Resamples of the bootstrap."""
 
     @classmethod
-    def from_data(cls, data: PreparedData, *, folds: int, seed: int, repeats: int = REPEATS) -> FoldedVideos:
-        """Makes the folds that `dfkit train` makes from the same number and seed.
+    def from_data(
+        cls, data: PreparedData, *, folds: int, seed: int, repeats: int = REPEATS, split: SplitConfig | None = None
+    ) -> FoldedVideos:
+        """Makes the folds that `dfkit train` makes from the same number, seed and configuration.
 
         Args:
             data: Prepared data with labels.
             folds: Number of grouped folds.
             seed: Of the folds and the bootstrap.
             repeats: Resamples of the bootstrap.
+            split: Its `val_share` and `duration_bins` are used; the defaults of folds where left out.
         Raises:
             DataError: Labels or a class are missing, or there are too few groups.
         """
-        splits = make_folds(data, folds=folds, seed=seed)
+        shared = {} if split is None else {"val_share": split.val_share, "duration_bins": split.duration_bins}
+        splits = make_folds(data, folds=folds, seed=seed, **shared)  # type: ignore[arg-type]
         positions = tuple(sorted(itertools.chain.from_iterable(split.test for split in splits)))
         row_of_video = {video: row for row, video in enumerate(positions)}
         labels = [data.videos[video].label for video in positions]

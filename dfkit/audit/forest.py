@@ -15,6 +15,7 @@ from dfkit.audit.motion import motion_features
 from dfkit.audit.sound_lip import sound_lip_features
 from dfkit.audit.spectrum import spectrum_features
 from dfkit.clip import ClipSpec
+from dfkit.config import SplitConfig
 from dfkit.data.samples import ClipRecord
 from dfkit.data.storage import PreparedData
 from dfkit.errors import MissingExtraError
@@ -96,7 +97,9 @@ def clip_features(record: ClipRecord, spec: ClipSpec) -> ClipFeatures:
     }
 
 
-def baseline(data: PreparedData, *, folds: int = 5, seed: int = 0, repeats: int = REPEATS) -> BaselineResult:
+def baseline(
+    data: PreparedData, *, folds: int = 5, seed: int = 0, repeats: int = REPEATS, split: SplitConfig | None = None
+) -> BaselineResult:
     """Fits a random forest on hand-made features under grouped folds; writes `baseline.json`.
 
     Args:
@@ -104,6 +107,7 @@ def baseline(data: PreparedData, *, folds: int = 5, seed: int = 0, repeats: int 
         folds: Grouped folds, those of `dfkit train` at the same number and seed.
         seed: Of folds, forest and bootstrap.
         repeats: Resamples of the intervals.
+        split: Of the experiment; see `FoldedVideos.from_data`.
     Returns:
         AUC by video, of all features and of each family alone.
     Raises:
@@ -113,7 +117,7 @@ def baseline(data: PreparedData, *, folds: int = 5, seed: int = 0, repeats: int 
         from sklearn.ensemble import RandomForestClassifier
     except ImportError as error:
         raise MissingExtraError("scikit-learn", "train") from error
-    videos = FoldedVideos.from_data(data, folds=folds, seed=seed, repeats=repeats)
+    videos = FoldedVideos.from_data(data, folds=folds, seed=seed, repeats=repeats, split=split)
     features, columns = video_features(data, videos.positions)
 
     def forest() -> Any:

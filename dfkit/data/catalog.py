@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from dfkit.clip import UNIFORM50, ClipSpec, FaceVariant
+from dfkit.clip import UNIFORM50, ClipSpec, FaceVariant, FoundBy
 from dfkit.data.groups import CONTENT_PREFIX, components, file_ids
 from dfkit.data.hashing import sha256_json
 from dfkit.errors import DataError
-from dfkit.files import write_atomically
+from dfkit.files import name_to_text, write_atomically
 
 SCHEMA_VERSION = 1
 DATA_FILE = "data.json"
@@ -36,6 +36,8 @@ class ClipRow:
     num_frames: int
     fake_frames: int
     """Frames labelled fake; 0 where the label is unknown."""
+    found_by: FoundBy | None = None
+    """The face detector that found its track first; None under `uniform50` and in rows from before there were two."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,33 @@ class VideoRow:
     """Where an own manipulation or an NPZ file came from."""
     min_psnr_db: float | None = None
     """Of the worst stored picture against the live one."""
+    read: dict[str, Any] | None = None
+    """How much of pictures and sound was read and what is missing (`FileRead.to_json`), and `notes`; None of a file
+    that could not be opened, of an NPZ file, and in data of before."""
     wall_s: float = 0.0
 
     @property
     def name(self) -> str:
         """File name, whatever system the path was written on."""
         return self.path.replace("\\", "/").rsplit("/", 1)[-1]
+
+    @property
+    def read_share(self) -> float | None:
+        """Share of the pictures or of the sound that was read, the smaller one; None where it is not known."""
+        parts = [] if self.read is None else [self.read.get(part) for part in ("pictures", "sound")]
+        shares = [float(part["read_share"]) for part in parts if part is not None]
+        return min(shares, default=None)
+
+    def read_json(self) -> dict[str, Any]:
+        """For reports: seconds of pictures that were read and that there should be, `read_share`, and what is
+        missing; each None where it is not known."""
+        pictures = {} if self.read is None else self.read["pictures"]
+        return {
+            "read_s": pictures.get("read_s"),
+            "duration_s": pictures.get("duration_s"),
+            "read_share": self.read_share,
+            "missing": None if self.read is None else self.read["missing"],
+        }
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
@@ -115,6 +138,8 @@ class DataInfo:
     """Folder beside this one whose videos these are under another preset; such a view is never the newest data."""
     face_models: FaceVariant | None = None
     """Which face models found the faces; None under `uniform50`, which looks for none."""
+    missing: tuple[str, ...] = ()
+    """Files that the labels name and that were not there."""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -159,7 +184,7 @@ def parse_videos(text: str, where: str) -> list[VideoRow]:
         DataError: A line is not a row.
     """
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
             rows.append(VideoRow.from_json(json.loads(line)))
         except (ValueError, TypeError, KeyError) as error:
@@ -198,6 +223,7 @@ def parse_info(text: str, where: str) -> DataInfo:
             counts=value["counts"],
             view_of=value.get("view_of"),
             face_models=faces,
+            missing=tuple(value.get("missing", ())),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{where}: not the data.json of prepared data ({error})") from error
@@ -234,5 +260,6 @@ def group_names(rows: Sequence[VideoRow]) -> list[str]:
 def _short_name(component: str) -> str:
     """An id as given ('id:' sorts before 'sha256:'), or the beginning of a content hash."""
     if component.startswith("id:"):
-        return component.removeprefix("id:")
+        # Of data sets that name no persons it may be a file's name; it goes into checkpoints and bundles.
+        return name_to_text(component.removeprefix("id:"))
     return component[: len(CONTENT_PREFIX) + HASH_LENGTH]

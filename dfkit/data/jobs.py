@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfkit.clip import DEFAULT_FACES, ClipSpec, FaceVariant
+from dfkit.clip import DEFAULT_FACES, UNIFORM50, ClipSpec, FaceVariant
 from dfkit.data.catalog import ClipRow, VideoRow, spec_hash
 from dfkit.data.hashing import sha256_file, sha256_json
 from dfkit.data.labels import Source
 from dfkit.data.samples import FIELDS, PictureCache, VideoLabels, encode_clip, encode_uniform
 from dfkit.data.shards import ChunkWriter
-from dfkit.errors import DISK_FULL_ERRNOS, MediaError
+from dfkit.errors import DISK_FULL_ERRNOS, DfkitError, MediaError
+from dfkit.named_inputs import video_fault
 
 if TYPE_CHECKING:
     from dfkit.media.faces import FaceModels
+    from dfkit.media.stream import ClipReader
+    from dfkit.media.survey import Survey
 
 logger = logging.getLogger(__name__)
 
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 """Raised when the same file, labels and spec give other samples than before."""
 
 
@@ -40,6 +43,8 @@ class VideoJob:
     """Face models; None where no faces are looked for."""
     previous: VideoRow | None = None
     """Row of an earlier run, still good if file, labels and spec are the same."""
+    num_threads: int = 1
+    """Cores that it may use; changes nothing but the time."""
 
 
 def video_key(source: Source, sha256: str, spec: ClipSpec, faces: FaceVariant | None) -> str:
@@ -76,18 +81,26 @@ def prepare_video(job: VideoJob) -> VideoRow:
         if error.errno in DISK_FULL_ERRNOS and not isinstance(error, av.FFmpegError):
             raise
         row = replace(row, status="unreadable", reason=f"{type(error).__name__}: {error}")
-    except (av.FFmpegError, cv2.error, ValueError, MemoryError, ArithmeticError) as error:
-        # What decoders throw at broken files. Any other kind is a fault of ours and keeps its traceback.
+    except (av.FFmpegError, cv2.error, ValueError, ArithmeticError) as error:
+        # What decoders throw at broken files.
         logger.warning("%s: %s: %s", job.source.path, type(error).__name__, error)
         row = replace(row, status="unreadable", reason=f"{type(error).__name__}: {error}")
+    except DfkitError:
+        raise
+    except Exception as error:
+        # Memory, or a fault of ours: the log keeps its traceback, the other videos go on, the next run tries again.
+        logger.exception("%s: unforeseen error", job.source.path)
+        row = replace(row, key="", status="unreadable", reason=f"{type(error).__name__}: {error}")
     return replace(row, wall_s=round(time.perf_counter() - started, 3))
 
 
-def _start_row(job: VideoJob) -> VideoRow:
+def _start_row(job: VideoJob, *, hashed: bool = True) -> VideoRow:
     source = job.source
     try:
         stat = source.path.stat()
-        sha256, size_bytes, mtime_ns = sha256_file(source.path), stat.st_size, stat.st_mtime_ns
+        # Reading a pipe or a device waits for ever.
+        sha256 = sha256_file(source.path) if hashed and source.path.is_file() else ""
+        size_bytes, mtime_ns = stat.st_size, stat.st_mtime_ns
     except OSError as error:
         logger.warning("%s: %s", source.path, error)
         sha256, size_bytes, mtime_ns = "", 0, 0
@@ -112,20 +125,41 @@ def _start_row(job: VideoJob) -> VideoRow:
 def _store(row: VideoRow, job: VideoJob) -> VideoRow:
     path = job.source.path
     # Asked here, so that a missing or emptied file has one reason, whichever reader would have met it.
+    fault = video_fault(path)
+    if fault is not None:
+        raise MediaError(fault.found, status="unreadable", fix=fault.fix)
     if not path.is_file() or path.stat().st_size == 0:
         raise MediaError(f"{path}: missing or empty", status="unreadable")
-    row = replace(row, facts=None if is_npz(path) else read_facts(path))
+    from dfkit.media.survey import survey_file
+
+    survey = None if is_npz(path) else survey_file(path)
+    reader = None if survey is None or job.spec.preset == UNIFORM50.preset else _clip_reader(survey, job)
     cache = PictureCache()
     clips = []
     try:
+        row = replace(row, facts=None if survey is None else read_facts(survey))
         with ChunkWriter(job.out_dir, row.key) as writer:
-            for sample, clip in _samples(path, job, _labels_of(row), cache):
+            for sample, clip in _samples(path, job, reader, _labels_of(row), cache):
                 writer.add(sample)
                 clips.append(clip)
             chunks = writer.finish()
     except MediaError as error:
-        return _unusable_row(row, error)
-    return replace(row, clips=tuple(clips), chunks=chunks, min_psnr_db=round(cache.min_psnr_db, 2))
+        return replace(_unusable_row(row, error), read=_read_json(reader))
+    psnr_db = round(cache.min_psnr_db, 2)
+    return replace(row, clips=tuple(clips), chunks=chunks, min_psnr_db=psnr_db, read=_read_json(reader))
+
+
+def _clip_reader(survey: Survey, job: VideoJob) -> ClipReader:
+    from dfkit.media.stream import ClipReader
+
+    models = face_models(job.faces or DEFAULT_FACES)
+    return ClipReader(survey.path, job.spec, models=models, num_threads=job.num_threads, survey=survey)
+
+
+def _read_json(reader: ClipReader | None) -> dict[str, Any] | None:
+    if reader is None or reader.read is None:
+        return None
+    return reader.read.to_json() | {"notes": list(reader.read.notes)}
 
 
 def _unusable_row(row: VideoRow, error: MediaError) -> VideoRow:
@@ -151,7 +185,7 @@ def is_npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz"
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_facts(survey: Survey) -> dict[str, Any]:
     """VideoFacts as a JSON object.
 
     Raises:
@@ -159,24 +193,21 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     from dfkit.media.facts import probe
 
-    facts = asdict(probe(path))
+    facts = asdict(probe(survey.path, survey=survey))
     return {name: str(value) if isinstance(value, Path) else value for name, value in facts.items()}
 
 
 def _samples(
-    path: Path, job: VideoJob, labels: VideoLabels, cache: PictureCache
+    path: Path, job: VideoJob, reader: ClipReader | None, labels: VideoLabels, cache: PictureCache
 ) -> Iterator[tuple[dict[str, bytes], ClipRow]]:
-    spec = job.spec
-    if spec.preset == "uniform50":
-        yield _uniform_sample(path, spec, labels, cache)
+    if reader is None:
+        yield _uniform_sample(path, job.spec, labels, cache)
         return
-    from dfkit.media.stream import read_clips
-
-    for clip in read_clips(path, spec, models=face_models(job.faces or DEFAULT_FACES), num_threads=1):
+    for clip in reader:
         sample = encode_clip(clip, labels, cache)
         fake_frames = sum(sample["frame_labels"])
         start_s, end_s = round(float(clip.start_s), 6), round(float(clip.end_s), 6)
-        yield sample, ClipRow(int(clip.track_id), start_s, end_s, len(clip.times_s), fake_frames)
+        yield sample, ClipRow(int(clip.track_id), start_s, end_s, len(clip.times_s), fake_frames, clip.found_by)
 
 
 @lru_cache(maxsize=1)
@@ -202,5 +233,8 @@ def _uniform_sample(
 
 
 def unreadable_row(job: VideoJob, reason: str) -> VideoRow:
-    """The row of a video that could not even be tried to the end; without a key, so that the next run tries."""
-    return replace(_start_row(job), key="", status="unreadable", reason=reason)
+    """The row of a video that could not even be tried to the end; without a key, so that the next run tries.
+
+    It is not read: reading may be what hangs.
+    """
+    return replace(_start_row(job, hashed=False), key="", status="unreadable", reason=reason)

@@ -5,22 +5,31 @@ All faults of a label file are gathered and shown at once: with 40,000 rows, one
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dfkit.data.groups import split_ids
 from dfkit.data.hashing import duplicates
+from dfkit.data.label_table import Table, read_table
+from dfkit.data.label_words import (
+    LABEL_NAMES,
+    REAL,
+    SPLITS,
+    TRUTH_COLUMNS,
+    class_folders,
+    is_ambiguous,
+    method_of,
+    parse_label,
+    parse_split,
+)
 from dfkit.errors import DataError
-from dfkit.media.container import VIDEO_SUFFIXES, list_videos
+from dfkit.files import name_from_text
+from dfkit.media.listing import VIDEO_SUFFIXES, find_named, is_pattern, list_folder, sub_folders
 
-REAL, FAKE = 0, 1
-LABEL_NAMES = {REAL: "real", FAKE: "fake"}
-LABEL_VALUES = {"real": REAL, "fake": FAKE, "0": REAL, "1": FAKE}
-SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "group", "method", "fake_start_s", "fake_end_s", "split", "groups_known")
-YES_NO = {"yes": True, "no": False, "": True}
+YES_NO = {"yes": True, "no": False, "": True, "true": True, "false": False}
 """Values of the column `groups_known`: whether a file's group names every person in it; blank is yes."""
 MAX_SHOWN = 20
 
@@ -52,6 +61,14 @@ class LabelSet:
     groups_known: bool
     notes: tuple[str, ...] = ()
     """What the user should know: ignored columns, files left out."""
+    missing: tuple[str, ...] = ()
+    """Files that the labels name and that are not there, as they are named."""
+
+    @property
+    def coverage(self) -> float:
+        """Share of the named files that are there; 1 where none is named."""
+        num_named = len(self.sources) + len(self.missing)
+        return len(self.sources) / num_named if num_named else 1.0
 
     @property
     def labelled(self) -> bool:
@@ -72,95 +89,156 @@ def faults_error(faults: Sequence[str], where: str, *, fix: str) -> DataError:
     return DataError("\n".join([f"{where}: {len(faults)} {noun}", *lines]), fix=fix)
 
 
-def class_folders(folder: Path) -> dict[int, Path]:
-    """The sub-folders `real` and `fake` (any case) of a folder."""
-    if not folder.is_dir():
-        return {}
-    entries = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    return {LABEL_VALUES[e.name.lower()]: e for e in entries if e.name.lower() in ("real", "fake")}
+def shown(names: Sequence[object]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(map(str, names[:MAX_SHOWN])) + more
+
+
+def split_folders(folder: Path) -> dict[str, dict[str, int]]:
+    """Sub-folders named for a split that hold class folders (`train/real`), with these."""
+    splits = [entry for entry in sub_folders(folder) if parse_split(entry.name)]
+    return {entry.name: classes for entry in splits if (classes := class_folders(entry))}
+
+
+def has_class_folders(folder: Path) -> bool:
+    """Whether a folder holds class folders, or split folders with such."""
+    return bool(class_folders(folder) or split_folders(folder))
 
 
 def read_class_folders(folder: Path) -> LabelSet:
-    """Labels from `real/` and `fake/`.
+    """Labels from `real/` and `fake/`, also below `train/`, `val/` and `test/`, which are taken as splits.
 
     Args:
-        folder: Holds at least one of the two; videos at any depth below them.
+        folder: Holds at least one class folder (`dfkit.data.label_words.class_folders`); videos at any depth below.
     Returns:
         One source per video, each its own group.
     Raises:
         DataError: No video below, or one file under two labels.
     """
-    found = class_folders(folder)
-    sources = [
-        Source(path=path, label=label)
-        for label, sub_folder in sorted(found.items())
-        for path in list_videos(sub_folder)
-    ]
+    classes, splits = class_folders(folder), split_folders(folder)
+    listing = list_folder(folder)
+    sources = []
+    for path in listing.videos:
+        parts = path.relative_to(folder).parts
+        if parts[0] in classes:
+            sources.append(Source(path, classes[parts[0]], method=method_of(parts[0], classes)))
+        elif len(parts) > 1 and parts[1] in splits.get(parts[0], {}):
+            inner = splits[parts[0]]
+            split = parse_split(parts[0])
+            sources.append(Source(path, inner[parts[1]], method=method_of(parts[1], inner), split=split))
     if not sources:
         raise no_videos_error(folder)
-    num_outside = len(list_videos(folder)) - len(sources)
-    notes = (f"{num_outside} videos outside of real/ and fake/ are left out",) if num_outside else ()
+    sources.sort(key=lambda source: (source.label, source.path))
     refuse_two_labels(sources, str(folder))
-    return LabelSet(tuple(sources), groups_known=False, notes=notes)
+    sources = _with_inner_splits(folder, sources)
+    notes = list(_folder_notes(classes, splits))
+    if num_outside := len(listing.videos) - len(sources):
+        notes.append(f"{num_outside} videos outside of {_class_names(classes, splits)} are left out")
+    return LabelSet(tuple(sources), groups_known=False, notes=(*notes, *listing.notes()))
+
+
+def _with_inner_splits(folder: Path, sources: list[Source]) -> list[Source]:
+    """Takes splits from folders within the classes (`real/train`), where all videos lie in such."""
+
+    def split_of(source: Source) -> str | None:
+        parts = source.path.relative_to(folder).parts
+        return parse_split(parts[1]) if len(parts) > 2 else None
+
+    if all(split_of(source) for source in sources if source.split is None):
+        return [replace(source, split=source.split or split_of(source)) for source in sources]
+    return sources
+
+
+def _class_names(classes: dict[str, int], splits: dict[str, dict[str, int]]) -> str:
+    if not splits and {name.lower() for name in classes} == {"real", "fake"} and len(classes) == 2:
+        return "real/ and fake/"
+    names = [f"{name}/" for name in classes] + [f"{top}/{name}/" for top, inner in splits.items() for name in inner]
+    return " and ".join(names) if len(names) < 3 else ", ".join(names)
+
+
+def _folder_notes(classes: dict[str, int], splits: dict[str, dict[str, int]]) -> Iterator[str]:
+    """Says how folders were understood whose names are not simply real and fake."""
+    found = {f"{name}/": label for name, label in classes.items()}
+    found |= {f"{top}/{name}/": label for top, inner in splits.items() for name, label in inner.items()}
+    if {name.lower() for name in classes} - {"real", "fake"} or len(classes) > 2 or splits:
+        by_class = {label: [name for name, other in found.items() if other == label] for label in LABEL_NAMES}
+        yield "; ".join(f"{LABEL_NAMES[label]}: {', '.join(names) or 'none'}" for label, names in by_class.items())
 
 
 def read_unlabelled(paths: Sequence[Path]) -> LabelSet:
     """Files and folders of videos whose labels are unknown.
 
     Args:
-        paths: Video files, or folders of them.
+        paths: Video files, folders of them, and patterns that no shell expanded.
     Returns:
         Sources with label None.
     Raises:
         DataError: A path is missing, or there is no video at all.
     """
-    missing = [f"{path}: no such file or folder" for path in paths if not path.exists()]
+    named = find_named(paths)
+    files = named.listing.videos
+    missing = [f"{path}: no such file or folder" for path in paths if not is_pattern(path) and not path.exists()]
+    missing += named.empty if files else []
     if missing:
         raise faults_error(missing, "videos", fix="correct the paths")
-    files: dict[Path, None] = {}
-    for path in paths:
-        files.update(dict.fromkeys(list_videos(path) if path.is_dir() else [path]))
     if not files:
         raise no_videos_error(*paths)
-    return LabelSet(tuple(Source(path=path, label=None) for path in files), groups_known=False)
+    sources = tuple(Source(path=path, label=None) for path in files)
+    return LabelSet(sources, groups_known=False, notes=tuple(named.listing.notes()))
 
 
 def no_videos_error(*paths: Path) -> DataError:
-    """The error for paths that hold no video."""
+    """The error for paths that hold no video; says what they hold instead."""
+    found = find_named(paths)
+    where = "; ".join(found.empty) or f"{', '.join(map(str, paths))}: no video ({' '.join(VIDEO_SUFFIXES)})"
     return DataError(
-        f"{', '.join(map(str, paths))}: no video found (looked for {' '.join(VIDEO_SUFFIXES)} at any depth)",
+        f"no video found: {where}",
         fix="give a folder with videos, with the sub-folders real/ and fake/ for labels, or --labels CSV",
     )
 
 
-def read_csv(csv_path: Path, *, base: Path | None = None) -> LabelSet:
+def read_csv(csv_path: Path, *, base: Path | None = None, unlabelled: bool = False) -> LabelSet:
     """Labels from a CSV `path,label[,group,method,fake_start_s,fake_end_s,split,groups_known]`.
 
     `groups_known` (yes or no) is for groups that do not name every person, as those of what was forged from videos
-    without groups.
+    without groups. In place of `label` a column may be called `is_fake` or `is_real`. Case and blanks around headers
+    and labels do not matter, nor does the delimiter (comma, semicolon, tab).
 
     Args:
-        csv_path: UTF-8, with or without a byte order mark; other columns are ignored and named.
+        csv_path: UTF-8, or UTF-16 with a byte order mark; other columns are ignored and named.
         base: A second folder that paths may be relative to, after the one of the CSV.
+        unlabelled: Whether a blank label is an unknown one, not a fault.
     Returns:
         One source per file; rows of one path and label are merged into several intervals. Groups are known where
-        every file has one; a file without is its own group, the others keep theirs.
+        every file has one; a file without is its own group, the others keep theirs. Files that are not there are
+        named in `missing`.
     Raises:
         DataError: Every fault of the file, with row numbers.
     """
-    rows, columns = _read_rows(csv_path)
-    faults: list[str] = []
-    parsed = [_parse_row(row, number, csv_path.parent, base, faults) for number, row in rows]
-    sources = _merge([source for source in parsed if source is not None], faults)
+    table = _read_label_table(csv_path)
+    faults: list[str] = list(table.faults)
+    missing: dict[str, None] = {}
+    sources = []
+    for number, row in table.rows:
+        source = _parse_row(row, number, table, faults, unlabelled=unlabelled)
+        if source is None:
+            continue
+        path = _resolve(row["path"].strip(), csv_path.parent, base)
+        if path is None:
+            missing[row["path"].strip()] = None
+        else:
+            sources.append(replace(source, path=path))
+    merged = _merge(sources, faults)
     if not faults:
-        faults.extend(two_label_faults(sources))
+        faults.extend(two_label_faults(merged))
     if faults:
         raise faults_error(faults, str(csv_path), fix="correct these rows and run the same command again")
-    if not sources:
+    if not table.rows:
         raise DataError(f"{csv_path}: no rows below the header", fix="add one row per video: path,label")
-    unnamed = sum(YES_NO.get(_known_cell(row)) is False for _, row in rows)
-    groups_known = "group" in columns and all(source.groups for source in sources) and not unnamed
-    return LabelSet(tuple(sources), groups_known, _csv_notes(columns, sources, unnamed))
+    unnamed = sum(YES_NO.get(_known_cell(row)) is False for _, row in table.rows)
+    groups_known = "group" in table.columns and all(source.groups for source in merged) and not unnamed
+    return LabelSet(tuple(merged), groups_known, _csv_notes(table.columns, merged, unnamed), tuple(missing))
 
 
 def _known_cell(row: dict[str, str]) -> str:
@@ -171,73 +249,104 @@ def _csv_notes(columns: Sequence[str], sources: Sequence[Source], unnamed: int) 
     notes = []
     if unnamed:
         notes.append(f"the groups of {unnamed} rows do not name every person (column groups_known)")
-    ignored = [column for column in columns if column not in COLUMNS]
-    if ignored:
+    used = {*COLUMNS, label_column(columns)} if "label" not in columns else {*COLUMNS}
+    if ignored := [column for column in columns if column and column not in used]:
         notes.append(f"columns ignored: {', '.join(ignored)}")
     if "group" in columns and (blank := [source.row for source in sources if not source.groups]):
-        shown = ", ".join(map(str, blank[:MAX_SHOWN])) + (" ..." if len(blank) > MAX_SHOWN else "")
         notes.append(
-            f"{len(blank)} of {len(sources)} files have no group (rows {shown}): each is its own, and their persons "
-            "may leak; all other groups hold"
+            f"{len(blank)} of {len(sources)} files have no group (rows {shown(blank)}): each is its own, and their "
+            "persons may leak; all other groups hold"
         )
     return tuple(notes)
 
 
-def _read_rows(csv_path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+def label_column(columns: Sequence[str]) -> str | None:
+    """The column that holds the label: `label`, else one that says by its name what true means."""
+    return next((name for name in ("label", *TRUTH_COLUMNS) if name in columns), None)
+
+
+def is_label_table(path: Path) -> bool:
+    """Whether a file has the header of a label file."""
+    try:
+        _read_label_table(path)
+    except (DataError, OSError):
+        return False
+    return True
+
+
+def _read_label_table(csv_path: Path) -> Table:
     if not csv_path.is_file():
         raise DataError(f"{csv_path}: no such label file", fix="correct the path given to --labels")
-    try:
-        with csv_path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
-            columns = [(name or "").strip() for name in reader.fieldnames or []]
-            reader.fieldnames = columns
-            rows = [(reader.line_num, row) for row in reader]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{csv_path}: not UTF-8 text ({error})", fix="save the CSV as UTF-8") from error
-    missing = [name for name in ("path", "label") if name not in columns]
+    table = read_table(csv_path, (*COLUMNS, *TRUTH_COLUMNS))
+    missing = ["path"] if "path" not in table.columns else []
+    missing += ["label"] if label_column(table.columns) is None else []
     if missing:
         raise DataError(
-            f"{csv_path}: the header lacks {' and '.join(missing)}; it has {', '.join(columns) or 'nothing'}",
+            f"{csv_path}: the header lacks {' and '.join(missing)}; it has {table.header}",
             fix=f"make the first line: path,label[,{','.join(COLUMNS[2:])}]",
         )
-    return rows, columns
+    return table
 
 
-def _parse_row(row: dict[str, str], number: int, folder: Path, base: Path | None, faults: list[str]) -> Source | None:
+def _parse_row(row: dict[str, str], number: int, table: Table, faults: list[str], *, unlabelled: bool) -> Source | None:
+    """What a row says, its path as it is written; None where it has a fault."""
+
     def cell(name: str) -> str:
-        return (row.get(name) or "").strip()
+        return row.get(name, "").strip()
 
     before = len(faults)
-    path = _resolve(cell("path"), folder, base)
     if not cell("path"):
         faults.append(f"row {number}: path is empty")
-    elif not path.is_file():
-        faults.append(f"row {number}: {cell('path')}: no such file")
-    label = LABEL_VALUES.get(cell("label").lower())
-    if label is None:
-        faults.append(f"row {number}: label '{cell('label')}' is neither real nor fake (nor 0 or 1)")
+    column = label_column(table.columns) or "label"
+    label = parse_label(cell(column), column)
+    if label is None and not (unlabelled and not cell(column)):
+        faults.append(f"row {number}: {_label_fault(cell(column), column)}")
     if (known := cell("groups_known").lower()) not in YES_NO:
         faults.append(f"row {number}: groups_known '{known}' is neither yes nor no")
-    split = cell("split") or None
-    if split is not None and split not in SPLITS:
-        faults.append(f"row {number}: split '{split}' is none of {', '.join(SPLITS)}")
-    interval = _parse_interval(cell("fake_start_s"), cell("fake_end_s"), number, faults)
+    split = parse_split(cell("split"))
+    if cell("split") and split is None:
+        faults.append(f"row {number}: split '{cell('split')}' is none of {', '.join(SPLITS)}")
+    start, end = cell("fake_start_s"), cell("fake_end_s")
+    if table.delimiter != ",":  # spreadsheets that put semicolons have decimal commas
+        start, end = start.replace(",", "."), end.replace(",", ".")
+    interval = _parse_interval(start, end, number, faults)
     if interval and label == REAL:
         faults.append(f"row {number}: a real video with a fake interval")
-    if len(faults) > before or label is None:
+    if len(faults) > before:
         return None
     intervals = (interval,) if interval else ()
     groups = split_ids(cell("group"))
-    return Source(path, label, groups, cell("method") or None, intervals, split, row=number)
+    return Source(Path(cell("path")), label, groups, cell("method") or None, intervals, split, row=number)
 
 
-def _resolve(text: str, folder: Path, base: Path | None) -> Path:
-    """Relative paths are taken from the CSV's folder; a backslash separates folders where no file has one."""
-    first = folder / text
-    candidates = [first, folder / text.replace("\\", "/")]
-    if base is not None:
-        candidates += [base / text, base / text.replace("\\", "/")]
-    return next((path for path in candidates if path.is_file()), first)
+def _label_fault(text: str, column: str) -> str:
+    if is_ambiguous(text):
+        return f"label '{text}' may mean real or fake: write real or fake, or call the column is_fake or is_real"
+    if column in TRUTH_COLUMNS:
+        return f"{column} '{text}' is neither true nor false (nor 1 or 0)"
+    return f"label '{text}' is neither real nor fake (nor 0 or 1)"
+
+
+def _resolve(text: str, folder: Path, base: Path | None) -> Path | None:
+    """The file that a cell names, relative to the CSV's folder, then to `base`; None where there is none."""
+    places = (folder, base) if base is not None else (folder,)
+    paths = (place / spelling for place in places for spelling in _spellings(text))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _spellings(text: str) -> Iterator[str]:
+    """Names that a cell may mean: a backslash separates folders where no file has one, and text has lost bytes.
+
+    Archives made on other systems keep names in Korean Windows' encoding or with letters taken apart (macOS).
+    """
+    for name in dict.fromkeys((text, text.replace("\\", "/"), name_from_text(text))):
+        yield name
+        if not name.isascii():
+            yield from (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+            try:
+                yield name.encode("cp949").decode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:
+                continue
 
 
 def _parse_interval(start: str, end: str, number: int, faults: list[str]) -> tuple[float, float] | None:

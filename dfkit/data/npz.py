@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from dfkit.clip import UNIFORM50, ClipSpec
 from dfkit.data.catalog import PARTS_KEY
-from dfkit.data.labels import LABEL_NAMES, LABEL_VALUES, SPLITS, LabelSet, Source, faults_error
-from dfkit.errors import DataError, MediaError
+from dfkit.data.label_words import LABEL_NAMES, SPLITS, parse_label
+from dfkit.data.labels import LabelSet, Source, faults_error
+from dfkit.errors import NOT_JSON, DataError, MediaError, one_line
 
 SUFFIXES = ("_index.json", "_preprocessed_index.json")
 INDEX_NAMES = tuple(f"{split}{suffix}" for split in SPLITS for suffix in SUFFIXES)
@@ -115,8 +116,8 @@ def _read_indexes(folder: Path, faults: list[str]) -> Iterator[_Entry]:
             continue
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            faults.append(f"{name}: not JSON ({error})")
+        except NOT_JSON as error:
+            faults.append(f"{name}: not JSON ({one_line(error)})")
             continue
         if not isinstance(rows, list):
             faults.append(f"{name}: expected a list, found {type(rows).__name__}")
@@ -130,7 +131,7 @@ def _read_indexes(folder: Path, faults: list[str]) -> Iterator[_Entry]:
 def _read_entry(folder: Path, row: Any, split: str, where: str, faults: list[str]) -> _Entry | None:
     row = row if isinstance(row, dict) else {}
     text = row.get("npz_path", row.get("output_path"))
-    label = LABEL_VALUES.get(str(row.get("label")).lower())
+    label = parse_label(str(row.get("label")))
     if not isinstance(text, str) or label is None:
         faults.append(f"{where}: needs npz_path or output_path, and a label real, fake, 0 or 1; found {row}")
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec, FaceVariant
 from dfkit.data.executors import EXECUTORS
 from dfkit.data.labels import LabelSet
-from dfkit.data.layouts import read_sources
+from dfkit.data.layouts import MIN_COVERAGE, read_sources
 from dfkit.data.npz import is_npz_folder, npz_spec, read_npz_sources
 from dfkit.data.prepare_run import PrepareRun, PrepareSummary
 from dfkit.errors import DISK_FULL_ERRNOS, DataError
@@ -29,6 +29,10 @@ def prepare(
     progress: bool = True,
     view_of: str | None = None,
     faces: FaceVariant | None = None,
+    unlabelled: bool = False,
+    min_coverage: float = MIN_COVERAGE,
+    killable: bool = False,
+    timeout_s: float | None = None,
 ) -> PrepareSummary:
     """Prepares videos; does again only what changed since the last call with this `out_dir`.
 
@@ -38,11 +42,17 @@ def prepare(
         spec: The clip contract.
         labels: CSV `path,label[,group,method,fake_start_s,fake_end_s,split,groups_known]`.
         layout: Name of a known data set's layout, or `auto`.
-        num_workers: Processes; 1 works in this one.
+        num_workers: Processes; 1 works in this one, unless `killable`.
         executor: `local` or `ray`.
         progress: Whether to show a bar on stderr, if that is a terminal.
         view_of: Name of the folder beside `out_dir` whose videos these are under another preset.
         faces: Face models, `int8` or `float16`; where None those of the data in `out_dir`, `int8` for new data.
+        unlabelled: Whether videos without a label are prepared, too; of a `LabelSet` they always are.
+        min_coverage: Share of the files named by labels that has to be there, in [0, 1]; the rest is counted.
+        killable: Whether several videos are prepared in a process of its own even by one worker: only there one that
+            hangs can be given up. A script that asks for it needs `if __name__ == "__main__":`, as for several workers.
+        timeout_s: Seconds after which a video is given up; None leaves them to its size (`dfkit.time_limits`), 0 is no
+            limit.
     Returns:
         What was done, with the reason for each video that gave no clip.
     Raises:
@@ -55,10 +65,17 @@ def prepare(
         raise DataError(f"num_workers is {num_workers}; needs at least 1")
     if _is_npz_source(sources, labels, layout):
         return convert_npz(Path(str(sources)), out_dir, num_workers=num_workers, progress=progress)
-    label_set = _as_label_set(sources, labels, layout)
+    if isinstance(sources, LabelSet):
+        label_set = sources
+    else:
+        label_set = read_sources(
+            sources, labels=labels, layout=layout, unlabelled=unlabelled, min_coverage=min_coverage
+        )
     with _open_folder(Path(out_dir)) as folder:
         run = PrepareRun(folder, spec, label_set, source=describe(sources), view_of=view_of, faces=faces)
-        return run.execute(executor=executor, num_workers=num_workers, progress=progress)
+        return run.execute(
+            executor=executor, num_workers=num_workers, progress=progress, killable=killable, timeout_s=timeout_s
+        )
 
 
 def convert_npz(
@@ -88,14 +105,6 @@ def _is_npz_source(
     if not isinstance(sources, (str, Path)) or labels is not None:
         return False
     return layout == "npz" or (layout == "auto" and is_npz_folder(Path(sources)))
-
-
-def _as_label_set(
-    sources: str | Path | Sequence[str | Path] | LabelSet, labels: str | Path | None, layout: str
-) -> LabelSet:
-    if isinstance(sources, LabelSet):
-        return sources
-    return read_sources(sources, labels=labels, layout=layout)
 
 
 def describe(sources: str | Path | Sequence[str | Path] | LabelSet) -> str:

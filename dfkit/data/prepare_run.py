@@ -23,7 +23,9 @@ from dfkit.data.labels import LabelSet, Source, faults_error, interval_faults
 from dfkit.data.shards import remove_leftovers, write_index
 from dfkit.data.storage import size_faults
 from dfkit.errors import DataError
-from dfkit.files import write_atomically
+from dfkit.files import open_text, write_atomically
+from dfkit.measures.environment import usable_cores
+from dfkit.measures.evidence import MIN_READ_SHARE
 
 UNIFORM50_WARNING = (
     "preset uniform50 spreads 50 frames and the whole sound track over each video: frame spacing and number "
@@ -49,6 +51,8 @@ class PrepareSummary:
     groups_known: bool
     failures: tuple[tuple[str, str, str], ...]
     """(path, status, reason) of videos without clips."""
+    read_in_part: tuple[tuple[str, float, str], ...]
+    """(path, share, reason) of videos with clips of which not all was read."""
     notes: tuple[str, ...]
 
     @property
@@ -67,6 +71,7 @@ class PrepareSummary:
             + ", ".join(f"{count} {label}" for label, count in self.labels.items()),
         ]
         lines += [f"  {status}: {path}: {reason}" for path, status, reason in self.failures]
+        lines += [f"  read to {share:.0%}: {path}: {reason}" for path, share, reason in self.read_in_part]
         if not self.groups_known:
             lines.append("groups unknown: persons may leak")
         return [*lines, *self.notes]
@@ -76,6 +81,7 @@ class PrepareSummary:
         return {
             **vars(self),
             "failures": [list(failure) for failure in self.failures],
+            "read_in_part": [list(video) for video in self.read_in_part],
             "notes": list(self.notes),
         }
 
@@ -120,18 +126,29 @@ class PrepareRun:
         self.rows: dict[int, VideoRow] = {}
         """By position in the label set."""
 
-    def execute(self, *, executor: str, num_workers: int, progress: bool) -> PrepareSummary:
+    def execute(
+        self,
+        *,
+        executor: str,
+        num_workers: int,
+        progress: bool,
+        killable: bool = False,
+        timeout_s: float | None = None,
+    ) -> PrepareSummary:
         """Prepares what is new, then writes the catalog.
 
         Args:
             executor: One of `EXECUTORS`.
             num_workers: Processes; 1 works in this one.
             progress: Whether to show a bar on stderr, if that is a terminal.
+            killable: Whether one worker is a process of its own, too.
+            timeout_s: Seconds for a video; None leaves them to its size.
         Raises:
             DataError: Intervals lie outside of their videos, or no video gave a clip.
             OSError: The disk is full.
         """
-        jobs = self._plan()
+        num_threads = usable_cores() // num_workers if executor == "local" else 1
+        jobs = self._plan(max(num_threads, 1))
         if not jobs and self._is_current():
             return self._summary(num_prepared=0)
         # Only of new videos: opening 100,000 files takes minutes.
@@ -141,7 +158,15 @@ class PrepareRun:
         self._remove_leftovers()
         self._write_info(finished=False)
         try:
-            reused = self._prepare(jobs, executor=executor, num_workers=num_workers, progress=progress)
+            results = run_jobs(
+                [job for _, job in jobs],
+                executor=executor,
+                num_workers=num_workers,
+                # For a single video a process of its own is a second lost: nothing waits behind it.
+                killable=killable and len(jobs) > 1,
+                timeout_s=timeout_s,
+            )
+            reused = self._prepare(jobs, results, progress=progress)
         except BaseException:
             # Ctrl-C, a full disk: the workers are gone, and could not remove what they had in hand.
             self._remove_leftovers()
@@ -154,14 +179,14 @@ class PrepareRun:
         rows = [*self.former_rows.values(), *self.rows.values()]
         remove_leftovers(self.folder, [chunk for row in rows for chunk in row.chunks])
 
-    def _plan(self) -> list[tuple[int, VideoJob]]:
+    def _plan(self, num_threads: int) -> list[tuple[int, VideoJob]]:
         jobs = []
         for position, source in enumerate(self.label_set.sources):
             previous = self.former_rows.get(str(source.path))
             if previous is not None and self._is_same(source, previous):
                 self.rows[position] = previous
             else:
-                jobs.append((position, VideoJob(source, self.spec, self.folder, self.faces, previous)))
+                jobs.append((position, VideoJob(source, self.spec, self.folder, self.faces, previous, num_threads)))
         return jobs
 
     def _is_same(self, source: Source, previous: VideoRow) -> bool:
@@ -185,17 +210,16 @@ class PrepareRun:
         same = videos_text == "".join(map(catalog.dump_line, rows))
         # A view that is asked for as data of its own becomes that; what was prepared as such is not made a view.
         same_kind = self.view_of is not None or info.view_of is None
-        same_facts = (info.groups_known, info.face_models) == (self.label_set.groups_known, self.faces)
+        kept = (info.groups_known, info.face_models, info.missing, info.notes)
+        same_facts = kept == (self.label_set.groups_known, self.faces, self.label_set.missing, self._notes())
         return info.finished and same and same_kind and same_facts
 
-    def _prepare(self, jobs: Sequence[tuple[int, VideoJob]], *, executor: str, num_workers: int, progress: bool) -> int:
-        """Runs the jobs; returns how many turned out to be unchanged (a file was touched, not altered)."""
+    def _prepare(self, jobs: Sequence[tuple[int, VideoJob]], results: Iterator[VideoRow], *, progress: bool) -> int:
+        """Takes rows as they come; returns how many turned out to be unchanged (a file was touched, not altered)."""
         positions = {str(job.source.path): position for position, job in jobs}
         reused = 0
-        plain_jobs = [job for _, job in jobs]
-        results = run_jobs(plain_jobs, executor=executor, num_workers=num_workers)
         with (
-            (self.folder / catalog.JOURNAL_FILE).open("a", encoding="utf-8", newline="\n") as journal,
+            open_text(self.folder / catalog.JOURNAL_FILE, "a") as journal,
             closing(results),  # type: ignore[type-var]  # all executors are generators
             _progress_bar(len(jobs), shown=progress) as advance,
         ):
@@ -238,13 +262,30 @@ class PrepareRun:
             counts=counts if finished else {},
             view_of=self.view_of,
             face_models=self.faces,
+            missing=self.label_set.missing,
         )
         text = catalog.dump_info(info)
         write_atomically(self.folder / catalog.DATA_FILE, text)
 
     def _notes(self) -> tuple[str, ...]:
         leaks = (UNIFORM50_WARNING,) if self.spec.preset == "uniform50" else ()
-        return (*self.label_set.notes, *leaks)
+        return (*self.label_set.notes, *leaks, *self._reading_notes())
+
+    def _reading_notes(self) -> tuple[str, ...]:
+        """Counts videos of which not all was read, and those of them whose verdict would be `review` for it."""
+        shares = [share for _, share, _ in self._read_in_part()]
+        if not shares:
+            return ()
+        thin = sum(share < MIN_READ_SHARE for share in shares)
+        return (
+            f"{len(shares)} videos were read in part, {thin} of them to less than {MIN_READ_SHARE:.0%}: see read in "
+            f"{catalog.VIDEOS_FILE}",
+        )
+
+    def _read_in_part(self) -> tuple[tuple[str, float, str], ...]:
+        rows = [self.rows[position] for position in sorted(self.rows)]
+        read = [(row, row.read_json()) for row in rows if row.status == "ok"]
+        return tuple((row.path, found["read_share"], found["missing"]) for row, found in read if found["missing"])
 
     def _summary(self, *, num_prepared: int) -> PrepareSummary:
         rows = [self.rows[position] for position in range(len(self.rows))]
@@ -260,6 +301,7 @@ class PrepareRun:
             statuses=dict(Counter(row.status for row in rows).most_common()),
             labels=dict(Counter(names[row.label] for row in rows).most_common()),
             groups_known=self.label_set.groups_known,
+            read_in_part=self._read_in_part(),
             failures=tuple((row.path, row.status, row.reason or "") for row in rows if row.status != "ok"),
             notes=self._notes(),
         )
@@ -272,6 +314,21 @@ def _refuse_repeated(sources: Sequence[Source]) -> None:
         raise faults_error(repeated, "sources", fix="name each file once; a CSV may give it several intervals")
 
 
+def require_own_folder(folder: Path) -> None:
+    """Refuses a folder for prepared data that holds anything else.
+
+    Raises:
+        DataError: It does.
+    """
+    if not folder.is_dir() or (folder / catalog.DATA_FILE).is_file():
+        return
+    if any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise DataError(
+            f"{folder}: holds other files and no prepared data",
+            fix="choose an empty or a new folder for --out",
+        )
+
+
 def _read_former(folder: Path) -> tuple[dict[str, VideoRow], DataInfo | None]:
     """Rows of earlier runs by path, as far as their chunks are whole, and the facts of their data."""
     info = None
@@ -279,11 +336,8 @@ def _read_former(folder: Path) -> tuple[dict[str, VideoRow], DataInfo | None]:
     if info_path.is_file():
         # A newer dfkit's data is refused, not overwritten.
         info = catalog.parse_info(info_path.read_text(encoding="utf-8"), str(info_path))
-    elif any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        raise DataError(
-            f"{folder}: holds other files and no prepared data",
-            fix="choose an empty or a new folder for --out",
-        )
+    else:
+        require_own_folder(folder)
     rows: list[VideoRow] = []
     if videos_path.is_file():
         rows += catalog.parse_videos(videos_path.read_text(encoding="utf-8"), str(videos_path))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dfkit.data import codec
 from dfkit.errors import DataError
+from dfkit.files import encode_text
 
 if TYPE_CHECKING:
     from dfkit.media.stream import Clip
@@ -201,7 +202,7 @@ def _meta(
 
 
 def _dump(meta: dict[str, Any]) -> bytes:
-    return json.dumps(meta, ensure_ascii=False).encode()
+    return encode_text(json.dumps(meta, ensure_ascii=False))
 
 
 def decode_sample(sample: dict[str, bytes | memoryview], *, n_mfcc: int, pictures: bool = True) -> ClipRecord:

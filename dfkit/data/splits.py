@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dfkit.config import SplitConfig
 from dfkit.data.catalog import PARTS_KEY, VideoRow, group_names
-from dfkit.data.labels import LABEL_NAMES, SPLITS, faults_error
+from dfkit.data.label_words import LABEL_NAMES, SPLITS
+from dfkit.data.labels import faults_error
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError, DataError, MissingExtraError
 
@@ -281,7 +282,7 @@ def _folds(
         raise DataError(
             f"{len(within)} videos in {len(set(strata.tolist()))} classes and ranges of duration are too few for "
             f"{folds} parts",
-            fix="split.duration_bins: 0, or fewer folds",
+            fix="split: {duration_bins: 0} in the file given with --config, or fewer folds",
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -297,7 +298,9 @@ def _too_few_groups(rows: _Rows, within: NDArray[np.int64], wanted: str) -> Data
     return DataError(
         f"too few groups for {wanted}: {len(within)} videos are in {len(sizes)} group(s), the largest "
         f"({name}) holds {size}; a group (person, source, sound) is kept whole",
-        fix=f"add videos of other persons: a whole split needs three groups with both classes; {NO_TEST_PART}",
+        fix="add videos of other persons, or fewer folds (split: {folds: N}, or --folds and --kfold)"
+        if "fold" in wanted
+        else f"add videos of other persons: a whole split needs three groups with both classes; {NO_TEST_PART}",
     )
 
 

@@ -78,10 +78,10 @@ def load_footage(path: Path, config: ForgeConfig, models: FaceModels) -> Footage
 def _read_pictures(path: Path, config: ForgeConfig) -> tuple[list[np.ndarray], float]:
     reader = PictureReader(path, config.fps, num_threads=1)
     frames: list[np.ndarray] = []
-    for index, _, rgb in reader:
+    for index, _, picture in reader:
         if index >= round(config.max_seconds * config.fps):
             break
-        frames.append(_fit(rgb, config.max_side_px))
+        frames.append(_fit(picture.rgb(), config.max_side_px))
     return frames, reader.first_picture_s or 0.0
 
 

@@ -16,11 +16,11 @@ from typing import Any
 from dfkit.config.forge import ForgeConfig
 from dfkit.data.groups import components, content_id, file_ids, split_ids
 from dfkit.data.hashing import sha256_file
-from dfkit.data.processes import WorkerDiedError, map_processes
 from dfkit.errors import ConfigError, DataError
-from dfkit.files import whole_file, write_atomically
+from dfkit.files import open_text, whole_file, write_atomically
 from dfkit.forge.job import FORGE_VERSION, ForgeRecord, JobResult, SourceFile, run_job
 from dfkit.forge.plan import Job, make_plan
+from dfkit.processes import WorkerDiedError, map_processes
 
 LABEL_COLUMNS = ("path", "label", "group", "method", "fake_start_s", "fake_end_s", "groups_known")
 REAL = 0
@@ -252,7 +252,7 @@ def _write_index(
     # Last: who finds the labels finds all they name.
     with (
         whole_file(out_dir / "labels.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
+        open_text(temporary) as file,
     ):
         csv.writer(file, lineterminator="\n").writerows([LABEL_COLUMNS, *rows])
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfkit.data.label_table import Table
+from dfkit.data.label_table import read_table as read_any_table
 from dfkit.data.labels import LabelSet, Source, faults_error
-from dfkit.errors import DataError
-from dfkit.media.container import list_videos
+from dfkit.errors import NOT_JSON, DataError, one_line
+from dfkit.media.listing import list_folder
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "dev": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 FIX = "point dfkit prepare at the data set's own top folder, or give labels yourself: --labels FILE.csv"
 SHOWN_ENTRIES = 8
 
@@ -64,8 +56,8 @@ def read_json_file(layout: str, path: Path, kind: type[list] | type[dict]) -> An
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise layout_error(layout, path.parent, expected=path.name, found=folder_listing(path.parent)) from None
-    except ValueError as error:
-        raise layout_error(layout, path, expected="JSON", found=f"text that is none ({error})") from error
+    except NOT_JSON as error:
+        raise layout_error(layout, path, expected="JSON", found=f"text that is none ({one_line(error)})") from error
     if not isinstance(content, kind):
         raise layout_error(
             layout, path, expected="a list" if kind is list else "an object", found=type(content).__name__
@@ -73,25 +65,16 @@ def read_json_file(layout: str, path: Path, kind: type[list] | type[dict]) -> An
     return content
 
 
-def read_table(layout: str, path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV that has at least these columns, in UTF-8 or Korean Windows text.
+def read_layout_table(layout: str, path: Path, columns: Sequence[str]) -> Table:
+    """A table that has at least these columns, in UTF-8, Korean Windows text, or what its byte order mark says.
 
     Raises:
         DataError: It cannot be decoded, or columns are missing.
     """
-    for encoding in ("utf-8-sig", "cp949"):
-        try:
-            with path.open(encoding=encoding, newline="") as file:
-                reader = csv.DictReader(file, restval="")
-                header = [(name or "").strip() for name in reader.fieldnames or []]
-                reader.fieldnames = header
-                rows = list(reader)
-        except UnicodeDecodeError:
-            continue
-        if set(columns) <= set(header):
-            return rows
-        raise layout_error(layout, path, expected=f"the columns {', '.join(columns)}", found=", ".join(header))
-    raise layout_error(layout, path, expected="text in UTF-8 or CP949", found="other bytes")
+    table = read_any_table(path, [name.lower() for name in columns], fallbacks=("cp949",))
+    if not {name.lower() for name in columns} <= set(table.columns):
+        raise layout_error(layout, path, expected=f"the columns {', '.join(columns)}", found=table.header)
+    return table
 
 
 class SourceCollector:
@@ -102,10 +85,11 @@ class SourceCollector:
         self.root = root
         self.sources: list[Source] = []
         self.faults: list[str] = []
+        self.missing: list[str] = []
         self.num_unnamed = 0
 
     def add(self, path: Path, label: int | None, *, person_named: bool = True, **known: Any) -> None:
-        """Adds a file; one that is missing becomes a fault.
+        """Adds a file; one that is not there is counted as missing.
 
         Args:
             path: The video.
@@ -118,23 +102,26 @@ class SourceCollector:
         if path.is_file():
             self.sources.append(Source(path=path, label=label, **known))
         else:
-            self.faults.append(f"{path.relative_to(self.root)} is named but missing")
+            self.missing.append(str(path.relative_to(self.root)))
 
     def finish(self, *, expected: str, notes: Iterable[str] = ()) -> LabelSet:
         """The sources.
 
         Raises:
-            DataError: Files are missing or values are wrong, or nothing was found.
+            DataError: Values are wrong, or nothing was found.
         """
         if self.faults:
             raise faults_error(self.faults, f"{self.root} (layout {self.layout})", fix=FIX)
-        if not self.sources:
+        if not self.sources and not self.missing:
             raise layout_error(self.layout, self.root, expected=expected, found=folder_listing(self.root))
-        unnamed = len(list_videos(self.root)) - len({source.path for source in self.sources})
+        listing = list_folder(self.root)
+        unnamed = len(listing.videos) - len({source.path for source in self.sources})
         left_out = [f"{unnamed} videos that the layout does not name are left out"] if unnamed > 0 else []
+        left_out += listing.notes()
         recurring = [UNNAMED_PERSONS.format(self.num_unnamed, len(self.sources))] if self.num_unnamed else []
+        missing = tuple(dict.fromkeys(self.missing))
         known = all(source.groups for source in self.sources) and not self.num_unnamed
-        return LabelSet(tuple(self.sources), groups_known=known, notes=(*notes, *recurring, *left_out))
+        return LabelSet(tuple(self.sources), groups_known=known, notes=(*notes, *recurring, *left_out), missing=missing)
 
 
 UNNAMED_PERSONS = (

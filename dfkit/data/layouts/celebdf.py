@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dfkit.data.labels import FAKE, REAL, LabelSet
+from dfkit.data.label_table import read_text
+from dfkit.data.label_words import FAKE, REAL
+from dfkit.data.labels import LabelSet
 from dfkit.data.layouts.base import NO_SOUND, Layout, SourceCollector, folder_listing, layout_error
-from dfkit.media.container import list_videos
+from dfkit.media.listing import list_videos
 
 NAME = "celebdf"
 FOLDERS = {"Celeb-real": REAL, "YouTube-real": REAL, "Celeb-synthesis": FAKE}
@@ -46,7 +48,7 @@ def _read_test_list(root: Path, collector: SourceCollector) -> set[Path] | None:
     if not path.is_file():
         return None
     tested = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         flag, _, name = line.strip().partition(" ")
@@ -55,7 +57,7 @@ def _read_test_list(root: Path, collector: SourceCollector) -> set[Path] | None:
         if folder not in FOLDERS or expected != FOLDERS[folder]:
             collector.faults.append(f"{TEST_LIST}, line {number}: '{line}': expected 1 for real, 0 for fake, a file")
         elif not (root / name.strip()).is_file():
-            collector.faults.append(f"{TEST_LIST}, line {number}: {name.strip()} is named but missing")
+            collector.missing.append(name.strip())
         tested.add(root / name.strip())
     return tested
 

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from dfkit.data.labels import LABEL_VALUES, REAL, LabelSet
-from dfkit.data.layouts.base import SPLIT_NAMES, Layout, SourceCollector, folder_listing, layout_error, read_json_file
+from dfkit.data.label_words import REAL, parse_label, parse_split
+from dfkit.data.labels import LabelSet
+from dfkit.data.layouts.base import Layout, SourceCollector, folder_listing, layout_error, read_json_file
 
 NAME = "dfdc"
 META_FILE = "metadata.json"
+_HEAD_BYTES = 65536
+_LABELLED = re.compile(rb'"label"\s*:\s*"(REAL|FAKE)"', re.IGNORECASE)
 EXPECTED = "dfdc_train_part_N folders (or one of them), each with metadata.json = {file: {label, split, original}}"
 
 
 def find_parts(root: Path) -> list[Path]:
-    """Folders that hold a metadata.json of this kind: the parts below, or the folder itself."""
-    parts = sorted(path.parent for path in root.glob(f"dfdc_train_part_*/{META_FILE}"))
-    if not parts and root.name.startswith("dfdc_train_part_") and (root / META_FILE).is_file():
+    """Folders that hold a metadata.json of this kind: the parts below, or the folder itself; whatever their names."""
+    parts = sorted(path.parent for path in root.glob(f"*/{META_FILE}") if _is_of_this_kind(path))
+    if not parts and _is_of_this_kind(root / META_FILE):
         return [root]
     return parts
+
+
+def _is_of_this_kind(path: Path) -> bool:
+    """Whether a file begins as an object of files with labels; whole, it may have megabytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES).lstrip(b"\xef\xbb\xbf \r\n\t")
+    except OSError:
+        return False
+    return head.startswith(b"{") and _LABELLED.search(head) is not None
 
 
 def read(root: Path) -> LabelSet:
@@ -35,11 +49,11 @@ def read(root: Path) -> LabelSet:
 
 
 def _add(collector: SourceCollector, part: Path, file: str, facts: Any) -> None:
-    label = LABEL_VALUES.get(str(facts.get("label", "")).lower()) if isinstance(facts, dict) else None
+    label = parse_label(str(facts.get("label", ""))) if isinstance(facts, dict) else None
     if label is None:
         collector.faults.append(f"{part.name}/{META_FILE}: {file}: expected a label REAL or FAKE, found {facts}")
         return
-    split = SPLIT_NAMES.get(str(facts.get("split") or "").lower())
+    split = parse_split(str(facts.get("split") or ""))
     original = facts.get("original") or file
     method = None if label == REAL else "dfdc"
     collector.add(part / file, label, groups=(str(original),), method=method, split=split, person_named=False)

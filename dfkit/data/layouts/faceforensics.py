@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dfkit.data.labels import FAKE, REAL, LabelSet
+from dfkit.data.label_words import FAKE, REAL
+from dfkit.data.labels import LabelSet
 from dfkit.data.layouts.base import NO_SOUND, Layout, SourceCollector, folder_listing, layout_error, read_json_file
-from dfkit.media.container import list_videos
+from dfkit.media.listing import list_videos
 
 NAME = "faceforensics"
 ORIGINALS = "original_sequences"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 
-from dfkit.data.labels import FAKE, REAL, LabelSet
-from dfkit.data.layouts.base import Layout, SourceCollector, folder_listing, layout_error
-from dfkit.media.container import list_videos
+from dfkit.data.label_words import FAKE, REAL
+from dfkit.data.labels import LabelSet
+from dfkit.data.layouts.base import Layout, SourceCollector, folder_listing, layout_error, read_layout_table
+from dfkit.media.listing import list_videos
 
 NAME = "fakeavceleb"
 TYPES = {
@@ -54,24 +54,19 @@ def read(root: Path) -> LabelSet:
 
 
 def _from_table(meta: Path, top: Path, collector: SourceCollector) -> None:
-    with meta.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        header = [name.strip() for name in next(reader, [])]
-        rows = [row for row in reader if row]
-    if not set(COLUMNS) <= set(header):
-        raise layout_error(NAME, meta, expected=f"the columns {', '.join(COLUMNS)}", found=", ".join(header))
-    for number, row in enumerate(rows, start=2):
-        cells = dict(zip(header, row, strict=False))
-        # The folder stands in the last column, which has no name.
-        folder = Path(*Path(row[-1].strip()).parts)
-        path = top.joinpath(*_below_top(folder), cells["path"].strip())
-        label = TYPES.get(cells["type"].strip())
+    table = read_layout_table(NAME, meta, COLUMNS)
+    collector.faults += [f"{meta.name}, {fault}" for fault in table.faults]
+    for number, row in table.rows:
+        # The folder stands in the last column, which has no name, or one that a tool made up.
+        folder = Path(row[table.columns[-1]].strip().replace("\\", "/"))
+        path = top.joinpath(*_below_top(folder), row["path"].strip())
+        label = TYPES.get(row["type"].strip())
         if label is None:
-            collector.faults.append(f"{meta.name}, row {number}: type '{cells['type']}' is none of {', '.join(TYPES)}")
+            collector.faults.append(f"{meta.name}, row {number}: type '{row['type']}' is none of {', '.join(TYPES)}")
             continue
-        persons = (cells[name].strip() for name in ("source", "target1", "target2"))
+        persons = (row[name].strip() for name in ("source", "target1", "target2"))
         groups = tuple(dict.fromkeys(person for person in persons if PERSON.fullmatch(person)))
-        method = None if label == REAL else cells["method"].strip()
+        method = None if label == REAL else row["method"].strip()
         collector.add(path, label, groups=groups, method=method, row=number)
 
 

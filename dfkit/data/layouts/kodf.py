@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from dfkit.data.labels import FAKE, REAL, LabelSet
-from dfkit.data.layouts.base import Layout, SourceCollector, folder_listing, layout_error, read_table
-from dfkit.media.container import list_videos
+from dfkit.data.label_words import FAKE, REAL
+from dfkit.data.labels import LabelSet
+from dfkit.data.layouts.base import Layout, SourceCollector, folder_listing, layout_error, read_layout_table
+from dfkit.media.listing import list_videos
 
 NAME = "kodf"
 ORIGINAL_PREFIX = "원본영상_"
@@ -47,7 +48,7 @@ def read(root: Path) -> LabelSet:
     collector = SourceCollector(NAME, root)
     for table, label, split in tables:
         columns = (VIDEO,) if label == REAL else (VIDEO, TARGET, METHOD)
-        for number, row in enumerate(read_table(NAME, table, columns), start=2):
+        for number, row in read_layout_table(NAME, table, columns).rows:
             _add(collector, files, row, label, split, f"{table.name}, row {number}")
     return collector.finish(expected=EXPECTED, notes=(LENGTHS,))
 
@@ -55,14 +56,17 @@ def read(root: Path) -> LabelSet:
 def _add(
     collector: SourceCollector, files: dict[str, list[Path]], row: dict[str, str], label: int, split: str, where: str
 ) -> None:
-    video = Path(row[VIDEO].strip())
+    video = Path(row[VIDEO.lower()].strip())
     stem = video.stem if video.suffix else video.name
     found = files.get(stem, [])
+    if not found:
+        collector.missing.append(str(video))
+        return
     if len(found) != 1:
         collector.faults.append(f"{where}: {len(found)} files named {stem} below, expected one")
         return
     original = stem if label == REAL else Path(row[TARGET].strip()).stem
-    person = row.get(PERSON if label == REAL else TARGET_PERSON, "").strip()
+    person = row.get((PERSON if label == REAL else TARGET_PERSON).lower(), "").strip()
     groups = tuple(value for value in (original, person) if value)
     method = None if label == REAL else row[METHOD].strip()
     collector.add(found[0], label, groups=groups, method=method, split=split, person_named=bool(person))

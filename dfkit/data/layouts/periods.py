@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dfkit.data.labels import FAKE, REAL, LabelSet
-from dfkit.data.layouts.base import SPLIT_NAMES, Layout, SourceCollector, folder_listing, layout_error, read_json_file
+from dfkit.data.label_words import FAKE, REAL, parse_split
+from dfkit.data.labels import LabelSet
+from dfkit.data.layouts.base import Layout, SourceCollector, folder_listing, layout_error, read_json_file
 
 LAVDF_FILES = ("metadata.json", "metadata.min.json")
 LAVDF_EXPECTED = "train, dev or test folders and metadata.json = [{file, original, split, fake_periods, ...}]"
-DEEPFAKE1M_FILES = ("train_metadata.json", "val_metadata.json", "test_metadata.json")
+DEEPFAKE1M_SPLITS = ("train", "val", "test")
 DEEPFAKE1M_EXPECTED = (
-    "train_metadata.json or val_metadata.json = [{file, original, split, fake_segments, ...}] and the files "
-    "below train/ or val/"
+    "train_metadata.json or val_metadata.json = [{file, original, split, fake_segments, ...}], or train_metadata/ "
+    "with one such object per video, and the files below train/ or val/"
 )
 PERIODS = ("fake_periods", "fake_segments")
 VISUAL_PERIODS = ("visual_fake_periods", "visual_fake_segments")
@@ -40,9 +42,23 @@ def read_lavdf(root: Path) -> LabelSet:
     return collector.finish(expected=LAVDF_EXPECTED)
 
 
+def find_deepfake1m(root: Path) -> Iterator[tuple[str, Path]]:
+    """(split, metadata) for every split: one file of all videos, or a folder with one file per video."""
+    for split in DEEPFAKE1M_SPLITS:
+        for place in (root / f"{split}_metadata.json", root / f"{split}_metadata"):
+            if place.exists():
+                yield split, place
+
+
 def detect_deepfake1m(root: Path) -> bool:
-    """Whether one of its metadata files is there."""
-    return any((root / name).is_file() for name in DEEPFAKE1M_FILES)
+    """Whether one of its metadata files or folders is there."""
+    return any(place.is_file() or _holds_json(place) for _, place in find_deepfake1m(root))
+
+
+def _holds_json(folder: Path) -> bool:
+    """Whether the first file below a folder is JSON: there may be a million."""
+    first = next((Path(top, names[0]) for top, _, names in os.walk(folder) if names), None)
+    return first is not None and first.suffix.lower() == ".json"
 
 
 def read_deepfake1m(root: Path) -> LabelSet:
@@ -50,14 +66,25 @@ def read_deepfake1m(root: Path) -> LabelSet:
     if not detect_deepfake1m(root):
         raise layout_error("avdeepfake1m", root, expected=DEEPFAKE1M_EXPECTED, found=folder_listing(root))
     collector = SourceCollector("avdeepfake1m", root)
-    for name in DEEPFAKE1M_FILES:
-        if not (root / name).is_file():
-            continue
-        split = name.split("_")[0]
+    for split, place in find_deepfake1m(root):
         folder = root / split if (root / split).is_dir() else root
-        for number, facts in enumerate(read_json_file("avdeepfake1m", root / name, list)):
-            _add(collector, folder, facts, f"{name}, entry {number}", default_split=split)
+        entries = _one_list(place) if place.is_file() else _per_video(place)
+        for where, facts in entries:
+            _add(collector, folder, facts, where, default_split=split)
     return collector.finish(expected=DEEPFAKE1M_EXPECTED)
+
+
+def _one_list(path: Path) -> Iterator[tuple[str, Any]]:
+    for number, facts in enumerate(read_json_file("avdeepfake1m", path, list)):
+        yield f"{path.name}, entry {number}", facts
+
+
+def _per_video(folder: Path) -> Iterator[tuple[str, Any]]:
+    """One object per video, in a tree like that of the videos; without `file` its own place names the video."""
+    for path in sorted(path for path in folder.rglob("*.json") if not path.name.startswith(".")):
+        relative = path.relative_to(folder)
+        facts = read_json_file("avdeepfake1m", path, dict)
+        yield f"{folder.name}/{relative.as_posix()}", {"file": relative.with_suffix(".mp4").as_posix(), **facts}
 
 
 def _add(collector: SourceCollector, folder: Path, facts: Any, where: str, *, default_split: str | None) -> None:
@@ -84,7 +111,7 @@ def _add(collector: SourceCollector, folder: Path, facts: Any, where: str, *, de
         person_named=PERSON.search(facts["file"]) is not None,
         method=_method(facts, visual, audio) if intervals else None,
         intervals=intervals,
-        split=SPLIT_NAMES.get(str(facts.get("split") or "").lower(), default_split),
+        split=parse_split(str(facts.get("split") or "")) or default_split,
     )
 
 
