@@ -55,7 +55,7 @@ def limit_lines(_manifest: Manifest) -> list[str]:
     return [
         "## Limits",
         "A verdict is as good as the data it was trained on. It says nothing about manipulations that the training "
-        "data lacks, about faces under 64 px, or about videos without sound.",
+        "data lacks or about faces under 64 px.",
         "",
     ]
 
@@ -86,8 +86,21 @@ def decision_lines(manifest: Manifest) -> list[str]:
         f"face. Threshold {point.threshold:.4f}{interval_text(point.interval)} on p_fake ({point.name}), `review` from "
         f"{point.review_low:.4f} to {point.review_high:.4f}; calibration temperature "
         f"{calibration.calibration_temperature:.4f}{interval_text(calibration.interval)} ({calibration.fitted_on}).",
+        muted_text(manifest),
         "",
     ]
+
+
+def muted_text(manifest: Manifest) -> str:
+    """What becomes of a video without sound."""
+    if "audio" not in manifest.modalities:
+        return "It hears nothing: a video without sound is one like any other."
+    if manifest.decision_muted is None:
+        return "A video without sound gets no verdict (`no_audio`): it was not trained with modality dropout."
+    return (
+        f"A video without sound is judged by its picture alone: {manifest.decision_muted.decision.text} "
+        f"({manifest.decision_muted.operating_point.name})."
+    )
 
 
 def split_lines(manifest: Manifest) -> list[str]:
@@ -103,11 +116,11 @@ def split_lines(manifest: Manifest) -> list[str]:
 def metric_lines(manifest: Manifest) -> list[str]:
     """Teacher and student by video."""
     lines = ["| network | split | video AUC | balanced accuracy | EER |", "| --- | --- | --- | --- | --- |"]
-    for network in ("teacher", "student"):
+    for network in ("teacher", "student", "student_muted"):
         for split, facts in manifest.metrics.get(network, {}).items():
             video = facts.get("video", {})
             cells = [figure(video.get(key)) for key in ("auc", "balanced_accuracy", "eer")]
-            lines.append(f"| {network} | {split} | {' | '.join(cells)} |")
+            lines.append(f"| {network.replace('_', ', ')} | {split} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

@@ -19,7 +19,7 @@ from dfkit.runtime.manifest import Manifest, Signature
 from dfkit.runtime.serving import leaves
 
 TITLE = "## Serving it: the exact contract"
-SHARED = ("Files of this bundle", "RGB", "Graphs", "From logits to an answer", "Checking the graphs")
+SHARED = ("Files of this bundle", "Pictures as shown", "Graphs", "From logits to an answer", "Checking the graphs")
 """Sections of `clip2s` that hold under `uniform50`, too."""
 _KEY = re.compile(r"\{\{(=?)([\w.]+)\}\}")
 
@@ -91,6 +91,7 @@ def values_of(manifest: Manifest) -> dict[str, Any]:
         "hop_frames": spec.hop_frames,
         "face_detector": files.get("detector", ""),
         "face_landmarks": files.get("landmarks", ""),
+        "face_full_range": files.get("full_range_detector", ""),
         "face_models": face_model_table(manifest),
         "graphs": graph_table(manifest),
         "backend_order": ", ".join(BACKEND_ORDER),

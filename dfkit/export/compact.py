@@ -78,7 +78,7 @@ def _share_constants(graph: Any, data: list[bytes]) -> None:
     stand_in: dict[int, int] = {}
     for number, tensor in enumerate(graph.tensors):
         content = data[tensor.buffer]
-        if not content:
+        if not content or tensor.sparsity is not None:
             continue
         scale = tensor.quantization.scale if tensor.quantization is not None else None
         if scale is not None and len(scale) > 0:

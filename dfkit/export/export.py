@@ -27,6 +27,7 @@ from dfkit.export.bundle import (
     write_bundle,
 )
 from dfkit.export.card import model_card
+from dfkit.export.familiarity import measure_familiarity
 from dfkit.export.first_run import run_first
 from dfkit.export.golden import golden_vectors
 from dfkit.export.golden_head import shipped_limits, video_files
@@ -41,15 +42,16 @@ from dfkit.export.ranges import CalibrationSet, calibration_set, clip_arrays, ev
 from dfkit.export.recipes import recipe_named
 from dfkit.export.reference import reference_rows, write_reference
 from dfkit.export.stages import PROGRAM_STAGES, Graph, convert_all
-from dfkit.files import move_folder, scratch_folder
+from dfkit.files import move_folder, name_to_text, scratch_folder
 from dfkit.measures.decision import Decision
 from dfkit.measures.gates import MIN_GROUPS
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.runtime.bundle import face_model_entries, file_entry
 from dfkit.runtime.golden_index import GOLDEN_FILE
-from dfkit.runtime.manifest import Manifest
+from dfkit.runtime.manifest import DecisionEntry, Manifest
 from dfkit.runtime.schema import SCHEMA_FILE, SHIPPED
 from dfkit.runtime.serving import serving_of
+from dfkit.weights.selection import WeightsChoice
 from dfkit.workspace import URL_MARK, find_stored
 
 Format = Literal["tflite", "onnx", "all", "executorch", "coreai"]
@@ -90,6 +92,11 @@ def decision_of(checkpoint: Checkpoint) -> Decision:
     return Decision.from_facts(checkpoint.facts) or Decision()
 
 
+def muted_decision_of(checkpoint: Checkpoint) -> Decision | None:
+    """What the bundle will decide by where a video has no sound; None where such videos get no verdict."""
+    return Decision.muted_from_facts(checkpoint.facts)
+
+
 def export_student(
     checkpoint_path: str | Path,
     exports_dir: Path,
@@ -97,6 +104,7 @@ def export_student(
     *,
     formats: Format = "tflite",
     recipe: str | None = None,
+    weights: WeightsChoice | None = None,
     data_dir: str | Path | None = None,
     calibration_dir: str | Path | None = None,
     straight: bool = False,
@@ -112,6 +120,7 @@ def export_student(
         config: The experiment.
         formats: Which runtimes.
         recipe: Quantization recipe; the configuration's where None, fp32 where that names none.
+        weights: Plain or EMA weights; the plain ones where None.
         data_dir: Prepared data for calibration and parity; the one the checkpoint was trained on where None.
         calibration_dir: Other prepared data for the static ranges; the training clips where None.
         straight: Whether `reference/` gets the straight FP32 conversion, for comparison.
@@ -126,7 +135,7 @@ def export_student(
             file in `exports_dir`.
         DfkitError: The disk is full; nothing is left behind.
     """
-    checkpoint, data = open_student(checkpoint_path, data_dir)
+    checkpoint, data = open_student(checkpoint_path, data_dir, weights)
     indices = split_clips(data, SplitConfig.model_validate(checkpoint.facts["split_config"]))
     plan = recipe_named(recipe or config.export.recipe or "fp32")
     source = None if calibration_dir is None else PreparedData(calibration_dir)
@@ -156,6 +165,7 @@ def export_student(
             clips,
             {name: stage.graphs for name, stage in stages.items()},
             decision=decision_of(checkpoint),
+            muted=muted_decision_of(checkpoint),
         )
         if on_parity is not None:
             on_parity(report)
@@ -180,7 +190,9 @@ def export_student(
         raise ConversionError(f"{error.found}; no bundle was written{said}", log=error.log, fix=error.fix) from error
 
 
-def open_student(checkpoint_path: str | Path, data_dir: str | Path | None) -> tuple[Checkpoint, PreparedData]:
+def open_student(
+    checkpoint_path: str | Path, data_dir: str | Path | None, weights: WeightsChoice | None = None
+) -> tuple[Checkpoint, PreparedData]:
     """A checkpoint that can be exported and its data, under one contract.
 
     Raises:
@@ -188,7 +200,7 @@ def open_student(checkpoint_path: str | Path, data_dir: str | Path | None) -> tu
         ConfigError: An original checkpoint, which has no contract.
         DataError: The data is gone, or was prepared under another contract.
     """
-    checkpoint = load_checkpoint(checkpoint_path)
+    checkpoint = load_checkpoint(checkpoint_path, weights)
     if checkpoint.kind == "original":
         raise ConfigError(
             f"{checkpoint_path}: an original checkpoint is a teacher and has no clip contract to export",
@@ -238,7 +250,7 @@ def contract_differences(found: BaseModel, expected: BaseModel, prefix: str = ""
 def parity_clips(data: PreparedData, indices: dict[str, list[int]], count: int) -> list[ParityClip]:
     """Held-out clips, test first, and the worst cases."""
     held_out = evenly([*indices["test"], *indices["val"]], count)
-    names = [data.videos[data.clips[i].video_index].name for i in held_out]
+    names = [name_to_text(data.videos[data.clips[i].video_index].name) for i in held_out]
     real = [ParityClip(name, "real", clip_arrays(data[i], data.spec)) for name, i in zip(names, held_out, strict=True)]
     return [*real, *worst_cases(data.spec)]
 
@@ -286,6 +298,10 @@ def _write(
     warnings += face_warnings(data, faces)
     # Not the folder's name: a second export of the same student has to have the same bytes.
     manifest = make_manifest(checkpoint, config.name, shipped, report, calibration.facts, warnings, faces, data)
+    graphs_by_name = {name: stage.graphs for name, stage in shipped.items()}
+    if checkpoint.network.spec.pictures and data.spec.preset == "clip2s":
+        familiarity = measure_familiarity(graphs_by_name, data, indices)
+        manifest = manifest.model_copy(update={"familiarity": familiarity})
     graphs = {name: content for stage in shipped.values() for name, content in stage.files.items()}
     for name, program in programs.items():
         graphs |= program.files
@@ -295,7 +311,6 @@ def _write(
     run_first(asked, {name: (made.backend, list(made.files)) for name, made in (shipped | programs).items()}, files)
     files |= {CARD_FILE: model_card(manifest).encode(), SCHEMA_FILE: SHIPPED.read_bytes()}
     files |= face_model_files(faces)
-    graphs_by_name = {name: stage.graphs for name, stage in shipped.items()}
     files |= video_files(manifest, graphs_by_name, shipped_limits(golden_files[GOLDEN_FILE]))
     entries = {name: file_entry(content) for name, content in sorted(files.items())}
     target = free_folder(exports_dir, config.name)
@@ -383,6 +398,8 @@ def make_manifest(
         "teacher_parameters": facts.get("teacher_parameters"),
         "parity": report.to_json(),
     }
+    if "muted" in facts:
+        measured["student_muted"] = facts["muted"]["metrics"]
     return Manifest(
         name=name,
         dfkit_version=dfkit.__version__,
@@ -393,6 +410,7 @@ def make_manifest(
         operating_point=decision.operating_point,
         calibration=decision.calibration,
         aggregation=decision.aggregation,
+        decision_muted=DecisionEntry.of(muted_decision_of(checkpoint)),
         files={},
         face_models=face_model_entries(faces),
         serving=serving_of(checkpoint.clip_spec, faces),

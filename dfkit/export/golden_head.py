@@ -13,11 +13,11 @@ import numpy as np
 
 from dfkit.errors import DfkitError
 from dfkit.media.crop import SquareBox, crop_square
-from dfkit.media.faces import FaceModels
+from dfkit.media.picture import Picture
 from dfkit.media.stream import FaceFrame
 from dfkit.runtime import video_stages
 from dfkit.runtime.backends import Graphs
-from dfkit.runtime.bundle import Bundle, FolderSource, face_variant
+from dfkit.runtime.bundle import Bundle, FolderSource, load_faces
 from dfkit.runtime.detector import Detector
 from dfkit.runtime.golden_index import GOLDEN_FOLDER, ArrayFile, GoldenIndex, OutputLimits, stored_array
 from dfkit.runtime.golden_video import (
@@ -30,6 +30,7 @@ from dfkit.runtime.golden_video import (
     ScoreCase,
 )
 from dfkit.runtime.manifest import Manifest
+from dfkit.runtime.video_stages import detector_view
 
 VIDEO = Path(__file__).with_suffix(".mp4")
 VIDEO_FILE = "video.mp4"
@@ -75,32 +76,28 @@ class _VideoWriter:
         self.files: dict[str, bytes] = {f"{GOLDEN_FOLDER}/{VIDEO_FILE}": VIDEO.read_bytes()}
         self.bundle = Bundle(Path(manifest.name), manifest, FolderSource(Path(manifest.name)))
         self.video = video_stages.decode_grid(VIDEO, self.spec.fps)
-        models = FaceModels(face_variant(manifest, where=manifest.name))
+        models = load_faces(manifest, where=manifest.name)
         self.faces = video_stages.follow_faces(self.video, self.spec, models)
-        if [face.index for face in self.faces] != list(range(len(self.video.rgb))):
+        if [face.index for face in self.faces] != list(range(len(self.video.pictures))):
             raise DfkitError(
-                f"{VIDEO.name}: {len(self.faces)} faces were found in {len(self.video.rgb)} pictures of one head",
+                f"{VIDEO.name}: {len(self.faces)} faces were found in {len(self.video.pictures)} pictures of one head",
                 fix="run the tests of dfkit/media; the golden video is tracked whole by the shipped face models",
             )
-        self.starts = self.spec.clip_starts(len(self.video.rgb))
+        self.starts = self.spec.clip_starts(len(self.video.pictures))
         self.takes_sound = "audio" in manifest.modalities
         self.sounds = self._read_sounds()
 
     def content(self) -> dict[str, bytes]:
         """All files."""
-        pictures = tuple(
-            PictureCase(grid=n, rgb=self._store(f"rgb_{n}", self.video.rgb[n]))
-            for n in PICTURES
-            if n < len(self.video.rgb)
-        )
+        pictures = tuple(self._picture(n, self.video.pictures[n]) for n in PICTURES if n < len(self.video.pictures))
         crops, encode = self._crops()
-        boxes = video_stages.box_rows(self.faces, len(self.video.rgb))
+        boxes = video_stages.box_rows(self.faces, len(self.video.pictures))
         index = GoldenVideo(
             file=VIDEO_FILE,
             license=LICENSE,
             limits={name: dict(self.limits[name]) for name in self.graphs},
             times_s=tuple(round(t, 6) for t in self.video.times_s),
-            planes=self.video.planes,
+            planes=self.video.hashes,
             pictures=pictures,
             boxes=self._store("boxes", boxes),
             crops=tuple(crops),
@@ -110,6 +107,10 @@ class _VideoWriter:
             answers={name: self._answer(graphs) for name, graphs in self.graphs.items()},
         )
         return {**self.files, VIDEO_INDEX: index.model_dump_json(indent=1).encode()}
+
+    def _picture(self, grid: int, picture: Picture) -> PictureCase:
+        y, u, v = (self._store(f"{name}_{grid}", plane) for name, plane in zip("yuv", picture.planes, strict=True))
+        return PictureCase(grid=grid, y=y, u=u, v=v, seen=self._store(f"seen_{grid}", detector_view(picture)))
 
     def _store(self, name: str, array: np.ndarray) -> ArrayFile:
         file = f"video_{name}.bin"
@@ -128,7 +129,7 @@ class _VideoWriter:
         former."""
         crops: list[CropCase] = []
         encode: list[EncodeCase] = []
-        for place, grid in enumerate(n for n in PICTURES if n < len(self.video.rgb)):
+        for place, grid in enumerate(n for n in PICTURES if n < len(self.video.pictures)):
             face = self.faces[grid]
             assert face.boxes is not None
             kinds: tuple[tuple[Kind, SquareBox, np.ndarray], ...] = (
@@ -142,7 +143,7 @@ class _VideoWriter:
             encode.append(self._encode_case(face, places))
             kind, box, picture = kinds[place % 2]
             wide = box._replace(side=WIDE * len(picture))
-            wide_picture = crop_square(self.video.rgb[grid], wide, len(picture))
+            wide_picture = crop_square(self.video.pictures[grid], wide, len(picture))
             crops.append(self._crop(place, f"{grid}_{kind}_wide", kind, wide, wide_picture))
         return crops, encode
 
@@ -189,5 +190,6 @@ class _VideoWriter:
                 "status": result.status,
                 "verdict": result.verdict,
                 "p_fake": result.p_fake,
+                "distance": result.distance,
             }
         )

@@ -35,7 +35,7 @@ class ParityClip:
     """One input of all stages."""
 
     name: str
-    kind: Literal["real", "worst case"]
+    kind: Literal["real", "worst case", "muted"]
     arrays: dict[str, np.ndarray]
     """`face`, `lip` (T, side, side, 3) uint8; `pcm` (num_samples,) or `mfcc` (T, n_mfcc) float32."""
 
@@ -254,6 +254,11 @@ def worst_cases(spec: ClipSpec) -> list[ParityClip]:
     ]
 
 
+def without_sound(clip: ParityClip) -> ParityClip:
+    """A clip as it is scored where its video has no sound: PCM of zeros."""
+    return ParityClip(clip.name, "muted", {**clip.arrays, "pcm": np.zeros_like(clip.arrays["pcm"])})
+
+
 def sound_arrays(pcm: np.ndarray, spec: ClipSpec) -> dict[str, np.ndarray]:
     """What `score` takes for sound: PCM itself, or MFCC pooled onto the pictures for `uniform50`."""
     if spec.preset == "clip2s":
@@ -306,9 +311,10 @@ def run_parity(
     backends: dict[str, Graphs],
     *,
     decision: Decision | None = None,
+    muted: Decision | None = None,
     require_int8: bool = True,
 ) -> ParityReport:
-    """All stages over all clips, real ones and worst cases apart.
+    """All stages over all clips, real ones, worst cases and muted ones apart.
 
     Args:
         network: The torch network, in eval mode.
@@ -317,18 +323,20 @@ def run_parity(
         backends: Loaded graphs by stage: `tflite fp32`, `tflite int8`, `onnx fp32`, `onnx int8`; the quantized
             ones are compared with the float ones of the same kind, those with torch.
         decision: What the bundle will decide by; the default one where left out.
+        muted: What it will decide by where a video has no sound: the real clips are compared once more without it.
         require_int8: Whether quantized stages are judged by the gates; otherwise only reported.
     Raises:
         ParityError: No clips at all, or shapes differ.
     """
     if not clips:
         raise ParityError("parity needs clips and got none", fix="prepare data, or give a data set with --data")
-    rule = decision or Decision()
+    silenced = [] if muted is None else [without_sound(clip) for clip in clips if clip.kind == "real"]
     stages = []
-    for kind in ("real", "worst case"):
-        chosen = [clip for clip in clips if clip.kind == kind]
+    for kind in ("real", "worst case", "muted"):
+        chosen = [clip for clip in (*clips, *silenced) if clip.kind == kind]
         if not chosen:
             continue
+        rule = (muted if kind == "muted" else decision) or Decision()
         expected = torch_logits(network, spec, chosen)
         stages.append(
             compare(

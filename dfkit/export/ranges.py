@@ -12,7 +12,7 @@ import torch
 
 from dfkit.clip import ClipSpec
 from dfkit.data.catalog import group_names
-from dfkit.data.labels import LABEL_NAMES
+from dfkit.data.label_words import LABEL_NAMES
 from dfkit.data.samples import ClipRecord
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError

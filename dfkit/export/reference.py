@@ -21,6 +21,7 @@ from dfkit.export.parity import Logits, ParityClip, graph_logits
 from dfkit.export.ranges import clip_arrays
 from dfkit.export.stages import Graph, tflite_stage
 from dfkit.export.straight import straight_model, straight_network
+from dfkit.files import name_to_text, write_atomically
 from dfkit.measures.environment import read_environment
 from dfkit.models.checkpoint import Checkpoint
 from dfkit.runtime.bundle import file_entry
@@ -55,8 +56,7 @@ def write_reference(
         ConversionError: The straight conversion failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / LOGITS_FILE).write_text(lines, encoding="utf-8")
+    write_atomically(folder / LOGITS_FILE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     seconds = {name: stage.seconds for name, stage in stages.items()}
     floats = {name.split()[0]: stage for name, stage in stages.items() if name.endswith("fp32")}
     write_graphs(folder / FLOAT_FOLDER, manifest, floats, {"name": f"{manifest.name}-fp32"})
@@ -104,9 +104,9 @@ def reference_rows(
         for index in indices[split]:
             key = data.clips[index]
             video = data.videos[key.video_index]
-            clip = ParityClip(video.name, "real", clip_arrays(data[index], data.spec))
+            clip = ParityClip(name_to_text(video.name), "real", clip_arrays(data[index], data.spec))
             row: dict[str, Any] = {
-                "video": video.path,
+                "video": name_to_text(video.path),
                 "group": key.group,
                 "label": video.label,
                 "method": video.method or "",
