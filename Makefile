@@ -9,7 +9,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-.PHONY: setup demo test test-long check bench runtimes face-reference clean help
+.PHONY: setup demo test test-long check bench runtimes fuzz face-reference fate clean help
 .DEFAULT_GOAL := help
 
 setup: $(STAMP) ## install into .venv
@@ -38,9 +38,16 @@ bench: $(STAMP) ## measure the newest bundle, decoding and tracking, training, a
 runtimes: $(STAMP) ## replay a bundle on other versions of its runtimes, each in an environment of its own; BUNDLE=newest
 	$(BIN)/python -m tools.runtimes.matrix $(BUNDLE) --out reports/runtimes.json
 
+fuzz: $(STAMP) ## damaged and odd inputs of every kind, each in a process that may die; SECONDS=600 WORKERS=2 SEED=0
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.fuzz --seconds $(or $(SECONDS),600) --workers $(or $(WORKERS),2) \
+		--seed $(or $(SEED),0) --out reports/fuzz.json
+
 face-reference: $(STAMP) ## make the face tests' golden landmarks anew, with MediaPipe in an environment of its own
 	$(BIN)/python tools/face_reference.py
 	$(BIN)/python -m tests.media.make_golden
+
+fate: $(STAMP) ## write the references of what is read of awkward files anew; needs the folder of DFKIT_SHARED
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.media.fate
 
 clean: ## remove what the demo and the tests made; .venv stays
 	rm -rf data/demo-* runs/demo* exports/demo* reports/demo build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -5,16 +5,21 @@ Each takes the newest result of its kind unless told otherwise. Heavy imports st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dfkit.clip import PRESETS, ClipSpec, FaceVariant
-from dfkit.config import Config
+from dfkit.config import Config, SplitConfig
 from dfkit.console import note
 from dfkit.errors import ConfigError, DataError
 from dfkit.experiment import read_config, read_translation
 from dfkit.extras import require_extra, require_tflite_converter
+from dfkit.files import check_output_folder
+from dfkit.media.listing import is_pattern
+from dfkit.named_inputs import require_checkpoint, require_videos
 from dfkit.original.configuration import data_folder
 from dfkit.workspace import Workspace, find_stored, holds_own_data
 
@@ -31,11 +36,16 @@ if TYPE_CHECKING:
     from dfkit.evaluation.report import EvaluationReport
     from dfkit.export.export import ExportSummary
     from dfkit.export.parity import ParityReport
+    from dfkit.runtime.answers import Answer
     from dfkit.runtime.detector import Detector
+    from dfkit.runtime.predict import PredictOptions
     from dfkit.training.kfold import KfoldSummary
     from dfkit.training.train import RunSummary
+    from dfkit.weights.selection import WeightsChoice
 
-FORGED_SUFFIX = "-forged"
+FORGED_SUFFIX, FORGED_VIDEOS_SUFFIX = "-forged", "-videos"
+FOLD_VAL_SHARE = 0.15
+"""Of the folds of `dfkit audit` and `dfkit baseline` without a configuration: few groups are enough then."""
 CONFIG_FILE = "config.json"
 
 
@@ -61,6 +71,9 @@ def prepare(
     out_dir: Path | None = None,
     num_workers: int = 1,
     executor: str = "local",
+    unlabelled: bool = False,
+    min_coverage: float = 0.5,
+    timeout_s: float | None = None,
 ) -> PrepareSummary:
     """`dfkit prepare`.
 
@@ -70,10 +83,12 @@ def prepare(
     """
     from dfkit.data.prepare import prepare as prepare_data
 
+    require_videos([path for path in videos if not is_pattern(path)])
     config = read_config(config_path)
     spec = clip_spec(config, preset)
     name = data_name(videos[0], labels)
     target = out_dir or workspace.data / (name if spec.preset == "clip2s" else f"{name}-{spec.preset}")
+    check_output_folder(target)
     sources = videos[0] if len(videos) == 1 else list(videos)
     return prepare_data(
         sources,
@@ -84,6 +99,10 @@ def prepare(
         num_workers=num_workers,
         executor=executor,
         faces=faces or config.export.face_models,
+        unlabelled=unlabelled,
+        min_coverage=min_coverage,
+        killable=True,
+        timeout_s=timeout_s,
     )
 
 
@@ -101,38 +120,71 @@ def clip_spec(config: Config, preset: str | None) -> ClipSpec:
 
 
 def data_name(first: Path, labels: Path | None) -> str:
-    """A data set's name: its folder's, or its label file's."""
+    """A data set's name: its folder's, or its label file's; of a pattern that of the first folder that is none."""
+    if is_pattern(first):
+        first = next(parent for parent in first.parents if not is_pattern(parent))
     resolved = first.resolve()
     name = resolved.name if resolved.is_dir() else (labels.stem if labels is not None else resolved.stem)
     return name or "data"
 
 
-def audit(workspace: Workspace, *, data_dir: Path | None = None, folds: int = 5, seed: int = 0) -> AuditResult:
-    """`dfkit audit`.
+DEFAULT_FOLDS = 5
+"""Of `dfkit audit` and `dfkit baseline` where neither flag nor configuration names a number."""
+
+
+def audit(
+    workspace: Workspace,
+    *,
+    config_path: Path | None = None,
+    data_dir: Path | None = None,
+    folds: int | None = None,
+    seed: int | None = None,
+) -> AuditResult:
+    """`dfkit audit`; number of folds and seed are those of the configuration's `split` where left out.
 
     Raises:
+        ConfigError: The configuration cannot be used.
         DataError: There is no usable data.
     """
     from dfkit.audit.audit import audit as audit_data
     from dfkit.data.storage import PreparedData
 
+    split = folds_of(config_path, folds, seed)
     chosen = data_dir or workspace.newest_data()
     note(f"auditing {chosen}")
-    return audit_data(PreparedData(chosen), folds=folds, seed=seed)
+    return audit_data(PreparedData(chosen), folds=split.folds or DEFAULT_FOLDS, seed=split.seed, split=split)
 
 
-def baseline(workspace: Workspace, *, data_dir: Path | None = None, folds: int = 5, seed: int = 0) -> BaselineResult:
-    """`dfkit baseline`.
+def baseline(
+    workspace: Workspace,
+    *,
+    config_path: Path | None = None,
+    data_dir: Path | None = None,
+    folds: int | None = None,
+    seed: int | None = None,
+) -> BaselineResult:
+    """`dfkit baseline`; number of folds and seed are those of the configuration's `split` where left out.
 
     Raises:
+        ConfigError: The configuration cannot be used.
         DataError: There is no usable data, or it holds no landmarks.
     """
     from dfkit.audit import baseline as run_baseline
     from dfkit.data.storage import PreparedData
 
+    split = folds_of(config_path, folds, seed)
     chosen = data_dir or workspace.newest_data()
     note(f"hand-made features of {chosen}")
-    return run_baseline(PreparedData(chosen), folds=folds, seed=seed)
+    return run_baseline(PreparedData(chosen), folds=split.folds or DEFAULT_FOLDS, seed=split.seed, split=split)
+
+
+def folds_of(config_path: Path | None, folds: int | None, seed: int | None) -> SplitConfig:
+    """The configuration's `split`, with the flags of `audit` and `baseline` before it."""
+    split = read_config(config_path).split
+    if config_path is None:
+        split = split.model_copy(update={"val_share": FOLD_VAL_SHARE})
+    given = {name: value for name, value in (("folds", folds), ("seed", seed)) if value is not None}
+    return split.model_copy(update=given)
 
 
 def forge(
@@ -149,6 +201,7 @@ def forge(
         DataError: There are no usable real videos, or too few groups for cells.
     """
     from dfkit.data.prepare import prepare as prepare_data
+    from dfkit.data.prepare_run import require_own_folder
     from dfkit.data.storage import PreparedData
     from dfkit.forge import ForgeSource
     from dfkit.forge import forge as forge_videos
@@ -164,8 +217,11 @@ def forge(
     ]
     if not reals:
         raise DataError(f"{source_dir}: no usable real video to forge from", fix="dfkit prepare real videos first")
-    target = out_dir or Path(f"{source_dir}{FORGED_SUFFIX}")
-    videos_dir = target.with_name(f"{target.name}-videos")
+    target = out_dir or forged_folder(workspace, source_dir, {str(real.path) for real in reals})
+    videos_dir = target.with_name(f"{target.name}{FORGED_VIDEOS_SUFFIX}")
+    for folder in (target, videos_dir):
+        check_output_folder(folder)
+    require_own_folder(target)
     forged = forge_videos(
         reals,
         videos_dir,
@@ -183,7 +239,33 @@ def forge(
         layout="csv",
         num_workers=num_workers,
         faces=data.info.face_models,
+        killable=True,
     )
+
+
+def forged_folder(workspace: Workspace, source_dir: Path, reals: set[str]) -> Path:
+    """Where the workspace has forgeries from prepared data, wherever these lie: `data/<name>-forged`.
+
+    Args:
+        workspace: Holds it.
+        source_dir: The prepared data.
+        reals: Paths of its real videos. A folder forged from others has its name to itself; a number is added.
+    """
+    name, number = f"{source_dir.name or source_dir.resolve().name}{FORGED_SUFFIX}", 1
+    while True:
+        folder = workspace.data / (name if number == 1 else f"{name}-{number}")
+        if _forged_from(folder.with_name(f"{folder.name}{FORGED_VIDEOS_SUFFIX}")) & reals or not folder.exists():
+            return folder
+        number += 1
+
+
+def _forged_from(videos_dir: Path) -> set[str]:
+    """The sources that a forging run has recorded."""
+    try:
+        lines = (videos_dir / "forged.jsonl").read_text(encoding="utf-8").splitlines()
+        return {json.loads(line)["source"] for line in lines}
+    except (OSError, ValueError, KeyError):
+        return set()
 
 
 def train(
@@ -216,6 +298,7 @@ def train(
         note_translation(config_path)
     chosen = prepared(data_dir or root_dir(named) or workspace.newest_data(), workspace)
     note(f"training a teacher on {chosen}")
+    check_output_folder(resume or workspace.runs)
     config = fit_lips(experiment(config_path, chosen), chosen)
     config = config if flags is None else flags.apply_to(config)
     split = config.split
@@ -298,6 +381,7 @@ def distill(
     *,
     config_path: Path | None = None,
     teacher_path: Path | None = None,
+    weights: WeightsChoice | None = None,
     data_dir: Path | None = None,
     resume: Path | None = None,
     flags: DistillFlags | None = None,
@@ -308,6 +392,7 @@ def distill(
         workspace: Where the run folder is made.
         config_path: dfkit's YAML; that of the run where one is resumed and none is given.
         teacher_path: Checkpoint; that of a resumed run, else the newest teacher's, where left out.
+        weights: Plain or EMA weights of the teacher; those of a resumed run, else the plain ones, where left out.
         data_dir: Prepared data; that of a resumed run, else the newest, where left out.
         resume: Run folder to go on with.
         flags: Go before the configuration.
@@ -318,22 +403,32 @@ def distill(
         request = read_request(resume)
         config_path = config_path or resume / CONFIG_FILE
         teacher_path = teacher_path or Path(find_stored(request["teacher"], resume))
+        weights = weights or request.get("weights")
         data_dir = data_dir or Path(find_stored(request["data"], resume))
     read_config(config_path)
     chosen = data_dir or workspace.newest_data()
     teacher = teacher_path or workspace.newest_run("teacher") / "best.pth"
+    require_checkpoint(teacher)
     note(f"distilling {teacher} on {chosen}")
+    check_output_folder(resume or workspace.runs)
     config = experiment(config_path, chosen)
     config = config if flags is None else flags.apply_to(config)
     if config.distill.search.wanted:
         from dfkit.distill.search.run import search_student
 
         return search_student(
-            teacher, chosen, workspace, config, make_view=prepare_view, report_progress=note, resume=resume
+            teacher,
+            chosen,
+            workspace,
+            config,
+            make_view=prepare_view,
+            report_progress=note,
+            resume=resume,
+            weights=weights,
         )
     from dfkit.distill.distill import distill_student
 
-    return distill_student(teacher, chosen, workspace, config, make_view=prepare_view, resume=resume)
+    return distill_student(teacher, chosen, workspace, config, make_view=prepare_view, resume=resume, weights=weights)
 
 
 def prepare_view(data: PreparedData, spec: ClipSpec) -> Path:
@@ -391,6 +486,7 @@ def export(
     *,
     config_path: Path | None = None,
     checkpoint: Path | None = None,
+    weights: WeightsChoice | None = None,
     data_dir: Path | None = None,
     formats: Literal["tflite", "onnx", "all", "executorch", "coreai"] = "tflite",
     recipe: str | None = None,
@@ -417,13 +513,16 @@ def export(
     chosen_recipe = export_recipe(config, recipe, int8=int8)
     recipe_named(chosen_recipe)
     chosen = checkpoint or workspace.newest_run("student") / "best.pth"
+    require_checkpoint(chosen)
     note(f"exporting {chosen}")
+    check_output_folder(workspace.exports)
     return export_student(
         chosen,
         workspace.exports,
         config,
         formats=formats,
         recipe=chosen_recipe,
+        weights=weights,
         data_dir=data_dir,
         calibration_dir=calibration_dir,
         straight=straight,
@@ -502,10 +601,12 @@ def bench(
     section = read_config(config_path).bench
     chosen = bundle or workspace.newest_export()
     note(f"benchmarking {chosen}")
+    target = out_dir or workspace.reports / chosen.stem
+    check_output_folder(target)
     return run_bench(
         chosen,
         videos=videos,
-        out_dir=out_dir or workspace.reports / chosen.stem,
+        out_dir=target,
         repeats=repeats or section.repeats,
         num_threads=num_threads or section.num_threads,
         allow_unjudged=allow_unjudged,
@@ -518,6 +619,7 @@ def evaluate(
     checkpoints: Sequence[Path] = (),
     bundle: Path | None = None,
     backend: Literal["tflite", "onnx"] | None = None,
+    weights: WeightsChoice | None = None,
     data_dir: Path | None = None,
     split: Literal["test", "val", "train", "all"] = "test",
     mc_dropout: int = 0,
@@ -529,23 +631,86 @@ def evaluate(
     from dfkit.evaluation.evaluate import evaluate as run_evaluation
 
     chosen = tuple(checkpoints)
+    if bundle is not None:
+        refuse_weights_of_bundle(weights)
     if not chosen and bundle is None:
         try:
             chosen = (workspace.newest_run("student") / "best.pth",)
         except DataError:
             chosen = (workspace.newest_run("teacher") / "best.pth",)
+    for path in chosen:
+        require_checkpoint(path)
     data = data_dir or workspace.newest_data()
     note(f"evaluating {' + '.join(map(str, chosen or (bundle,)))} on {data}")
+    check_output_folder(output or workspace.reports)
     question = EvaluationRequest(
         data_dir=data,
         checkpoints=chosen,
         bundle=bundle,
         backend=backend,
+        weights=weights,
         split=split,
         mc_dropout=mc_dropout,
         tta=tta,
     )
     return run_evaluation(question, reports=workspace.reports, output=output, make_view=prepare_view)
+
+
+def predict(
+    workspace: Workspace,
+    videos: Sequence[Path],
+    options: PredictOptions,
+    *,
+    bundle: Path | None = None,
+    checkpoint: Path | None = None,
+    backend: Literal["tflite", "onnx"] | None = None,
+    weights: WeightsChoice | None = None,
+    num_threads: int = 1,
+) -> Generator[Answer, None, None]:
+    """`dfkit predict`: what can be refused is refused here, before the first video; then answers as they come.
+
+    Raises:
+        DfkitError: No video, no model, a place that cannot be written, or a result file of something else.
+    """
+    from dfkit.runtime.predict import check_places, find_videos, predictions
+
+    check_places(options)
+    require_videos([path for path in videos if path.is_dir()])
+    found = find_videos(videos)
+    chosen = bundle or (workspace.newest_export() if checkpoint is None else None)
+    loaded = detector(
+        workspace, bundle=bundle, checkpoint=checkpoint, backend=backend, weights=weights, num_threads=num_threads
+    )
+    reopen = partial(
+        open_detector,
+        bundle=None if checkpoint is not None else chosen,
+        checkpoint=checkpoint,
+        backend=backend,
+        weights=weights,
+        num_threads=num_threads,
+        decoder_threads=1 if options.num_workers > 1 else 0,
+    )
+    return predictions(found, loaded, options, reopen=reopen)
+
+
+def open_detector(
+    *,
+    bundle: Path | None = None,
+    checkpoint: Path | None = None,
+    backend: Literal["tflite", "onnx"] | None = None,
+    weights: WeightsChoice | None = None,
+    num_threads: int = 1,
+    decoder_threads: int = 0,
+) -> Detector:
+    """The detector of a bundle or of a checkpoint."""
+    if checkpoint is not None:
+        from dfkit.evaluation.torch_graphs import CheckpointDetector
+
+        return CheckpointDetector(checkpoint, num_threads=num_threads, decoder_threads=decoder_threads, weights=weights)
+    from dfkit.runtime.detector import Detector
+
+    assert bundle is not None, "one of the two is named"
+    return Detector(bundle, backend=backend, num_threads=num_threads, decoder_threads=decoder_threads)
 
 
 def detector(
@@ -554,28 +719,40 @@ def detector(
     bundle: Path | None = None,
     checkpoint: Path | None = None,
     backend: Literal["tflite", "onnx"] | None = None,
+    weights: WeightsChoice | None = None,
     num_threads: int = 1,
 ) -> Detector:
     """What `dfkit predict` and `dfkit visualize` score with: a bundle, the newest by default, or a checkpoint.
 
     Raises:
-        ConfigError: Both were named, or a backend for a checkpoint.
+        ConfigError: Both were named, a backend for a checkpoint, or weights for a bundle.
     """
     if checkpoint is None:
-        from dfkit.runtime.detector import Detector
-
+        refuse_weights_of_bundle(weights)
         chosen = bundle or workspace.newest_export()
         note(f"bundle: {chosen}")
-        return Detector(chosen, backend=backend, num_threads=num_threads)
+        return open_detector(bundle=chosen, backend=backend, num_threads=num_threads)
     if bundle is not None or backend is not None:
         raise ConfigError(
             "a checkpoint runs through torch: it takes neither --bundle nor --backend", fix="name one of the two"
         )
+    require_checkpoint(checkpoint)
     require_extra("train")
-    from dfkit.evaluation.torch_graphs import CheckpointDetector
-
     note(f"checkpoint: {checkpoint}")
-    return CheckpointDetector(checkpoint, num_threads=num_threads)
+    return open_detector(checkpoint=checkpoint, num_threads=num_threads, weights=weights)
+
+
+def refuse_weights_of_bundle(weights: WeightsChoice | None) -> None:
+    """Refuses `--weights` where a bundle answers.
+
+    Raises:
+        ConfigError: A choice was made.
+    """
+    if weights is not None:
+        raise ConfigError(
+            f"--weights {weights} chooses in a checkpoint, and a bundle holds the one set that was exported",
+            fix="name the checkpoint with --checkpoint, or leave --weights out",
+        )
 
 
 def visualize(
@@ -586,10 +763,15 @@ def visualize(
     bundle: Path | None = None,
     checkpoint: Path | None = None,
     backend: Literal["tflite", "onnx"] | None = None,
+    weights: WeightsChoice | None = None,
     num_threads: int = 1,
 ) -> Gallery:
     """`dfkit visualize`."""
     from dfkit.evaluation.gallery import draw_gallery
 
-    chosen = detector(workspace, bundle=bundle, checkpoint=checkpoint, backend=backend, num_threads=num_threads)
+    check_output_folder(out_dir)
+    require_videos([path for path in videos if path.is_dir()])
+    chosen = detector(
+        workspace, bundle=bundle, checkpoint=checkpoint, backend=backend, weights=weights, num_threads=num_threads
+    )
     return draw_gallery(videos, chosen, out_dir)

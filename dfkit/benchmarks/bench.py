@@ -35,6 +35,8 @@ from dfkit.files import write_atomically
 from dfkit.measures import gates
 from dfkit.measures.environment import read_environment
 from dfkit.measures.gates import Gate, GateResult
+from dfkit.media.listing import is_pattern
+from dfkit.named_inputs import require_videos
 from dfkit.runtime.backends import BACKEND_ORDER, Graphs, open_backend
 from dfkit.runtime.bundle import Bundle, open_bundle
 from dfkit.runtime.predict import find_videos
@@ -78,6 +80,7 @@ def bench(
     bundle = open_bundle(bundle_path)
     reference = reference_of(bundle.path)
     rows = read_logits(reference / LOGITS_FILE)
+    require_videos([path for path in map(Path, videos) if not is_pattern(path)])
     files = find_videos(videos) if videos else _take_test_video(rows)
     variants = open_variants(bundle, reference, num_threads=num_threads)
     primary = next(iter(variants))

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from dfkit.errors import DataError
+from dfkit.files import name_from_text
 from dfkit.measures.bootstrap import Interval, group_bootstrap
 from dfkit.measures.decision import Decision, VideoScores, compare_decisions, p_fake_of_margin, video_margin
 from dfkit.measures.gates import MARGIN, MIN_GROUPS, MIN_VIDEOS, max_flips
@@ -113,7 +114,7 @@ def read_logits(path: Path) -> list[LogitsRow]:
     if not path.is_file():
         return []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -132,7 +133,7 @@ def read_logits(path: Path) -> list[LogitsRow]:
 def find_test_video(rows: Sequence[LogitsRow]) -> Path | None:
     """The first video of the test split whose file is still where the export saw it; None where there is none."""
     named = dict.fromkeys(row.video for row in rows if row.split == "test")
-    return next((Path(name) for name in named if Path(name).is_file()), None)
+    return next((path for path in map(Path, map(name_from_text, named)) if path.is_file()), None)
 
 
 def compare_precisions(rows: Sequence[LogitsRow], manifest: Manifest) -> Parity | None:

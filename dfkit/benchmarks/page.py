@@ -232,7 +232,8 @@ def _end_to_end(report: BenchReport) -> str:
     listed = table(("file", "status", "size", "length", "time", "x real"), rows, css="files", numbers=4)
     text = (
         f"Median of the runs of each file, slowest first, {report.environment.num_cores} cores; the limit is "
-        f"{MIN_REAL_TIME:g}x real time. Detection and landmarks are the networks alone, their warps count as crops."
+        f"{MIN_REAL_TIME:g}x real time. Shares are of one thread that does everything in turn; detection and landmarks "
+        "are the networks alone, their warps count as crops."
     )
     more = f" {len(timed) - len(shown)} faster files are in the JSON." if len(timed) > len(shown) else ""
     left = f"<div>{figure(chart)}{legend(entries)}</div>"
@@ -240,9 +241,8 @@ def _end_to_end(report: BenchReport) -> str:
 
 
 def _stage_share_bar(timed: VideoTiming) -> Bar:
-    parts = tuple(
-        (100 * timed.stages_s[stage] / timed.total_s, f"c{number}") for number, stage in enumerate(VIDEO_STAGES)
-    )
+    busy_s = sum(timed.stages_s.values())
+    parts = tuple((100 * timed.stages_s[stage] / busy_s, f"c{number}") for number, stage in enumerate(VIDEO_STAGES))
     return Bar(timed.video, parts, f"{timed.real_time:.1f}x real time")
 
 

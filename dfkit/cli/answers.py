@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, command
-from dfkit.console import print_json, print_lines, show
+from dfkit.cli.app import (
+    HERE,
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    TimeoutOption,
+    WeightsOption,
+    WorkspaceOption,
+    command,
+)
+from dfkit.console import JsonArray, PlainLines, show
 
 
 @command(extra="train")
@@ -19,6 +29,7 @@ def evaluate(
     ] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .zip instead of a checkpoint.")] = None,
     backend: Annotated[Literal["tflite", "onnx"] | None, typer.Option(help="Of the bundle; tflite first.")] = None,
+    weights: WeightsOption = None,
     data: DataOption = None,
     split: Annotated[
         Literal["test", "val", "train", "all"],
@@ -52,6 +63,7 @@ def evaluate(
         checkpoints=checkpoint or [],
         bundle=bundle,
         backend=backend,
+        weights=weights,
         data_dir=data,
         split=split,
         mc_dropout=mc_dropout,
@@ -69,12 +81,27 @@ def predict(
         Path | None, typer.Option(help="Checkpoint of dfkit or an original .pth instead of a bundle (extra train).")
     ] = None,
     backend: Annotated[Literal["tflite", "onnx"] | None, typer.Option(help="Runtime; tflite where there.")] = None,
-    csv_path: Annotated[Path | None, typer.Option("--csv", help="Write one row per video.")] = None,
+    weights: WeightsOption = None,
+    csv_path: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write one row per video as it is scored; the same command goes on with it."),
+    ] = None,
+    jsonl_path: Annotated[
+        Path | None, typer.Option("--jsonl", help="Write the objects of --json, one a line; likewise.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin --csv and --jsonl anew, whatever is in these files.")
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw frames, P(fake) over time and a heat strip; one picture per video."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes, each with a model of its own; as many as there are cores.", min=1)
+    ] = 1,
+    timeout_s: TimeoutOption = None,
     threads: Annotated[int, typer.Option(help="Threads per interpreter.", min=1)] = 1,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an unforeseen error.")] = False,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> int:
@@ -84,7 +111,9 @@ def predict(
 
         dfkit predict video.mp4
 
-        dfkit predict videos/ --csv out.csv
+        dfkit predict videos/ --csv out.csv --workers 4
+
+        dfkit predict videos/ --jsonl out.jsonl
 
         dfkit predict video.mp4 --json --plot out.png
 
@@ -92,19 +121,35 @@ def predict(
     """
 
     from dfkit import pipeline
-    from dfkit.runtime import predict as runtime_predict
+    from dfkit.runtime.predict import PredictOptions, exit_code
 
-    detector = pipeline.detector(
-        pipeline.Workspace(workspace), bundle=bundle, checkpoint=checkpoint, backend=backend, num_threads=threads
+    options = PredictOptions(
+        csv_path=csv_path,
+        jsonl_path=jsonl_path,
+        plot_path=plot,
+        overwrite=overwrite,
+        whole=as_json,
+        num_workers=workers,
+        killable=True,
+        timeout_s=timeout_s,
+        debug=debug,
     )
-    results = runtime_predict.predict_videos(
-        videos, detector, backend=backend, num_threads=threads, csv_path=csv_path, plot_path=plot
+    answers = pipeline.predict(
+        pipeline.Workspace(workspace),
+        videos,
+        options,
+        bundle=bundle,
+        checkpoint=checkpoint,
+        backend=backend,
+        weights=weights,
+        num_threads=threads,
     )
-    if as_json:
-        print_json([result.to_json() for result in results])
-    else:
-        print_lines([line for result in results for line in result.summary()])
-    return runtime_predict.exit_code(results)
+    statuses = []
+    with closing(answers), JsonArray() if as_json else PlainLines() as output:
+        for answer in answers:
+            output.add(answer)
+            statuses.append(answer.status)
+    return exit_code(statuses)
 
 
 @command(extra="plot")
@@ -116,6 +161,7 @@ def visualize(
         Path | None, typer.Option(help="Checkpoint instead (extra train): attention maps are drawn, too.")
     ] = None,
     backend: Annotated[Literal["tflite", "onnx"] | None, typer.Option(help="Runtime; tflite where there.")] = None,
+    weights: WeightsOption = None,
     threads: Annotated[int, typer.Option(help="Threads of the model.", min=1)] = 1,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
@@ -137,6 +183,7 @@ def visualize(
         bundle=bundle,
         checkpoint=checkpoint,
         backend=backend,
+        weights=weights,
         num_threads=threads,
     )
     show(gallery, as_json=as_json)

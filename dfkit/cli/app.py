@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -28,7 +28,20 @@ WorkspaceOption = Annotated[
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Experiment YAML; see configs/.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")]
+WeightsOption = Annotated[
+    Literal["raw", "ema"] | None,
+    typer.Option(help="Which weights of a checkpoint that holds both; the plain ones (raw) where left out."),
+]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Prepared data; the newest where left out.")]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout-s",
+        help="Seconds after which a video is given up as unreadable, because the decoder hangs on it; 120 and 60 for "
+        "each MB, at most six hours, where left out; 0 for no limit. A single video has a limit only if one is named.",
+        min=0,
+    ),
+]
 HERE = Path()
 
 

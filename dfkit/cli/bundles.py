@@ -1,4 +1,4 @@
-"""Commands on bundles: export, verify, inspect, bench."""
+"""Commands on bundles and on the machine that runs them: export, verify, doctor, inspect, bench."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, command
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WeightsOption, WorkspaceOption, command
 from dfkit.console import show
 
 
@@ -25,6 +25,7 @@ def export(
     ] = "tflite",
     recipe: Annotated[str | None, typer.Option(help="fp32, fp16, dynamic_int8, static_int8 or mixed_int8.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Student; the newest where left out.")] = None,
+    weights: WeightsOption = None,
     data: DataOption = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Other prepared data for the static ranges; training clips where left out.")
@@ -70,6 +71,7 @@ def export(
         pipeline.Workspace(workspace),
         config_path=config,
         checkpoint=checkpoint,
+        weights=weights,
         data_dir=data,
         formats=formats,
         recipe=recipe,
@@ -109,6 +111,27 @@ def verify(
     report = replay_with_tensorflow(chosen) if tensorflow else verify_bundle(chosen)
     show(report, as_json=as_json)
     return 0 if report.passed else 1
+
+
+@command()
+def doctor(
+    workspace: WorkspaceOption = HERE,
+    as_json: JsonOption = False,
+) -> int:
+    """Says whether packages, processor, decoders, folders and a golden clip are as dfkit needs them; 1 if not.
+
+    Examples:
+
+        dfkit doctor
+
+        dfkit doctor --json
+    """
+
+    from dfkit.doctor.run import examine
+
+    report = examine(workspace)
+    show(report, as_json=as_json)
+    return report.exit_code
 
 
 @command()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, command
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, TimeoutOption, WorkspaceOption, command
 from dfkit.console import show
 
 
@@ -17,7 +17,8 @@ def prepare(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="CSV path,label[,group,method,fake_start_s,fake_end_s,split,groups_known]; paths relative to it."
+            help="CSV path,label[,group,method,fake_start_s,fake_end_s,split,groups_known]; paths relative to it. "
+            "Commas, semicolons or tabs; UTF-8, or UTF-16 with a byte order mark."
         ),
     ] = None,
     layout: Annotated[str, typer.Option(help="Layout of a known data set, or auto.")] = "auto",
@@ -31,6 +32,13 @@ def prepare(
     out: Annotated[Path | None, typer.Option(help="Folder of the prepared data; data/<name> where left out.")] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     executor: Annotated[str, typer.Option(help="local, or ray for an existing Ray cluster.")] = "local",
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Also prepare videos without label; else that is an error.")
+    ] = False,
+    min_coverage: Annotated[
+        float, typer.Option(help="Share of the files that labels name which has to be there.", min=0, max=1)
+    ] = 0.5,
+    timeout_s: TimeoutOption = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check the hashes of prepared data instead.")] = False,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
@@ -65,6 +73,9 @@ def prepare(
         out_dir=out,
         num_workers=workers,
         executor=executor,
+        unlabelled=unlabelled,
+        min_coverage=min_coverage,
+        timeout_s=timeout_s,
     )
     show(result, as_json=as_json)
 
@@ -72,8 +83,13 @@ def prepare(
 @command(extra="train")
 def audit(
     data: Annotated[Path | None, typer.Argument(help="Prepared data; the newest where left out.")] = None,
-    folds: Annotated[int, typer.Option(help="Grouped folds.", min=2)] = 5,
-    seed: Annotated[int, typer.Option(help="Of folds, models and intervals.", min=0)] = 0,
+    folds: Annotated[
+        int | None, typer.Option(help="Grouped folds; the configuration's, else 5, where left out.", min=2)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of folds, models and intervals; split.seed where left out.", min=0)
+    ] = None,
+    config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,14 +103,20 @@ def audit(
     """
     from dfkit import pipeline
 
-    show(pipeline.audit(pipeline.Workspace(workspace), data_dir=data, folds=folds, seed=seed), as_json=as_json)
+    result = pipeline.audit(pipeline.Workspace(workspace), config_path=config, data_dir=data, folds=folds, seed=seed)
+    show(result, as_json=as_json)
 
 
 @command(extra="train")
 def baseline(
     data: Annotated[Path | None, typer.Argument(help="Prepared data; the newest where left out.")] = None,
-    folds: Annotated[int, typer.Option(help="Grouped folds.", min=2)] = 5,
-    seed: Annotated[int, typer.Option(help="Of folds, forest and intervals.", min=0)] = 0,
+    folds: Annotated[
+        int | None, typer.Option(help="Grouped folds; the configuration's, else 5, where left out.", min=2)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of folds, forest and intervals; split.seed where left out.", min=0)
+    ] = None,
+    config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,13 +130,14 @@ def baseline(
     """
     from dfkit import pipeline
 
-    show(pipeline.baseline(pipeline.Workspace(workspace), data_dir=data, folds=folds, seed=seed), as_json=as_json)
+    result = pipeline.baseline(pipeline.Workspace(workspace), config_path=config, data_dir=data, folds=folds, seed=seed)
+    show(result, as_json=as_json)
 
 
 @command(extra="train")
 def forge(
     data: DataOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the new data; <data>-forged where left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the new data; data/<name>-forged where left out.")] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WorkspaceOption, command
+from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, WeightsOption, WorkspaceOption, command
 from dfkit.console import show
 
 DEFAULT_FOLDS = 5
@@ -105,6 +105,7 @@ def distill(
         Path | None,
         typer.Option(help="Checkpoint of dfkit train or an original .pth; the newest where left out."),
     ] = None,
+    weights: WeightsOption = None,
     data: DataOption = None,
     resume: Annotated[
         Path | None,
@@ -150,6 +151,7 @@ def distill(
         pipeline.Workspace(workspace),
         config_path=config,
         teacher_path=teacher,
+        weights=weights,
         data_dir=data,
         resume=resume,
         flags=DistillFlags(target_mb=target_mb, target_ms=target_ms, points=points, seeds=seeds),

@@ -22,7 +22,7 @@ from typing import Literal
 
 from dfkit.data.hashing import sha256_file
 from dfkit.errors import DataError
-from dfkit.files import cache_folder, whole_file, write_atomically
+from dfkit.files import cache_folder, open_text, whole_file, write_atomically
 from dfkit.synthetic.heads import make_heads
 
 logger = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ def _label_real_videos(files: Sequence[Path], out_dir: Path) -> DemoVideos:
     """Writes the labels of the GRID clips, which stay where they are."""
     out_dir.mkdir(parents=True, exist_ok=True)
     labels_csv = out_dir / "labels.csv"
-    with whole_file(labels_csv) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(labels_csv) as temporary, open_text(temporary) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "label", "group"])
         writer.writerows(

@@ -290,7 +290,8 @@ class DemoRun:
         from dfkit.runtime.predict import predict_videos
 
         with self.clock.stage("predict") as outcome:
-            results = predict_videos(list(videos), bundle, plot_path=self.report_dir / "held-out.png")
+            answers = predict_videos(list(videos), bundle, plot_path=self.report_dir / "held-out.png")
+            results = [answer.result for answer in answers if answer.result is not None]
             outcome.text = ", ".join(f"{result.status} {result.verdict}" for result in results)
         return results
 

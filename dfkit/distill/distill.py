@@ -50,6 +50,7 @@ from dfkit.training.objective import TeacherLogits, fake_share
 from dfkit.training.recorder import RESUME_FILE
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.train import RunSummary, require_clip_spec, run_and_score, set_threads, train_labels
+from dfkit.weights.selection import WeightsChoice
 from dfkit.workspace import TEACHER_LOGITS_FILE, Workspace, stored_path
 
 
@@ -119,6 +120,7 @@ def prepare_distillation(
     config: Config,
     *,
     make_view: Callable[[PreparedData, ClipSpec], Path],
+    weights: WeightsChoice | None = None,
 ) -> DistillationSetup:
     """Reads teacher and data, computes the teacher's logits and, for Taylor importance, its gradients.
 
@@ -128,6 +130,7 @@ def prepare_distillation(
         config: The experiment.
         make_view: Prepares the data's videos under another clip contract and returns the folder; called with the
             teacher's own contract where its preset differs from the student's.
+        weights: Plain or EMA weights of the teacher; the plain ones where left out.
     Raises:
         CheckpointError: The teacher cannot be read.
         ConfigError: Data and configuration do not fit.
@@ -136,14 +139,14 @@ def prepare_distillation(
     section = config.distill
     set_threads(section.num_threads)
     lightning.seed_everything(section.seed, verbose=False)
-    teacher = load_checkpoint(teacher_path)
+    teacher = load_checkpoint(teacher_path, weights)
     data = PreparedData(data_dir)
     require_clip_spec(data.spec, config.clip, str(data_dir))
     same_view = teacher.clip_spec.preset == data.spec.preset
     if same_view and teacher.kind != "original":
         require_clip_spec(teacher.clip_spec, data.spec, f"{teacher_path}'s data")
     indices = split_clips(data, config.split)
-    notes = refuse_seen_groups(teacher.facts, data, indices)
+    notes = (*(f"teacher: {line}" for line in teacher.notes), *refuse_seen_groups(teacher.facts, data, indices))
     if same_view:
         logits = teacher_clip_logits(teacher, data, indices, section)
     else:
@@ -186,6 +189,7 @@ def distill_student(
     *,
     make_view: Callable[[PreparedData, ClipSpec], Path],
     resume: str | Path | None = None,
+    weights: WeightsChoice | None = None,
 ) -> StudentSummary:
     """Prunes and distils a teacher into a student, for as many seeds as the configuration says.
 
@@ -197,6 +201,7 @@ def distill_student(
         make_view: Prepares the data's videos under another preset; see `prepare_distillation`.
         resume: Run folder to go on with: finished students are kept, an interrupted one goes on after its last whole
             epoch.
+        weights: Plain or EMA weights of the teacher; the plain ones where left out.
     Returns:
         Metrics of the kept student, beside those of its baselines and other seeds.
     Raises:
@@ -205,10 +210,10 @@ def distill_student(
             was started with another configuration or teacher.
         DataError: The data cannot be used or split, or is not that of the run.
     """
-    request = make_request(teacher_path, PreparedData(data_dir), config)
+    request = make_request(teacher_path, PreparedData(data_dir), config, weights=weights)
     if resume is not None:
         refuse_other_request(Path(resume), request)
-    setup = prepare_distillation(teacher_path, data_dir, config, make_view=make_view)
+    setup = prepare_distillation(teacher_path, data_dir, config, make_view=make_view, weights=weights)
     prune_teacher(setup, config.distill)  # widths that cannot be reached leave no run folder
     if resume is not None:
         run_dir = Path(resume)
@@ -295,6 +300,7 @@ def train_variant(setup: DistillationSetup, config: Config, run_dir: Path, varia
     facts: dict[str, Any] = {
         "teacher": stored_path(setup.teacher_path, run_dir),
         "teacher_kind": setup.teacher.kind,
+        "teacher_weights": setup.teacher.weights,
         "teacher_parameters": count_parameters(setup.teacher.network),
         "parameters": count_parameters(network),
         "teacher_metrics": teacher_metrics(data, setup.teacher_logits, setup.indices),

@@ -14,6 +14,7 @@ from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import CheckpointError, ConfigError, DataError
 from dfkit.files import write_atomically
 from dfkit.training.fit import different_keys
+from dfkit.weights.selection import WeightsChoice
 from dfkit.workspace import stored_path
 
 REQUEST_FILE, CONFIG_FILE = "request.json", "config.json"
@@ -22,8 +23,10 @@ PLACES = ("teacher", "data")
 """Where files lay, for people; what they hold is compared."""
 
 
-def make_request(teacher_path: str | Path, data: PreparedData, config: Config) -> Request:
-    """Teacher, data and configuration; teacher and data by their content, too.
+def make_request(
+    teacher_path: str | Path, data: PreparedData, config: Config, *, weights: WeightsChoice | None = None
+) -> Request:
+    """Teacher, its weights, data and configuration; teacher and data by their content, too.
 
     Raises:
         CheckpointError: There is no such teacher.
@@ -33,6 +36,7 @@ def make_request(teacher_path: str | Path, data: PreparedData, config: Config) -
     return {
         "teacher": str(teacher_path),
         "teacher_sha256": sha256_file(Path(teacher_path)),
+        "weights": weights,
         "data": str(data.path),
         "videos_hash": videos_hash(data),
         "config": config.model_dump(mode="json"),
@@ -99,6 +103,11 @@ def refuse_other_request(run_dir: Path, wanted: Request) -> None:
         raise ConfigError(
             f"{run_dir}: was started with the teacher {before.get('teacher')}, and {wanted['teacher']} is another file",
             fix="name that teacher with --teacher, or start a new run",
+        )
+    if before.get("weights") != wanted["weights"]:
+        raise ConfigError(
+            f"{run_dir}: was started with --weights {before.get('weights') or '(none)'} of the teacher",
+            fix="resume without --weights, or start a new run",
         )
     if before.get("videos_hash") != wanted["videos_hash"]:
         raise DataError(

@@ -19,6 +19,7 @@ from dfkit.runtime.backends import BackendName, open_backend
 from dfkit.runtime.bundle import open_bundle
 from dfkit.training.task import ClipNetwork
 from dfkit.training.train import require_clip_spec
+from dfkit.weights.selection import WeightsChoice
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class EnsembleMember:
     splits: dict[str, dict[str, Any]] | None
     """What training stored of the parts that it was trained, validated and tested on; None where it stored nothing."""
 
+    weights: WeightsChoice | None = None
+    """Which weights of a checkpoint; None for a bundle."""
+    muted: Decision | None = None
+    """For videos without sound; None of a model that gives them no verdict."""
+
     @property
     def temperature(self) -> float:
         """Stored calibration temperature; 1 without one."""
@@ -57,13 +63,13 @@ def stored_splits(splits: Any) -> dict[str, dict[str, Any]] | None:
     return splits if isinstance(splits, dict) and splits else None
 
 
-def open_checkpoint_member(path: str | Path) -> EnsembleMember:
+def open_checkpoint_member(path: str | Path, weights: WeightsChoice | None = None) -> EnsembleMember:
     """Opens a checkpoint for evaluation.
 
     Raises:
         CheckpointError: It cannot be used.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, weights)
     model = build_clip_network(checkpoint)
     # A run's checkpoints are all called best.pth: its folder names it.
     name = checkpoint.path.stem if checkpoint.kind == "original" else checkpoint.path.parent.name
@@ -77,6 +83,8 @@ def open_checkpoint_member(path: str | Path) -> EnsembleMember:
         model=model,
         decision=Decision.from_facts(checkpoint.facts),
         splits=stored_splits(checkpoint.facts.get("splits")),
+        weights=checkpoint.weights,
+        muted=Decision.muted_from_facts(checkpoint.facts),
     )
 
 
@@ -99,6 +107,7 @@ def open_bundle_member(path: str | Path, backend: BackendName | None = None) -> 
         model=None,
         decision=manifest.decision,
         splits=stored_splits(manifest.metrics.get("data", {}).get("splits")),
+        muted=None if manifest.decision_muted is None else manifest.decision_muted.decision,
     )
 
 

@@ -32,8 +32,8 @@ from dfkit.evaluation.localization import IOU_LIMITS, Detection, average_precisi
 from dfkit.evaluation.operating_points import ValidationFit, fit_and_apply
 from dfkit.evaluation.page import render_page
 from dfkit.evaluation.reliability import reliability_bins
-from dfkit.evaluation.report import EvaluationReport, Localization, ReviewResult
-from dfkit.evaluation.scorers import ClipPredictions, McDropoutScorer, Scorer, TtaScorer, score_all
+from dfkit.evaluation.report import EvaluationReport, Localization, MutedResult, ReviewResult
+from dfkit.evaluation.scorers import ClipPredictions, McDropoutScorer, MutedScorer, Scorer, TtaScorer, score_all
 from dfkit.files import write_atomically
 from dfkit.measures.decision import (
     Aggregation,
@@ -50,6 +50,7 @@ from dfkit.original.results import results_name, write_original_results
 from dfkit.runtime.backends import BackendName
 from dfkit.training.objective import Batch
 from dfkit.training.scoring import ClipLogits, decide, scores_by_video, video_margins
+from dfkit.weights.selection import WeightsChoice
 from dfkit.workspace import REPORT_FILE
 
 MakeView = Callable[[PreparedData, ClipSpec], Path]
@@ -57,7 +58,7 @@ MakeView = Callable[[PreparedData, ClipSpec], Path]
 PAGE_FILE = "report.html"
 BATCH_CLIPS = 4
 """Clips of a batch under `clip2s`; under `uniform50` a batch is one clip, so that nothing is padded."""
-MC_DROPOUT, TEST_TIME_AUGMENTATION = "Monte-Carlo dropout", "test-time augmentation"
+MC_DROPOUT, TEST_TIME_AUGMENTATION, MUTED = "Monte-Carlo dropout", "test-time augmentation", "muted"
 MIN_REAL_FOR_1_PERCENT = 100
 """Real validation videos below which a false positive rate of 1 % means none at all."""
 
@@ -74,6 +75,8 @@ class EvaluationRequest:
     """An exported bundle in place of checkpoints."""
     backend: BackendName | None = None
     """Backend of the bundle; its own default where left out."""
+    weights: WeightsChoice | None = None
+    """Plain or EMA weights of the checkpoints; the plain ones where left out."""
     split: SplitName = "test"
     """The split that is evaluated."""
     mc_dropout: int = 0
@@ -144,6 +147,8 @@ def evaluate(
         video_names=tuple(data.videos[index].path for index in video.videos),
         verdicts=tuple(judge(scores, decision) for scores in scores_by_video(data, evaluated).values()),
         uncertainty=_video_uncertainty(data, predictions, video.videos),
+        muted=_muted_result(data, predictions, frame_labels, members),
+        reads=tuple(data.videos[index].read_json() for index in video.videos),
     )
     return write_report(report, output if output is not None else reports / report.name)
 
@@ -169,7 +174,7 @@ def open_members(request: EvaluationRequest) -> list[EnsembleMember]:
                 fix="dfkit evaluate --checkpoint runs/NAME/best.pth --mc-dropout 20 --tta",
             )
         return [open_bundle_member(request.bundle, request.backend)]
-    members = [open_checkpoint_member(path) for path in request.checkpoints]
+    members = [open_checkpoint_member(path, request.weights) for path in request.checkpoints]
     require_same_clip_spec(members)
     return members
 
@@ -180,6 +185,7 @@ def _model_facts(member: EnsembleMember) -> dict[str, Any]:
         "kind": member.kind,
         "modalities": list(member.modalities),
         "preset": member.clip_spec.preset,
+        "weights": member.weights,
     }
 
 
@@ -193,13 +199,15 @@ def _score(
         clips, and the members' combined logits for the validation clips.
     """
     member_scorers: dict[str, Scorer] = {str(number): member.scorer for number, member in enumerate(members)}
-    scorers = {**member_scorers, **_stochastic_scorers(data, members[0], request)}
+    scorers = {**member_scorers, **_stochastic_scorers(data, members[0], request), **_muted_scorers(members)}
     num_frames = data.spec.num_frames
     predictions, frame_labels = score_all(scorers, make_batches(data, split.evaluated), num_frames=num_frames)
     on_validation, _ = score_all(member_scorers, make_batches(data, split.validation), num_frames=num_frames)
     for name, member in zip(member_scorers, members, strict=True):
         for logits in (predictions[name].logits, on_validation[name].logits):
             refuse_nan(data, logits, str(member.path))
+    if MUTED in predictions:
+        refuse_nan(data, predictions[MUTED].logits, f"{members[0].path}, without sound")
     return predictions, frame_labels, _combine(members, _member_logits(on_validation, members))
 
 
@@ -213,6 +221,28 @@ def _stochastic_scorers(data: PreparedData, member: EnsembleMember, request: Eva
         assert member.model is not None
         scorers[TEST_TIME_AUGMENTATION] = TtaScorer(member.model, data.spec)
     return scorers
+
+
+def _muted_scorers(members: Sequence[EnsembleMember]) -> dict[str, Scorer]:
+    """A single model that can judge muted videos, on clips without sound; an ensemble does not vote on them."""
+    if len(members) > 1 or members[0].muted is None:
+        return {}
+    return {MUTED: MutedScorer(members[0].scorer, members[0].clip_spec)}
+
+
+def _muted_result(
+    data: PreparedData,
+    predictions: Mapping[str, ClipPredictions],
+    frame_labels: np.ndarray,
+    members: Sequence[EnsembleMember],
+) -> MutedResult | None:
+    decision = members[0].muted
+    if MUTED not in predictions or decision is None:
+        return None
+    level = make_levels(data, predictions[MUTED].logits, frame_labels, decision.aggregation)["video"]
+    metrics = measure_level(level, threshold=decision.threshold, temperature=decision.temperature)
+    p_videos = p_fake_of(level.logits, calibration_temperature=decision.temperature)
+    return MutedResult(decision, metrics, review_result(level.labels, p_videos, decision.operating_point))
 
 
 def make_batches(data: PreparedData, indices: Sequence[int]) -> DataLoader[Batch]:

@@ -16,8 +16,9 @@ from dfkit.errors import ConfigError
 from dfkit.files import write_atomically
 from dfkit.report.html import document, note
 from dfkit.runtime.detector import Detector
+from dfkit.runtime.one_video import detect_one
 from dfkit.runtime.plot import FaceSampler, check_plotting, plot_video
-from dfkit.runtime.predict import detect_one, find_videos
+from dfkit.runtime.predict import find_videos
 from dfkit.runtime.results import VideoResult
 
 INDEX_FILE = "index.html"
@@ -102,7 +103,8 @@ def _draw_one(detector: Detector, video: Path, folder: Path, name: str) -> Galle
     recorder = _record_attention(detector)
     result = detect_one(detector, video, watch=sampler.add)
     figure = f"figures/{name}.png"
-    plot_video(result, sampler, folder / figure, point=detector.bundle.manifest.operating_point)
+    decision = detector.bundle.manifest.decision_by(result.modalities)
+    plot_video(result, sampler, folder / figure, point=decision.operating_point)
     attention = None
     if recorder is not None and recorder.worst_maps:
         from dfkit.evaluation.attention import draw_attention
@@ -170,15 +172,20 @@ def _card(entry: GalleryEntry) -> str:
     result = entry.result
     name = escape(Path(result.video).name)
     if entry.thumbnail:
-        picture = f'<img src="{quote(entry.thumbnail)}" alt="face of {name}">'
+        picture = f'<img src="{_link(entry.thumbnail)}" alt="face of {name}">'
     else:
         picture = '<span class="blank"></span>'
     outcome = result.verdict or result.status
     value = f" {result.p_fake:.3f}" if result.p_fake is not None else ""
     pill = f'<span class="pill {VERDICT_PILLS.get(outcome, "open")}">{escape(outcome)}{value}</span>'
-    attention = f' <a href="{quote(entry.attention)}">attention</a>' if entry.attention else ""
-    link = quote(entry.figure)
+    attention = f' <a href="{_link(entry.attention)}">attention</a>' if entry.attention else ""
+    link = _link(entry.figure)
     return (
         f'<div class="card"><a href="{link}">{picture}</a>'
         f'<div><p><a href="{link}">{name}</a></p>{pill}<span class="note">{attention}</span></div></div>'
     )
+
+
+def _link(file: str) -> str:
+    """A relative address; a name that is not UTF-8 keeps its bytes, as a browser asks the disk for them."""
+    return quote(file, errors="surrogateescape")

@@ -33,7 +33,7 @@ def render_page(report: EvaluationReport) -> str:
     """
     sections = [
         _header(report),
-        warnings_box([*report.warnings, *(f"audit: {text}" for text in report.findings.audit_warnings)]),
+        warnings_box(_warning_texts(report)),
         _tiles(report),
         _metrics(report),
         _curves(report),
@@ -43,10 +43,16 @@ def render_page(report: EvaluationReport) -> str:
         _breakdown("By group", "group", report.level_metrics["video"].by_group),
         _gains(report),
         _localization(report),
+        _muted(report),
         _videos(report),
         _provenance(report),
     ]
     return document(f"dfkit evaluate: {report.name}", sections, style=STYLE)
+
+
+def _warning_texts(report: EvaluationReport) -> list[str]:
+    thin = [] if report.thin_reading is None else [report.thin_reading]
+    return [*report.warnings, *thin, *(f"audit: {text}" for text in report.findings.audit_warnings)]
 
 
 def _header(report: EvaluationReport) -> str:
@@ -220,10 +226,17 @@ def _localization(report: EvaluationReport) -> str:
     return card("Where the fake lies", table(("average precision", ""), rows, numbers=1), note(text))
 
 
+def _muted(report: EvaluationReport) -> str:
+    if report.muted is None:
+        return ""
+    text = report.muted.text
+    return card("Without sound", note(f"{escape(text[0].upper() + text[1:])}."))
+
+
 def _videos(report: EvaluationReport) -> str:
     level, p_videos = report.levels["video"], report.p_videos
     order = sorted(range(len(p_videos)), key=lambda n: -p_videos[n])
-    scores = ["p_fake", "worst clip at", "its p_fake", *report.uncertainty]
+    scores = ["p_fake", "worst clip at", "its p_fake", "read", *report.uncertainty]
     head = ["video", "group", "method", "label", "verdict", *scores]
     rows = []
     for n in order[:MAX_ROWS]:
@@ -237,6 +250,7 @@ def _videos(report: EvaluationReport) -> str:
                 f"{report.verdicts[n].p_fake:.3f}",
                 f"{report.verdicts[n].worst_clip_start_s:.1f} s",
                 f"{report.verdicts[n].worst_clip_p_fake:.3f}",
+                _format_share(report.reads[n]["read_share"]),
                 *(format_number(float(values[n])) for values in report.uncertainty.values()),
             )
         )
@@ -245,6 +259,10 @@ def _videos(report: EvaluationReport) -> str:
     return card(
         "Videos", f"<details><summary>{len(rows)} videos, most suspicious first</summary>{listed}</details>", more
     )
+
+
+def _format_share(share: float | None) -> str:
+    return "not known" if share is None else f"{share:.0%}"
 
 
 def _file_name(path: str) -> str:
@@ -257,7 +275,8 @@ def _provenance(report: EvaluationReport) -> str:
     for number, model in enumerate(report.models, start=1):
         heading = f"model {number}" if len(report.models) > 1 else "model"
         modalities = ", ".join(model["modalities"])
-        facts.append((heading, escape(f"{model['path']} ({model['kind']}, {model['preset']}, {modalities})")))
+        kind = f"{model['kind']}, EMA weights" if model["weights"] == "ema" else model["kind"]
+        facts.append((heading, escape(f"{model['path']} ({kind}, {model['preset']}, {modalities})")))
     facts += [("data", escape(report.data_path)), ("part", escape(f"{report.split}, {report.split_source}"))]
     point = json.dumps(report.decision.to_facts(), indent=1, ensure_ascii=False)
     return card(

@@ -13,6 +13,7 @@ from dfkit.evaluation.operating_points import ValidationFit
 from dfkit.evaluation.reliability import ReliabilityBin
 from dfkit.measures.bootstrap import Interval
 from dfkit.measures.decision import Decision, Verdict, p_fake_of
+from dfkit.measures.evidence import MIN_READ_SHARE
 from dfkit.measures.finite import finite_or_none
 from dfkit.report.table import format_number, table_lines
 
@@ -71,6 +72,36 @@ class ReviewResult:
 
 
 @dataclass(frozen=True)
+class MutedResult:
+    """The evaluated videos without their sound, judged by the picture alone."""
+
+    decision: Decision
+    """The model's own for such videos."""
+    metrics: LevelMetrics
+    """By video."""
+    review: ReviewResult
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        video = self.metrics.metrics
+        auc = f"{format_number(video.auc)}{format_interval(self.metrics.auc)}"
+        return (
+            f"muted, by the picture alone: video AUC {auc}, balanced accuracy "
+            f"{format_number(video.balanced_accuracy)}, {self.review.num_inside} of {self.review.num} review; "
+            f"{self.decision.text}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Entry `muted` of `report.json`."""
+        return {
+            "decision": self.decision.to_facts(),
+            "video": level_metrics_json(self.metrics),
+            "review": asdict(self.review),
+        }
+
+
+@dataclass(frozen=True)
 class EvaluationReport:
     """Everything that `dfkit evaluate` found, with the inputs that it rests on."""
 
@@ -99,7 +130,22 @@ class EvaluationReport:
     """Of these videos."""
     uncertainty: dict[str, np.ndarray] = field(default_factory=dict)
     """By measure (such as `std`), (V,): mean over each evaluated video's clips; empty without repeated predictions."""
+    muted: MutedResult | None = None
+    """None of a model that gives no verdict without sound."""
+    reads: tuple[dict[str, Any], ...] = ()
+    """How much was read of each evaluated video when it was prepared, see `VideoRow.read_json`."""
     output_dir: str = ""
+
+    @property
+    def thin_reading(self) -> str | None:
+        """How many evaluated videos would be `review` for what could not be read of them; None where none would."""
+        thin = [read for read in self.reads if read["read_share"] is not None and read["read_share"] < MIN_READ_SHARE]
+        if not thin:
+            return None
+        return (
+            f"{len(thin)} of {len(self.reads)} videos were read to less than {MIN_READ_SHARE:.0%}: dfkit predict calls "
+            "them review"
+        )
 
     @property
     def p_videos(self) -> np.ndarray:
@@ -120,6 +166,8 @@ class EvaluationReport:
         if video.metrics.undefined:
             lines.append(f"metrics without a value: {video.metrics.undefined}")
         lines += [format_gain(gain) for gain in self.gains]
+        lines += [] if self.muted is None else [self.muted.text]
+        lines += [] if self.thin_reading is None else [self.thin_reading]
         lines += [f"localization: AP {name} {format_number(value)}" for name, value in self.localization.ap.items()]
         if self.findings.baseline_comparison:
             lines.append(self.findings.baseline_comparison)
@@ -155,6 +203,8 @@ class EvaluationReport:
             "fitted_on_validation": self.fitted.to_json(),
             "reliability": [asdict(row) for row in self.reliability],
             "review": asdict(self.review),
+            "muted": None if self.muted is None else self.muted.to_json(),
+            "thin_reading": self.thin_reading,
             "localization": {
                 **asdict(self.localization),
                 "ap": {name: finite_or_none(value) for name, value in self.localization.ap.items()},
@@ -187,6 +237,7 @@ class EvaluationReport:
                 "verdict": self.verdicts[n].verdict,
                 "worst_clip_start_s": self.verdicts[n].worst_clip_start_s,
                 "worst_clip_p_fake": self.verdicts[n].worst_clip_p_fake,
+                **self.reads[n],
                 **self._uncertainty_json(n),
             }
             for n, name in enumerate(self.video_names)

@@ -18,6 +18,7 @@ from dfkit.measures.decision import p_fake_of
 from dfkit.models.mmms_ba import NetworkOutput
 from dfkit.runtime.backends import Graphs
 from dfkit.runtime.whole_video import pool_steps
+from dfkit.training.modality_dropout import muted
 from dfkit.training.objective import Batch
 from dfkit.training.scoring import ClipLogits
 from dfkit.training.task import ClipNetwork
@@ -148,6 +149,17 @@ class BundleScorer:
             steps = sample["mfcc"][sample["audio_mask"]]
             return self.graphs.score(inputs | {"mfcc": pool_steps(steps, self.spec.num_frames)})
         return self.graphs.score(inputs | {"pcm": sample["waveform"], "landmarks": sample["landmarks"]})
+
+
+class MutedScorer:
+    """Another scorer on clips without their sound."""
+
+    def __init__(self, scorer: Scorer, spec: ClipSpec) -> None:
+        self.scorer, self.spec = scorer, spec
+
+    def __call__(self, batch: Batch) -> BatchPredictions:
+        """Predicts a batch by its pictures alone; see `Scorer`."""
+        return self.scorer(muted(batch, self.spec.audio))
 
 
 class McDropoutScorer:

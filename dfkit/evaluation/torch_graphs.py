@@ -17,10 +17,11 @@ from dfkit.measures.decision import Decision
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.models.mmms_ba import NetworkOutput
 from dfkit.runtime.bundle import Bundle, FolderSource, face_model_entries
-from dfkit.runtime.detector import Detector, FaceWatcher
-from dfkit.runtime.manifest import Manifest
+from dfkit.runtime.detector import Detector, FaceWatcher, ScoredFile
+from dfkit.runtime.manifest import DecisionEntry, Manifest
 from dfkit.runtime.results import ClipScore
 from dfkit.training.task import ClipNetwork, to_unit_range
+from dfkit.weights.selection import WeightsChoice
 
 OutputCallback = Callable[[NetworkOutput], None]
 """Gets the network's output for each clip."""
@@ -107,19 +108,30 @@ class TorchGraphs:
 class CheckpointDetector(Detector):
     """`dfkit.runtime.Detector` for a checkpoint: decoding, faces, clips and joining are the runtime's own."""
 
-    def __init__(self, checkpoint: str | Path, *, num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        *,
+        num_threads: int = 1,
+        decoder_threads: int = 0,
+        weights: WeightsChoice | None = None,
+    ) -> None:
         """Opens a checkpoint.
 
         Args:
             checkpoint: Of dfkit (teacher or student) or of the original implementation.
             num_threads: CPU threads of torch.
+            decoder_threads: As of `Detector`.
+            weights: Plain or EMA weights; the plain ones where left out.
         Raises:
             CheckpointError: It cannot be used.
         """
-        loaded = load_checkpoint(checkpoint)
+        loaded = load_checkpoint(checkpoint, weights)
         graphs = TorchGraphs(build_clip_network(loaded), num_threads=num_threads)
         super().__init__(
-            Bundle(loaded.path, checkpoint_manifest(loaded), FolderSource(loaded.path.parent)), graphs=graphs
+            Bundle(loaded.path, checkpoint_manifest(loaded), FolderSource(loaded.path.parent)),
+            graphs=graphs,
+            decoder_threads=decoder_threads,
         )
         # A uniform50 teacher hears the whole sound track and takes short videos, too.
         self.fixed_grid = loaded.kind == "student"
@@ -127,9 +139,9 @@ class CheckpointDetector(Detector):
         self.last_clips: list[ClipScore] = []
         """Clips of the video that was scored last, in the order in which the network scored them."""
 
-    def _score_file(self, path: Path, watch: FaceWatcher | None) -> list[ClipScore]:
-        self.last_clips = super()._score_file(path, watch)
-        return self.last_clips
+    def _score_file(self, path: Path, scored: ScoredFile, watch: FaceWatcher | None) -> None:
+        self.last_clips = scored.clips
+        super()._score_file(path, scored, watch)
 
 
 def checkpoint_manifest(checkpoint: Checkpoint) -> Manifest:
@@ -146,7 +158,9 @@ def checkpoint_manifest(checkpoint: Checkpoint) -> Manifest:
         operating_point=decision.operating_point,
         calibration=decision.calibration,
         aggregation=decision.aggregation,
+        decision_muted=DecisionEntry.of(Decision.muted_from_facts(checkpoint.facts)),
         files={},
         face_models=face_model_entries(checkpoint.facts.get("face_models") or "float16"),
         warnings=warnings,
+        metrics={"weights": checkpoint.weights},
     )

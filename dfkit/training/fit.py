@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 import dfkit
 from dfkit.config import Config, FitConfig, explain
 from dfkit.data.datasets import ClipDataset
-from dfkit.errors import CheckpointError, ConfigError, DfkitError
+from dfkit.errors import CheckpointError, ConfigError, DfkitError, one_line
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.training.event_log import tensorboard_logger
 from dfkit.training.objective import Batch
@@ -34,6 +34,7 @@ from dfkit.training.recorder import RESUME_FILE, ModelKind, RunRecorder
 from dfkit.training.samplers import EpochOrder, HardMining
 from dfkit.training.schedules import PlateauCallback
 from dfkit.training.task import ClipTask
+from dfkit.weights.file import read_checkpoint
 
 DFKIT_ERROR = re.compile(r"^dfkit\.errors\.\w+: (.*)", re.DOTALL | re.MULTILINE)
 """A dfkit error's message at the end of a traceback."""
@@ -80,7 +81,7 @@ def refuse_other_config(run_dir: Path, config: Config) -> None:
     if not (run_dir / RESUME_FILE).is_file() or not path.is_file():
         raise ConfigError(f"{run_dir}: nothing to resume: no {RESUME_FILE}", fix="start a new run without --resume")
     try:
-        before = Config.model_validate_json(path.read_text(encoding="utf-8"))
+        before = Config.from_json_text(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise ConfigError(
             f"{path}: is no configuration of this version of dfkit:\n{explain(error, Config)}",
@@ -178,7 +179,7 @@ def fit(
         ConfigError: More devices than there are.
         DivergedError: A loss or the monitored metric is no number; the checkpoints of earlier epochs are kept.
     """
-    (run_dir / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
+    (run_dir / "config.json").write_text(config.to_json_text(indent=2), encoding="utf-8")
     (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
     recorder = RunRecorder(run_dir, kind=kind, facts=facts, config=task.config)
     quiet_lightning()
@@ -289,11 +290,18 @@ def run_trainer(
         raise DfkitError(match[1].strip()) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if checkpoint is not None and not trainer.global_step:
-            raise CheckpointError(
-                f"{checkpoint}: cannot be resumed ({str(error).splitlines()[0]})",
-                fix="start a new run without --resume",
-            ) from error
+            raise _not_resumable(Path(checkpoint), error) from error
         raise
+
+
+def _not_resumable(checkpoint: Path, error: Exception) -> CheckpointError:
+    """What is wrong with the file that a run was to go on from."""
+    found = f"{checkpoint}: {one_line(error)}"
+    try:
+        read_checkpoint(checkpoint)
+    except CheckpointError as refusal:
+        found = refusal.found
+    return CheckpointError(f"{found}; the run cannot be resumed", fix="start a new run without --resume")
 
 
 def quiet_lightning() -> None:

@@ -19,7 +19,6 @@ import torch
 from dfkit.audit.findings import findings_notes
 from dfkit.config import Config, upgrade
 from dfkit.console import note
-from dfkit.data.processes import RAY_RETRIES, WorkerDiedError, map_processes, map_ray
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError, DataError
@@ -29,6 +28,7 @@ from dfkit.measures.bootstrap import group_bootstrap
 from dfkit.measures.finite import finite_or_none
 from dfkit.measures.spread import spread
 from dfkit.original.results import KFOLD_FILE, write_kfold_results
+from dfkit.processes import RAY_RETRIES, WorkerDiedError, map_processes, map_ray
 from dfkit.training.fit import different_keys, refuse_other_config
 from dfkit.training.original_checkpoints import LOGGED_NAMES, reserve_checkpoint_folders
 from dfkit.training.recorder import METRICS_FILE, RESUME_FILE
@@ -56,7 +56,7 @@ class FoldJob:
     @property
     def fold(self) -> int:
         """Number of the fold, from 1 on."""
-        return int(Config.model_validate_json(self.config_json).split.fold or 0)
+        return int(Config.from_json_text(self.config_json).split.fold or 0)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def train_folds(
     plan = _plan(data, configs)
     if resume is None:
         run_dir = workspace.new_run_dir(config.name, "kfold")
-        write_atomically(run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
+        write_atomically(run_dir / CONFIG_FILE, config.to_json_text(indent=2))
         stored = {**plan, "data": stored_path(data.path, run_dir)}
         write_atomically(run_dir / PLAN_FILE, json.dumps(stored, indent=2))
     else:
@@ -146,9 +146,7 @@ def train_folds(
             note(f"fold {number} of {len(configs)}: finished before")
             continue
         jobs.append(
-            FoldJob(
-                str(data_dir), str(folder), fold_config.model_dump_json(), num_threads=1 if in_own_process else None
-            )
+            FoldJob(str(data_dir), str(folder), fold_config.to_json_text(), num_threads=1 if in_own_process else None)
         )
     for number in run_jobs(jobs, executor=executor, num_processes=num_processes):
         note(f"fold {number} of {len(configs)}: finished")
@@ -228,7 +226,7 @@ def train_fold(job: FoldJob) -> int:
     Returns:
         The fold's number.
     """
-    config = Config.model_validate_json(job.config_json)
+    config = Config.from_json_text(job.config_json)
     threads_before = torch.get_num_threads()
     set_threads(job.num_threads or config.train.num_threads)
     data = PreparedData(job.data_dir)

@@ -66,11 +66,42 @@ def hide_modalities(
     changed = dict(batch)
     for number, modality in enumerate(modalities):
         rows = hidden[:, number].to(batch["index"].device)
-        for name in INPUTS[modality]:
-            if name not in batch:
-                continue
-            values = batch[name]
-            blank = silent_mfcc(audio) if name == "mfcc" else torch.zeros(())
-            is_hidden = rows.view(-1, *[1] * (values.ndim - 1))
-            changed[name] = torch.where(is_hidden, blank.to(values), values)
+        changed |= hidden_inputs(batch, modality, rows, audio)
     return changed
+
+
+def hidden_inputs(batch: dict[str, Tensor], modality: str, rows: Tensor, audio: AudioSpec) -> dict[str, Tensor]:
+    """The tensors of a modality, hidden from some clips.
+
+    Args:
+        batch: Prepared clips; unchanged.
+        modality: Which one.
+        rows: (B,) bool, True = hidden.
+        audio: MFCC settings.
+    """
+    changed = {}
+    for name in INPUTS[modality]:
+        if name not in batch:
+            continue
+        values = batch[name]
+        blank = silent_mfcc(audio) if name == "mfcc" else torch.zeros(())
+        is_hidden = rows.view(-1, *[1] * (values.ndim - 1))
+        changed[name] = torch.where(is_hidden, blank.to(values), values)
+    return changed
+
+
+def muted(batch: dict[str, Tensor], audio: AudioSpec) -> dict[str, Tensor]:
+    """A batch without its sound, as training hides it: what serving gives a model for a video without sound."""
+    rows = torch.ones(len(batch["index"]), dtype=torch.bool, device=batch["index"].device)
+    return {**batch, **hidden_inputs(batch, "audio", rows, audio)}
+
+
+def can_be_muted(modalities: tuple[str, ...], *, chance: float, preset: str) -> bool:
+    """Whether a network has learnt to judge by its pictures alone.
+
+    Args:
+        modalities: That it takes.
+        chance: Its modality dropout in training.
+        preset: Of its clips; `uniform50` keeps to whole videos with sound.
+    """
+    return chance > 0 and "audio" in modalities and len(modalities) > 1 and preset == "clip2s"

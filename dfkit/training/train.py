@@ -24,6 +24,7 @@ from dfkit.training.balance import class_weights, note_class_balance
 from dfkit.training.checkpoints import save_checkpoint
 from dfkit.training.fit import FitResult, compute_device, fit, refuse_other_config
 from dfkit.training.loaders import Loaders, make_loaders
+from dfkit.training.modality_dropout import can_be_muted, muted
 from dfkit.training.original_checkpoints import original_checkpoints
 from dfkit.training.recorder import ModelKind
 from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_facts, summarize
@@ -224,6 +225,7 @@ def run_and_score(
         "split_config": config.split.model_dump(),
         "groups_known": data.groups_known,
         "face_models": data.info.face_models,
+        "modality_dropout": task.config.modality_dropout,
         **(facts or {}),
     }
     result = fit(
@@ -264,6 +266,9 @@ def score_best(
         "metrics": metrics,
         **decision.to_facts(),
     }
+    chance = best.facts.get("modality_dropout", 0.0)
+    if can_be_muted(best.network.spec.modalities, chance=chance, preset=best.clip_spec.preset):
+        facts["muted"] = muted_facts(model, data, loaders)
     save_checkpoint(result.best_path, best.network, best.clip_spec, kind=kind, facts=facts)
     summary = RunSummary(
         kind=kind,
@@ -275,9 +280,31 @@ def score_best(
         epochs=result.epochs,
         steps=result.steps,
         metrics=metrics,
-        notes=findings_notes(
-            data, metrics["test"].get("video", {}).get("auc"), list(scores_by_video(data, logits["test"]))
+        notes=(
+            *findings_notes(
+                data, metrics["test"].get("video", {}).get("auc"), list(scores_by_video(data, logits["test"]))
+            ),
+            *muted_notes(facts.get("muted")),
         ),
     )
     (result.run_dir / "results.json").write_text(json.dumps(summary.to_json(), indent=2), encoding="utf-8")
     return summary
+
+
+def muted_facts(model: ClipNetwork, data: PreparedData, loaders: Loaders) -> dict[str, Any]:
+    """The decision for videos without sound, fitted on muted validation videos, and metrics of muted videos."""
+    audio = model.spec.audio
+    parts = {"val": loaders.val, "test": loaders.test}
+    logits = {name: clip_logits(model, (muted(batch, audio) for batch in part)) for name, part in parts.items()}
+    decision = decide(data, logits["val"])
+    metrics = {name: summarize(data, part, decision) for name, part in logits.items()}
+    return {**decision.to_facts(), "metrics": metrics}
+
+
+def muted_notes(facts: dict[str, Any] | None) -> tuple[str, ...]:
+    """One line about muted videos, for a network that can judge them."""
+    if facts is None:
+        return ()
+    video = facts["metrics"]["test"].get("video")
+    auc = "no test videos" if video is None else f"test video AUC {format_metric(video['auc'])}"
+    return (f"muted, by the picture alone: {auc}; {facts['operating_point']['name']}",)

@@ -49,6 +49,7 @@ from dfkit.measures.spread import spread
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.report.table import table_lines
 from dfkit.training.fit import environment
+from dfkit.weights.selection import WeightsChoice
 from dfkit.workspace import RUN_FILE, Workspace
 
 SUFFIX = "-search"
@@ -120,6 +121,7 @@ def search_student(
     make_view: Callable[[PreparedData, ClipSpec], Path],
     report_progress: ProgressCallback,
     resume: str | Path | None = None,
+    weights: WeightsChoice | None = None,
 ) -> SearchSummary:
     """Finds the student's widths by measurement and distils it.
 
@@ -131,6 +133,7 @@ def search_student(
         make_view: Prepares the data's videos under another preset; see `prepare_distillation`.
         report_progress: Called with a line about what is done next.
         resume: Run folder to go on with; an unfinished search for the same is found without being named.
+        weights: Plain or EMA weights of the teacher; the plain ones where left out.
     Raises:
         CheckpointError: The teacher cannot be read.
         ConfigError: No candidate is within the targets (the nearest is named), there are too few candidates, or there
@@ -141,10 +144,10 @@ def search_student(
     """
     require_tflite_converter("a search for widths", instead="fixed widths, without targets and --points")
     section = config.distill
-    request = make_request(teacher_path, PreparedData(data_dir), config)
+    request = make_request(teacher_path, PreparedData(data_dir), config, weights=weights)
     if resume is not None:
         refuse_other_request(Path(resume), request)
-    setup = prepare_distillation(teacher_path, data_dir, config, make_view=make_view)
+    setup = prepare_distillation(teacher_path, data_dir, config, make_view=make_view, weights=weights)
     candidates = make_candidates(setup.teacher.network, section.search, gradients=setup.gradients)
     run_dir = Path(resume) if resume is not None else unfinished_or_new_run_dir(workspace, config, request)
     report_progress(f"measuring at most {len(candidates)} candidates as INT8 graphs in {run_dir}")

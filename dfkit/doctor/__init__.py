@@ -1,0 +1,1 @@
+"""`dfkit doctor`: whether this installation, machine and workspace are as dfkit needs them; no torch is imported."""
