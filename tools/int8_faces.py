@@ -22,8 +22,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 OFFSETS = Path(__file__).with_name("int8_faces_offsets.json")
 DETECTOR, LANDMARK = "face_detection_short_range", "face_landmark"
+FULL_RANGE = "face_detection_full_range_sparse"
 # In int8 this layer alone, the last of the backbone, makes the detector's boxes 5.5 % too small.
-KEPT_FLOAT16 = {DETECTOR: (143,), LANDMARK: ()}
+KEPT_FLOAT16: dict[str, tuple[int, ...]] = {DETECTOR: (143,), LANDMARK: (), FULL_RANGE: (3, 372, 381)}
 # XNNPACK takes a float16 bias only beside float16 weights; it runs neither otherwise, eight times as slow.
 PER_CHANNEL_DEQUANTIZE_VERSION = 5
 OFFSET_PER_PX = 256
@@ -41,8 +42,11 @@ class Graph:
         self.tables = read_tables(content, where="the face model")
         self.graph = self.tables.subgraphs[0]
         self.constants = [buffer_bytes(content, buffer) for buffer in self.tables.buffers]
-        operators = self.graph.operators
-        self.source_of = {int(op.outputs[0]): op for op in operators if self.code(op) == self._kind("DEQUANTIZE")}
+        self.source_of = self._by_output("DEQUANTIZE")
+        self.sparse_of = self._by_output("DENSIFY")
+
+    def _by_output(self, kind: str) -> dict[int, Any]:
+        return {int(op.outputs[0]): op for op in self.graph.operators if self.code(op) == self._kind(kind)}
 
     def _kind(self, name: str) -> int:
         return int(getattr(self.schema.BuiltinOperator, name))
@@ -57,16 +61,24 @@ class Graph:
         return [(n, op) for n, op in enumerate(self.graph.operators) if self.code(op) == self._kind("CONV_2D")]
 
     def stored(self, tensor: int) -> Any:
-        """The float16 tensor behind a constant."""
-        return self.graph.tensors[int(self.source_of[tensor].inputs[0])]
+        """The float16 tensor behind a constant, sparse where a DENSIFY fills its zeros in."""
+        source = int(self.source_of[tensor].inputs[0])
+        if source in self.sparse_of:
+            source = int(self.sparse_of[source].inputs[0])
+        return self.graph.tensors[source]
 
     def read(self, tensor: int) -> np.ndarray:
-        """A float16 constant as float32."""
+        """A float16 constant as float32, dense."""
         stored = self.stored(tensor)
-        return np.frombuffer(self.constants[stored.buffer], np.float16).reshape(stored.shape).astype(np.float32)
+        values = np.frombuffer(self.constants[stored.buffer], np.float16).astype(np.float32)
+        if stored.sparsity is None:
+            return values.reshape(stored.shape)
+        dense = np.zeros((stored.shape[0], stored.shape[-1]), np.float32)
+        dense[sparse_places(stored)] = values
+        return dense.reshape(stored.shape)
 
-    def store_int8(self, tensor: int, weights: np.ndarray) -> np.ndarray:
-        """Puts int8 weights where float16 ones were; returns what they stand for."""
+    def store_int8(self, tensor: int, weights: np.ndarray) -> None:
+        """Puts int8 weights where float16 ones were."""
         stored, full = self.stored(tensor), self.graph.tensors[tensor]
         largest = np.abs(weights).reshape(len(weights), -1).max(axis=1)
         scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
@@ -75,10 +87,14 @@ class Graph:
         quantization = self.schema.QuantizationParametersT()
         quantization.scale, quantization.zeroPoint = scale.tolist(), [0] * len(scale)
         quantization.quantizedDimension = 0
-        stored.type, stored.quantization = self.schema.TensorType.INT8, quantization
+        quantized = self.graph.tensors[int(self.source_of[tensor].inputs[0])]
+        stored.type = quantized.type = self.schema.TensorType.INT8
+        # What DENSIFY reads needs no scale: it copies.
+        quantized.quantization = quantization
         stored.shape = full.shape = list(weights.shape)
+        if stored.sparsity is not None:
+            values = values.reshape(len(values), -1)[sparse_places(stored)]
         self.constants[stored.buffer] = values.tobytes()
-        return values * column
 
     def store_float32_bias(self, operator: Any, bias: np.ndarray) -> None:
         """Lets a convolution read its bias directly."""
@@ -109,11 +125,19 @@ class Graph:
         return compact(bytes(builder.Output()))
 
 
+def sparse_places(tensor: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of each stored value of a sparse 1 x 1 convolution, (n, 1, 1, c): rows are compressed (CSR)."""
+    *dense, columns = tensor.sparsity.dimMetadata
+    assert [int(part.denseSize) for part in dense] == [int(size) for size in tensor.shape[:3]]
+    starts, indices = (np.asarray(part.values, np.int64) for part in (columns.arraySegments, columns.arrayIndices))
+    return np.repeat(np.arange(len(starts) - 1), np.diff(starts)), indices
+
+
 def make_int8(name: str, original: bytes, offset_px: np.ndarray | None = None) -> bytes:
     """Makes an INT8 face model.
 
     Args:
-        name: `DETECTOR` or `LANDMARK`.
+        name: `DETECTOR`, `LANDMARK` or `FULL_RANGE`.
         original: Content of MediaPipe's file.
         offset_px: (936,) added to the landmarks x, y: what rounding moves them by on average, taken back.
     Returns:
@@ -173,9 +197,9 @@ def _points(content: bytes, pictures: list[np.ndarray]) -> np.ndarray:
 
 
 def make_all(folder: Path, offsets: Path = OFFSETS) -> dict[str, bytes]:
-    """Both INT8 models by file name, from the originals in a folder and the stored offsets."""
+    """The INT8 models by file name, from the originals in a folder and the stored offsets."""
     stored = np.array(json.loads(offsets.read_text(encoding="utf-8"))["offsets"])
-    by_name = {DETECTOR: None, LANDMARK: stored / OFFSET_PER_PX}
+    by_name = {DETECTOR: None, LANDMARK: stored / OFFSET_PER_PX, FULL_RANGE: None}
     return {
         f"{name}_int8.tflite": make_int8(name, (folder / f"{name}.tflite").read_bytes(), offset)
         for name, offset in by_name.items()
@@ -183,7 +207,7 @@ def make_all(folder: Path, offsets: Path = OFFSETS) -> dict[str, bytes]:
 
 
 def main() -> int:
-    """Writes both files and prints their sizes and hashes."""
+    """Writes the files and prints their sizes and hashes."""
     sys.path.insert(0, str(ROOT))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="measure the landmarks' mean offset anew")

@@ -34,11 +34,11 @@ from dfkit.data.storage import PreparedData
 from dfkit.files import write_atomically
 from dfkit.measures.bootstrap import group_bootstrap
 from dfkit.measures.metrics import auc
-from dfkit.media.color import RgbConverter
-from dfkit.media.container import find_video, open_media
 from dfkit.media.mfcc import mfcc
+from dfkit.media.picture import PictureMaker
+from dfkit.media.survey import survey_file
 from dfkit.media.uniform50 import centre_square, haar_lip, read_sound
-from dfkit.media.video import decode_pictures
+from dfkit.media.video import PictureDecoder
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 
 REAL_S, FAKE_S, DENSE_S = 90.0, 20.0, 2.0
@@ -86,12 +86,12 @@ class Source:
 
 def read_source(path: Path, label: int, group: str) -> Source:
     """Decodes a clip: centre squares and sound."""
-    converter = RgbConverter()
+    survey = survey_file(path)
+    maker = PictureMaker(aspect=survey.aspect)
     squares, times_s = [], []
-    with open_media(path) as container:
-        for picture in decode_pictures(container, find_video(container, path, num_threads=1), path):
-            squares.append(centre_square(converter.convert(picture.frame), 224))
-            times_s.append(picture.start_s)
+    for picture in PictureDecoder(survey, num_threads=1):
+        squares.append(centre_square(maker.make(picture.frame).rgb(), 224))
+        times_s.append(picture.start_s)
     return Source(path, label, group, np.stack(squares), np.asarray(times_s) - times_s[0], read_sound(path, RATE))
 
 

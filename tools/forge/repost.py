@@ -17,7 +17,7 @@ from dfkit.files import whole_file
 from dfkit.media.audio import read_waveform
 from dfkit.media.encode import EncodeSettings, even_size, write_video
 from dfkit.media.facts import VideoFacts, probe
-from dfkit.media.video import PictureReader
+from dfkit.media.video import read_frames
 
 Repost = Literal["crf28", "crf35", "half_size", "aac32", "screen", "muted"]
 REPOSTS: tuple[Repost, ...] = get_args(Repost)
@@ -110,7 +110,7 @@ def _frames(path: Path, facts: VideoFacts, kind: Repost) -> Iterator[np.ndarray]
     # Which way the camera stands depends on the file alone, so that the same video looks the same again.
     rng = np.random.default_rng(int(sha256_file(path)[:12], 16))
     screen: _Screen | None = None
-    for _, _, rgb in PictureReader(path, facts.fps, num_threads=1):
+    for _, _, rgb in read_frames(path, facts.fps, num_threads=1):
         if kind == "half_size":
             size = even_size(rgb.shape[1] // 2, rgb.shape[0] // 2)
             yield cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)

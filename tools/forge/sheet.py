@@ -14,7 +14,7 @@ from dfkit.config.forge import PICTURE_METHODS
 from dfkit.errors import DataError
 from dfkit.media.audio import read_waveform
 from dfkit.media.encode import EncodeSettings, even_size, write_video
-from dfkit.media.video import PictureReader
+from dfkit.media.video import read_frames
 
 SHEET_HEIGHT_PX = 200
 SOUND_COLUMN_PX = 240
@@ -102,7 +102,7 @@ def side_by_side(pair: Pair, path: Path) -> Path:
 
 
 def _joined(pair: Pair) -> Iterator[np.ndarray]:
-    readers = PictureReader(pair.twin, 25.0, num_threads=1), PictureReader(pair.forged, 25.0, num_threads=1)
+    readers = (read_frames(path, 25.0, num_threads=1) for path in (pair.twin, pair.forged))
     for (index, _, left), (_, _, right) in zip(*readers, strict=False):
         marked = _edge(right.copy(), pair, index)
         joined = np.hstack([left, marked])
@@ -155,7 +155,7 @@ def _pick(pair: Pair, shown: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     wanted = {int(index) for index in shown}
     found = []
     for path in (pair.twin, pair.forged):
-        found.append({i: rgb.copy() for i, _, rgb in PictureReader(path, 25.0, num_threads=1) if i in wanted})
+        found.append({i: rgb.copy() for i, _, rgb in read_frames(path, 25.0, num_threads=1) if i in wanted})
     return [(found[0][int(index)], found[1][int(index)]) for index in shown]
 
 

@@ -92,11 +92,11 @@ class CpuWatch:
 def watch_stages() -> CpuWatch:
     """Puts a clock around each stage of `prepare_video`."""
     from dfkit.data import jobs, shards
-    from dfkit.media import audio, color, stream, track, video
+    from dfkit.media import audio, picture, stream, track, video
 
     watch = CpuWatch()
-    watch.time_items(video, "decode_pictures", "decode")
-    watch.time_calls(color.RgbConverter, "convert", "colours")
+    watch.time_items(video, "decode_frames", "decode")
+    watch.time_calls(picture.PictureMaker, "make", "colours")
     watch.time_calls(track, "detect_faces", "detection")
     watch.time_calls(track, "find_landmarks", "landmarks")
     watch.time_calls(stream.FaceStream, "push", "tracking")
