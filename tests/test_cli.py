@@ -145,6 +145,7 @@ def check_prediction(folder: Path, clip: Path) -> None:
     assert done.returncode == 0, done.stderr
     good, bad = json.loads(done.stdout)
     expected = {"video", "status", "verdict", "p_fake", "threshold", "modalities", "reason", "worst_clip", "tracks"}
+    expected |= {"read", "notes", "evidence", "size_bytes", "modified", "scored_by"}
     assert set(good) == set(bad) == expected
     assert good["status"] == "ok" and good["verdict"] in ("real", "fake", "review")
     assert 0 <= good["p_fake"] <= 1

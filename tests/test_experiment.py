@@ -55,7 +55,7 @@ def test_so_is_one_in_the_originals_yaml_and_in_a_runs_json(tmp_path: Path) -> N
             read(theirs)
     stored = tmp_path / "config.json"
     stored.write_text('{"train": {"epochs": 3, "epochs": 4}}', encoding="utf-8")
-    with pytest.raises(ConfigError, match="key 'epochs' stands there more than once"):
+    with pytest.raises(ConfigError, match="line 1, column 25: key 'epochs' stands in line 1"):
         read_config(stored)
 
 
@@ -71,9 +71,9 @@ def test_what_an_anchor_brings_in_may_be_written_over(tmp_path: Path) -> None:
     [
         (b"- train\n- distill\n", "expected keys such as `train:` at its top, found list"),
         (b"3\n", "found int"),
-        (b"train: {epochs: 3\n", "line 2: not a YAML file"),
-        (b"? [a, b]\n: 1\n", "line 1: not a YAML file"),
-        (b"\xff\xfe", "not UTF-8 text"),
+        (b"train: {epochs: 3\n", "line 1, column 8: a bracket { that is opened here and not closed"),
+        (b"? [a, b]\n: 1\n", "line 1, column 3: not YAML: .*unhashable key"),
+        (b"\xff\x00\xfe", "line 1, column 1: not UTF-8 text"),
         (b"", None),
     ],
 )

@@ -66,7 +66,7 @@ SERVES = {
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str, str]]:
     """Exit code, stdout, stderr and exception of every command, none of whose extras can be imported."""
-    calls = {name: call for name, (call, _) in NEEDS_EXTRA.items()} | SERVES
+    calls = {name: call for name, (call, _) in NEEDS_EXTRA.items()} | SERVES | {"doctor": ["doctor"]}
     absent = sorted({name for packages in PACKAGES.values() for name in packages})
     command = [sys.executable, "-c", SCRIPT, json.dumps(absent), json.dumps(list(calls.values()))]
     folder = tmp_path_factory.mktemp("empty")
@@ -79,7 +79,12 @@ def test_every_command_is_tried() -> None:
     from dfkit.cli import app
 
     names = {info.name or info.callback.__name__ for info in app.registered_commands if info.callback is not None}
-    assert names == {call[0] for call, _ in NEEDS_EXTRA.values()} | {call[0] for call in SERVES.values()}
+    assert names == {call[0] for call, _ in NEEDS_EXTRA.values()} | {call[0] for call in SERVES.values()} | {"doctor"}
+
+
+def test_the_doctor_needs_no_extra(answers: dict[str, tuple[int, str, str, str]]) -> None:
+    code, out, err, _ = answers["doctor"]
+    assert (code, err) == (0, "") and "everything that dfkit needs is in order" in out
 
 
 @pytest.mark.parametrize("name", NEEDS_EXTRA)

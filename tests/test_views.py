@@ -26,7 +26,7 @@ def test_a_second_distillation_takes_the_data_again_and_not_their_view(
 ) -> None:
     """The view that the first run left was the newest data: the second trained a uniform50 student on it."""
     workspace = Workspace(tmp_path)
-    pipeline.prepare([heads], workspace, out_dir=workspace.data / "heads")
+    pipeline.prepare([heads], workspace, unlabelled=True, out_dir=workspace.data / "heads")
     taken = []
 
     def distill(teacher: Path, data_dir: Path, *_: object, **__: object) -> None:
@@ -45,11 +45,11 @@ def test_a_second_distillation_takes_the_data_again_and_not_their_view(
 
 def test_a_view_that_is_prepared_on_purpose_becomes_data_of_its_own(heads: Path, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    pipeline.prepare([heads], workspace, out_dir=workspace.data / "heads")
+    pipeline.prepare([heads], workspace, unlabelled=True, out_dir=workspace.data / "heads")
     view = pipeline.prepare_view(PreparedData(workspace.data / "heads"), UNIFORM50)
     assert workspace.newest_data() == workspace.data / "heads"
     # Its clips are kept; what changes is what it counts as.
-    assert pipeline.prepare([heads], workspace, preset="uniform50", out_dir=view).num_prepared == 0
+    assert pipeline.prepare([heads], workspace, unlabelled=True, preset="uniform50", out_dir=view).num_prepared == 0
     content = json.loads((view / DATA_FILE).read_text())
     assert content["view_of"] is None
     pipeline.prepare_view(PreparedData(workspace.data / "heads"), UNIFORM50)
@@ -63,11 +63,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_own_data_with_the_name_of_a_view_is_never_written_over(heads: Path, tmp_path: Path) -> None:
     """A distillation put its view in the place of other videos that were prepared under that name."""
     workspace = Workspace(tmp_path)
-    pipeline.prepare([heads], workspace, out_dir=workspace.data / "heads")
+    pipeline.prepare([heads], workspace, unlabelled=True, out_dir=workspace.data / "heads")
     others = make_heads(tmp_path / "others", num_speakers=1, seconds=2.4, seed=4)[0].parent
     own, named_view = workspace.data / "heads-uniform50", workspace.data / "heads-uniform50-view"
     for folder in (own, named_view):
-        pipeline.prepare([others], workspace, preset="uniform50", out_dir=folder)
+        pipeline.prepare([others], workspace, unlabelled=True, preset="uniform50", out_dir=folder)
     before = contents(own), contents(named_view)
     for _ in range(2):
         view = pipeline.prepare_view(PreparedData(workspace.data / "heads"), UNIFORM50)
@@ -83,7 +83,7 @@ def test_own_data_of_the_same_videos_serves_as_it_is(heads: Path, tmp_path: Path
     shutil.copytree(heads, videos)
     (videos / "broken.mp4").write_bytes(b"no video")
     for preset in ("clip2s", "uniform50"):
-        pipeline.prepare([videos], workspace, preset=preset)
+        pipeline.prepare([videos], workspace, unlabelled=True, preset=preset)
     own = workspace.data / "videos-uniform50"
     before = contents(own)
     assert pipeline.prepare_view(PreparedData(workspace.data / "videos"), UNIFORM50) == own
@@ -98,7 +98,7 @@ def test_own_data_of_the_same_videos_serves_as_it_is(heads: Path, tmp_path: Path
 
 def test_a_view_from_before_views_were_marked_is_still_one(heads: Path, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    pipeline.prepare([heads], workspace, out_dir=workspace.data / "heads")
+    pipeline.prepare([heads], workspace, unlabelled=True, out_dir=workspace.data / "heads")
     view = pipeline.prepare_view(PreparedData(workspace.data / "heads"), UNIFORM50)
     info = json.loads((view / DATA_FILE).read_text())
     del info["view_of"]

@@ -200,6 +200,31 @@ def test_unusable_data_are_refused(rows: list[VideoRow], message: str) -> None:
         audit(data)
 
 
+@pytest.mark.parametrize("command", ["audit", "baseline"])
+def test_the_configuration_that_a_message_asks_for_is_taken(leaky: PreparedData, tmp_path: Path, command: str) -> None:
+    """Ranges of duration too small for the folds: the message named a key that no option of the command could give."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("split: {duration_bins: 8, folds: 6, seed: 3}\n", encoding="utf-8")
+    done = CliRunner().invoke(app, [command, leaky.path, "--config", str(path)])
+    assert done.exit_code == 2
+    assert "too few for 6 parts" in done.stderr
+    assert "Fix: split: {duration_bins: 0} in the file given with --config, or fewer folds" in done.stderr
+    path.write_text("split: {folds: 4, sed: 3}\n", encoding="utf-8")
+    wrong = CliRunner().invoke(app, [command, leaky.path, "--config", str(path)])
+    assert wrong.exit_code == 2
+    assert "split.sed: unknown key" in wrong.stderr
+
+
+def test_folds_and_seed_of_the_configuration(leaky: PreparedData, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("split: {folds: 4, seed: 3}\n", encoding="utf-8")
+    for flags, folds, seed in (((), 4, 3), (("--folds", "3"), 3, 3), (("--seed", "1"), 4, 1)):
+        done = CliRunner().invoke(app, ["audit", leaky.path, "--config", str(path), "--json", *flags])
+        assert done.exit_code == 0, done.output
+        content = json.loads(done.stdout)
+        assert (content["folds"], content["seed"]) == (folds, seed)
+
+
 def test_command(leaky: PreparedData, tmp_path: Path) -> None:
     (Path(leaky.path) / AUDIT_FILE).unlink(missing_ok=True)
     done = CliRunner().invoke(app, ["audit", leaky.path, "--folds", "4", "--json"])

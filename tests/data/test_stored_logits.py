@@ -33,7 +33,7 @@ def pairs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[
     sources.mkdir()
     for name in CLIPS:
         (sources / name).write_bytes((shared / "clips" / name).read_bytes())
-    prepare(sources, folder / "out")
+    prepare(sources, folder / "out", unlabelled=True)
     data = PreparedData(folder / "out")
     found = []
     for index, row in enumerate(data.videos):

@@ -109,6 +109,8 @@ def test_another_request_does_not_go_on(data_dir: Path, teacher: Path, tmp_path:
     more = make_synthetic_data(tmp_path / "more", num_videos=8, spec=SPEC)
     with pytest.raises(DataError, match=r"was started on .*, and .*more holds other videos"):
         pipeline.distill(Workspace(tmp_path), resume=run_dir, data_dir=more)
+    with pytest.raises(ConfigError, match=r"was started with --weights \(none\) of the teacher\n  Fix: resume without"):
+        pipeline.distill(Workspace(tmp_path), resume=run_dir, weights="ema")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         pipeline.distill(Workspace(tmp_path), resume=run_dir, teacher_path=tmp_path / "gone.pth")
     # The same teacher under another name is the same.
@@ -130,7 +132,7 @@ def test_a_request_of_an_older_version_goes_on(data_dir: Path, teacher: Path, tm
     """A key that came since was "another configuration", and the advice was to resume with the run's own."""
     wanted = make_request(teacher, PreparedData(data_dir), tiny_config())
     older = json.loads(json.dumps(wanted))
-    del older["config"]["distill"]["quantization_aware_epochs"]
+    del older["config"]["distill"]["quantization_aware_epochs"], older["weights"]
     write_request(tmp_path, older)
     refuse_other_request(tmp_path, wanted)
     assert read_request(tmp_path)["config"] == wanted["config"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec, PictureSpec
+from dfkit.data.catalog import VIDEOS_FILE, parse_videos, write_videos
 from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import CheckpointError, ConfigError, DataError
 from dfkit.evaluation.data_findings import data_findings
@@ -24,6 +26,7 @@ from dfkit.evaluation.scorers import McDropoutScorer, NetworkScorer, TtaScorer, 
 from dfkit.evaluation.uncertainty import logits_from_p_fake, predictive_uncertainty
 from dfkit.measures.decision import Aggregation, Decision, VideoScores, fit_decision
 from dfkit.models import MMMSBA, NetworkSpec
+from dfkit.models.checkpoint import load_checkpoint
 from dfkit.training.checkpoints import save_checkpoint
 from dfkit.training.scoring import ClipLogits, video_margins
 from dfkit.training.task import ClipNetwork
@@ -270,3 +273,41 @@ def test_findings_of_data_that_changed_since_are_not_shown(tmp_path: Path, hashe
         "audit.json is about other videos than these are now",
         "baseline.json is about other videos than these are now",
     ]
+
+
+def test_muted_videos_and_what_was_read_are_reported(data_dir: Path, tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "a", seed=1, groups=GROUPS)
+    plain = run(tmp_path, data_dir, path)
+    assert plain.muted is None and plain.to_json()["muted"] is None and plain.thin_reading is None
+    assert {row["read_share"] for row in plain.to_json()["videos"]} == {None}
+
+    stored = load_checkpoint(path)
+    own = {"calibration": {"calibration_temperature": 2.0}, "operating_point": {**POINT, "threshold": 0.5}}
+    save_checkpoint(path, stored.network, CLIP2S, kind="teacher", facts={**stored.facts, "muted": own})
+    half = {"read_s": 1.0, "duration_s": 2.0, "read_share": 0.5}
+    read = {"pictures": {**half, "read_share": 0.95}, "sound": half, "missing": "the file is incomplete", "notes": []}
+    rows = parse_videos((data_dir / VIDEOS_FILE).read_text(encoding="utf-8"), "rows")
+    copy = Path(shutil.copytree(data_dir, tmp_path / "prepared"))
+    write_videos(copy, [replace(row, read=read) if row.groups == ("person2",) else row for row in rows])
+    report = run(tmp_path, copy, path)
+    content = json.loads((Path(report.output_dir) / "report.json").read_text(encoding="utf-8"))
+
+    data = PreparedData(copy)
+    indices = [clip.index for clip in data.clips if clip.group in ("person2", "person3")]
+    model = ClipNetwork(stored.network, CLIP2S)
+    margins = []
+    for batch in make_batches(data, indices):
+        with torch.no_grad():
+            logits = model({**batch, "waveform": torch.zeros_like(batch["waveform"])}).clip_logits
+        margins += (logits[:, 1] - logits[:, 0]).tolist()
+    labels = [data.videos[data.clips[index].video_index].label for index in indices]
+    assert report.muted is not None and report.muted.decision.temperature == 2.0
+    assert content["muted"]["video"]["auc"] == pytest.approx(roc_auc_score(labels, margins))
+    assert content["muted"]["decision"]["calibration"]["calibration_temperature"] == 2.0
+    assert content["levels"]["video"] == json.loads(json.dumps(plain.to_json()["levels"]["video"]))
+    assert any(line.startswith("muted, by the picture alone: video AUC") for line in report.summary())
+    shares = {row["group"]: (row["read_s"], row["read_share"], row["missing"]) for row in content["videos"]}
+    assert shares == {"person2": (1.0, 0.5, "the file is incomplete"), "person3": (None, None, None)}
+    assert content["thin_reading"].startswith("2 of 4 videos were read to less than 90%")
+    page = (Path(report.output_dir) / "report.html").read_text(encoding="utf-8")
+    assert "Without sound" in page and "2 of 4 videos were read" in page and "50%" in page

@@ -36,8 +36,9 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_student_equals_its_exported_fp32_graph(student: Path, talk: Path, tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "onnx", backends=("onnx",))
-    (exported,) = predict_videos([talk], Detector(bundle))
-    (own,) = predict_videos([talk], CheckpointDetector(student))
+    exported = predict_videos([talk], Detector(bundle))[0].result
+    own = predict_videos([talk], CheckpointDetector(student))[0].result
+    assert own is not None and exported is not None
     assert own.status == exported.status == "ok" and own.verdict == exported.verdict
     assert own.p_fake == pytest.approx(exported.p_fake, abs=1e-4)
     (mine,), (theirs,) = own.tracks, exported.tracks

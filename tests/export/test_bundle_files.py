@@ -23,10 +23,12 @@ from dfkit.export.bundle import free_folder
 from dfkit.export.compact import compact, embed
 from dfkit.export.export import export_student
 from dfkit.runtime.bundle import open_bundle
+from dfkit.runtime.detector import Detector
 from dfkit.runtime.inspection import METADATA, SHARED, TABLES, FileFacts, inspect_path
 from dfkit.runtime.manifest import Manifest
 from dfkit.runtime.proven import SMALLEST
 from dfkit.runtime.replay import replay_bundle
+from dfkit.runtime.replay_video import replay_video
 from dfkit.runtime.schema import SCHEMA_FILE, SHIPPED, manifest_schema, schema_text
 from dfkit.runtime.tensorflow_replay import replay_with_tensorflow
 from dfkit.runtime.tflite_file import MANIFEST_ENTRY, embedded_manifest, metadata_of, read_tables
@@ -43,12 +45,20 @@ print(found.clip_spec.num_frames, found.operating_point.threshold, len(found.fil
 """
 
 
+MUTED = {
+    "calibration": {"calibration_temperature": 2.0},
+    "operating_point": {"threshold": 0.4, "review_low": 0.35, "review_high": 0.45, "name": "chosen by hand"},
+    "metrics": {"test": {"video": {"auc": 0.75}}},
+}
+"""Facts of a student that was trained with modality dropout."""
+
+
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """One student exported twice: here, and by the command in a process with other hashes and another folder."""
     root = tmp_path_factory.mktemp("export")
-    data = tiny.tiny_data(root / "data")
-    checkpoint = tiny.tiny_checkpoint(root / "student" / "best.pth", data)
+    data = tiny.tiny_data(root / "data", more=18)
+    checkpoint = tiny.tiny_checkpoint(root / "student" / "best.pth", data, muted=MUTED)
     config = root / "tiny.yaml"
     config.write_text(yaml.safe_dump(tiny.CONFIG.model_dump(mode="json")), encoding="utf-8")
     call = ["export", "--int8", "--format", "all", "--checkpoint", checkpoint, "--config", config]
@@ -74,6 +84,34 @@ def test_the_same_student_gives_the_same_bytes(exports: tuple[Path, Path]) -> No
     different = [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()]
     assert different == []
     assert Path(f"{first}.zip").read_bytes() == Path(f"{second}.zip").read_bytes()
+
+
+def test_muted_videos_have_a_decision_of_their_own(exports: tuple[Path, Path]) -> None:
+    manifest = open_bundle(exports[0]).manifest
+    assert manifest.decision_muted is not None and manifest.decision_muted.decision.threshold == 0.4
+    stages = [stage for stage in manifest.metrics["parity"]["stages"] if stage["kind"] == "muted"]
+    assert [stage["stage"] for stage in stages][:3] == ["fused", "tflite fp32", "tflite int8"]
+    assert all(stage["passed"] and stage["num_clips"] == 2 for stage in stages)
+    card = (exports[0] / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "judged by its picture alone: threshold 0.400" in card and "| student, muted | test | 0.750 |" in card
+    # Golden vectors hold a clip of digital silence, which is what such a video is scored with.
+    index = json.loads((exports[0] / "golden" / "golden.json").read_bytes())
+    files = [case["inputs"]["pcm"]["file"] for found in index["sets"] for case in found["score"]]
+    assert any(not any((exports[0] / "golden" / file).read_bytes()) for file in files)
+
+
+def test_a_video_unlike_the_training_videos_is_review(exports: tuple[Path, Path]) -> None:
+    """The golden video shows a drawn head, training showed smooth patterns."""
+    bundle = open_bundle(exports[0])
+    found = bundle.manifest.familiarity
+    assert found is not None and found.max_distance is not None
+    assert found.fitted_on.startswith("20 real training videos of 20 groups;")
+    assert set(found.differences) == {"onnx"} and found.differences["onnx"] < 0.2 * found.max_distance
+    answers = json.loads((exports[0] / "golden" / "video.json").read_bytes())["answers"]
+    result = Detector(bundle).detect(exports[0] / "golden" / "video.mp4")
+    assert result.distance == pytest.approx(answers["tflite"]["distance"], rel=0.05)
+    assert result.distance > found.max_distance and result.verdict == answers["tflite"]["verdict"] == "review"
+    assert replay_video(bundle).passed
 
 
 def test_no_file_names_this_machine(exports: tuple[Path, Path]) -> None:
@@ -111,19 +149,19 @@ def test_schema_takes_what_the_reader_takes(exports: tuple[Path, Path]) -> None:
         return list(validator.iter_errors({**manifest, **changes}))
 
     old = {key: value for key, value in manifest.items() if key != "aggregation"}
-    assert manifest["schema_version"] == 3 and "aggregation" in manifest
+    assert manifest["schema_version"] == 4 and "aggregation" in manifest
     assert not list(validator.iter_errors({**old, "schema_version": 1})), "bundles of version 1 are out"
     second = {key: value for key, value in manifest.items() if key != "serving"} | {"schema_version": 2}
     second["face_models"] = {n: {k: e[k] for k in ("bytes", "sha256")} for n, e in manifest["face_models"].items()}
     assert not list(validator.iter_errors(second)), "bundles of version 2 are out"
     assert broken(serving={**manifest["serving"], "sound": None})
     assert not broken(aggregation={"name": "top_k", "k": 3}) and broken(aggregation={"name": "median"})
-    assert broken(schema_version=4)
+    assert broken(schema_version=5)
     assert broken(surprise=1)
     assert broken(files={"a": {"bytes": -1, "sha256": "0" * 64}})
     assert broken(files={"a": {"bytes": 1, "sha256": "no hash"}})
     assert broken(backends={"coreml": manifest["backends"]["tflite"]})
-    assert "Bytes" not in schema and manifest_schema()["title"].endswith("version 3")
+    assert "Bytes" not in schema and manifest_schema()["title"].endswith("version 4")
 
 
 def test_onnx_opset_stands_in_the_manifest(exports: tuple[Path, Path]) -> None:
@@ -160,7 +198,7 @@ def test_metadata_that_cannot_be_used(exports: tuple[Path, Path]) -> None:
     for stored, message in (
         (b"{", "not a JSON object"),
         (b"[]", "not a JSON object"),
-        (b'{"schema_version": 4}', "reads up to 3"),
+        (b'{"schema_version": 5}', "reads up to 4"),
         (b'{"name": 3}', "does not follow"),
     ):
         with pytest.raises(BundleError, match=message):

@@ -70,8 +70,9 @@ def test_sections_are_numbered_in_order_and_references_lead_somewhere(manifest: 
         assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= 7
     titles = list(card_serving.read_sections("serving_clip2s.md")[1])
     # The text of `clip2s` refers to these by number.
-    places = {5: "Face detector", 6: "Landmarks", 8: "Gaps and smoothing", 9: "Boxes and crops"}
-    places |= {13: "From logits to an answer", 14: "Checking the graphs"}
+    places = {2: "Pictures on a grid", 3: "Pictures as shown", 5: "Face detector", 6: "Landmarks"}
+    places |= {8: "Gaps and smoothing", 9: "Boxes and crops", 13: "From logits to an answer", 14: "Evidence"}
+    places |= {15: "Checking the graphs"}
     assert {n: titles[n - 1] for n in places} == places
 
 
@@ -106,8 +107,9 @@ def test_the_card_says_how_the_golden_vectors_are_used(manifest: Manifest, spec:
 @pytest.mark.parametrize("variant", ["int8", "float16"])
 def test_each_face_model_has_its_role(variant: FaceVariant) -> None:
     roles = {entry.role: name for name, entry in face_model_entries(variant).items()}
-    assert set(roles) == {"detector", "landmarks"}
-    assert "detection" in roles["detector"] and "landmark" in roles["landmarks"]
+    assert set(roles) == {"detector", "landmarks", "full_range_detector"}
+    assert "short_range" in roles["detector"] and "landmark" in roles["landmarks"]
+    assert "full_range" in roles["full_range_detector"]
 
 
 def test_the_card_names_every_key_of_the_golden_video() -> None:

@@ -36,11 +36,11 @@ def tiny_network() -> MMMSBA:
     return network
 
 
-def tiny_data(folder: Path, *, people: str = "person") -> Path:
-    """Eight videos of four persons, each person's real and fake one in the same part."""
+def tiny_data(folder: Path, *, people: str = "person", more: int = 0) -> Path:
+    """Videos of four persons and `more` training ones, each person's real and fake one in the same part."""
     rows = [
         make_row(2 * n + label, label, (f"{people}{n}",), split=part)
-        for n, part in enumerate(PARTS)
+        for n, part in enumerate((*PARTS, *("train",) * more))
         for label in (0, 1)
     ]
     return make_prepared(folder, rows, spec=SPEC)

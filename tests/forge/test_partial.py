@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dfkit.config.forge import METHODS
-from dfkit.data.labels import FAKE, read_csv
+from dfkit.data.label_words import FAKE
+from dfkit.data.labels import read_csv
 from dfkit.data.prepare import prepare
 from dfkit.data.storage import PreparedData
 from dfkit.forge import ForgeConfig, ForgeSource, forge

@@ -53,6 +53,77 @@ CLIPS = (
 )
 
 
+DISTANT_CLIPS = (
+    "lipnet-bbaf2n.mpg",
+    "liveportrait-d11.mp4",
+    "talking-face-pc-avs-00473.mp4",
+    "wav2lip-hd-kennedy-low.mp4",
+    "ditto-talkinghead-clip-xchmk9joypy-p0-c0-f6905-7009.mp4",
+    "latentsync-demo1-video.mp4",
+)
+DISTANT_SIZES = ((1280, 720), (640, 360))
+DISTANT_SHARES = (0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15)
+"""Width of the landmarks' box as a share of the picture's width."""
+DISTANT_PLACES = ((0.25, 0.3), (0.7, 0.6))
+"""Centre of the face as shares of width and height."""
+
+
+@dataclass(frozen=True)
+class DistantFace:
+    """A picture with one small face."""
+
+    name: str
+    share: float
+    face: tuple[float, float, float]
+    """x and y of its centre and its width, px."""
+    rgb: np.ndarray
+
+
+def distant_faces(shared: Path) -> Iterator[DistantFace]:
+    """First pictures of real clips, made small and put at two places of larger grey pictures."""
+    for clip in DISTANT_CLIPS:
+        rgb = next(_first(shared / "clips" / clip))
+        landmarks = decode_golden(np.load(GOLDEN / f"{Path(clip).stem}.npz")["landmarks"])[0, 0]
+        for size in DISTANT_SIZES:
+            for share in DISTANT_SHARES:
+                for place in DISTANT_PLACES:
+                    face = (place[0] * size[0], place[1] * size[1], share * size[0])
+                    name = f"{Path(clip).stem}, {share:.0%} of {size[0]} x {size[1]}, at {place}"
+                    yield DistantFace(name, share, face, shrink_into(rgb, landmarks, face, size))
+
+
+def shrink_into(
+    rgb: np.ndarray, landmarks: np.ndarray, face: tuple[float, float, float], size: tuple[int, int]
+) -> np.ndarray:
+    """A picture made smaller (or larger) and put into a grey one, so that its face comes to lie at a place.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        landmarks: (468, 2) of its face.
+        face: Centre x, y and width that the face shall have, px.
+        size: Width and height of the result.
+    """
+    scale = face[2] / np.ptp(landmarks[:, 0])
+    width, height = (max(1, round(length * scale)) for length in rgb.shape[1::-1])
+    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    shift = np.rint(np.array(face[:2]) - landmarks.mean(axis=0) * scale)
+    # Whole pixels: nothing is sampled a second time.
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
+    return cv2.warpAffine(small, matrix, size, flags=cv2.INTER_NEAREST, borderValue=(90, 90, 90))
+
+
+def distant_head(num_frames: int, *, share: float = 0.05, size: tuple[int, int] = (640, 360)) -> Iterator[np.ndarray]:
+    """The synthetic head as a distant one: its face is so large a share of the picture's width."""
+    heads = synthetic_head(num_frames)
+    # The head's face is about 100 px wide in its picture of 256 px.
+    side = round(256 * share * size[0] / 100)
+    left, top = (size[0] - side) // 3, (size[1] - side) // 2
+    for head in heads:
+        picture = np.full((size[1], size[0], 3), 90, np.uint8)
+        picture[top : top + side, left : left + side] = cv2.resize(head, (side, side), interpolation=cv2.INTER_AREA)
+        yield picture
+
+
 @dataclass(frozen=True)
 class FaceCase:
     """Pictures and the number of faces that both trackers are told to follow."""

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage, signal
 from skimage.measure import block_reduce
 
-from dfkit.media.faces import DETECTOR_PX, FaceModels
+from dfkit.media.faces import SHORT_RANGE, FaceModels
 from dfkit.media.warp import Roi, warp_roi
 
 from .face_cases import GOLDEN as FACES
@@ -102,7 +102,7 @@ def make_detections() -> dict:
     models, cases = FaceModels(), []
     for rgb, detection in zip(list(synthetic_head(76))[::25], expected, strict=True):
         side = float(max(rgb.shape[:2]))
-        picture = warp_roi(rgb, Roi(side / 2, side / 2, side, 0.0), DETECTOR_PX, replicate=False)
+        picture = warp_roi(rgb, Roi(side / 2, side / 2, side, 0.0), SHORT_RANGE.input_px, replicate=False)
         boxes, scores = models.detect(picture.astype(np.float32) * np.float32(2 / 255) - np.float32(1))
         kept = np.flatnonzero(scores > -3)
         cases.append(
@@ -173,12 +173,20 @@ def _iou(a: list[int], b: list[int]) -> Fraction:
 
 
 def make_crop() -> dict:
-    """Blocks averaged by scikit-image, then scipy.ndimage.map_coordinates with the edge going on."""
+    """Blocks averaged by scikit-image, then scipy.ndimage.map_coordinates with the edge going on.
+
+    A tolerance for each case: half a level for rounding, half a one for the means of blocks, and, where positions are
+    not whole 1 / 32 pixels, to which OpenCV rounds them, 1 / 64 pixel of the steepest slope along either axis.
+    """
     rng = np.random.default_rng(4)
-    picture = rng.integers(0, 256, (20, 24, 3))
+    picture = ndimage.gaussian_filter(rng.uniform(0, 255, (20, 24, 3)), (2, 2, 0))
+    picture = np.clip((picture - 128) * 3 + 128, 0, 255).astype(np.uint8)
+    slope = sum(int(np.abs(np.diff(picture.astype(int), axis=axis)).max()) for axis in (0, 1))
     cases = []
     for x, y, side, out_px in (
         (12.0, 10.0, 8.0, 8),
+        (11.25, 9.75, 10.5, 8),
+        (12.25, 9.25, 18.0, 8),
         (11.3, 9.8, 10.7, 8),
         (2.1, 3.4, 9.9, 6),
         (12.2, 9.1, 17.3, 8),
@@ -187,18 +195,23 @@ def make_crop() -> dict:
         left, top, width, values = x - side / 2, y - side / 2, side, picture.astype(float)
         shrink = int(side / out_px)
         if shrink >= 2:
-            x0, y0 = int(np.floor(left)) - shrink, int(np.floor(top)) - shrink
+            # Blocks begin a block before the pixel in which the first sample lies.
+            first = side / out_px / 2 - 0.5
+            x0, y0 = (int(np.floor(edge + first)) - shrink for edge in (left, top))
             rows = np.clip(np.arange(y0, y0 + 40 * shrink), 0, 19)
             columns = np.clip(np.arange(x0, x0 + 40 * shrink), 0, 23)
             values = block_reduce(values[rows][:, columns], (shrink, shrink, 1), np.mean)
             left, top, width = (left - x0) / shrink, (top - y0) / shrink, side / shrink
         grid = (np.arange(out_px) + 0.5) * width / out_px - 0.5
+        places = np.concatenate([top + grid, left + grid]) * 32
         where = np.meshgrid(top + grid, left + grid, indexing="ij")
         crop = np.stack(
             [ndimage.map_coordinates(values[..., c], where, order=1, mode="nearest") for c in range(3)], axis=-1
         )
-        cases.append({"box": [x, y, side], "out_px": out_px, "crop": crop.round(3).tolist()})
-    return {"source": "scikit-image and scipy.ndimage", "tolerance": 1, "picture": picture.tolist(), "cases": cases}
+        tolerance = 0.5 * (1 + (shrink >= 2)) + (0.0 if np.allclose(places, places.round()) else slope / 64)
+        case = {"box": [x, y, side], "out_px": out_px, "tolerance": tolerance, "crop": crop.round(3).tolist()}
+        cases.append(case)
+    return {"source": "scikit-image and scipy.ndimage", "picture": picture.tolist(), "cases": cases}
 
 
 def make_smooth() -> dict:

@@ -26,13 +26,17 @@ def write_media(
     matrix: int | None = None,
     full_range: bool | None = None,
     container_options: dict[str, str] | None = None,
+    layout: str | None = None,
+    aspect: Fraction | None = None,
 ) -> Path:
     """Writes pictures (H, W, 3) uint8 and sound (channels, N) float32.
 
+    `layout` names the sound's channels; mono or stereo where None. `aspect` is the width of a pixel by its height.
     `times_s` gives each picture's own time (variable frame rate), in milliseconds' precision.
     """
     frames = iter(frames)
     first = next(frames, None)
+    layout = layout or ("mono" if sound is None or len(sound) == 1 else "stereo")
     with av.open(str(path), "w", options=container_options or {}) as out:
         video = audio = None
         if first is not None:
@@ -41,12 +45,14 @@ def write_media(
             video.height, video.width, video.pix_fmt = *first.shape[:2], pixel_format
             if times_s is not None:
                 video.codec_context.time_base = Fraction(1, 1000)
+            if aspect is not None:
+                video.codec_context.sample_aspect_ratio = video.sample_aspect_ratio = aspect
             if matrix is not None:
                 video.codec_context.colorspace = matrix
             if full_range is not None:
                 video.codec_context.color_range = 2 if full_range else 1
         if sound is not None:
-            audio = out.add_stream(sound_codec, rate=sample_rate, layout="mono" if len(sound) == 1 else "stereo")
+            audio = out.add_stream(sound_codec, rate=sample_rate, layout=layout)
         if video is not None:
             times = None if times_s is None else iter(times_s)
             for index, rgb in enumerate(_chain(first, frames)):
@@ -59,8 +65,9 @@ def write_media(
             out.mux(video.encode(None))
         if audio is not None:
             for start in range(0, sound.shape[1], 1024):
-                block = np.ascontiguousarray(sound[:, start : start + 1024], np.float32)
-                frame = av.AudioFrame.from_ndarray(block, "fltp", "mono" if len(sound) == 1 else "stereo")
+                # Interleaved: of eight planes PyAV 18 takes one too many.
+                block = np.ascontiguousarray(sound[:, start : start + 1024].T, np.float32).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(block, "flt", layout)
                 frame.sample_rate, frame.time_base = sample_rate, Fraction(1, sample_rate)
                 frame.pts = start + round(sound_start_s * sample_rate)
                 out.mux(audio.encode(frame))
@@ -84,6 +91,7 @@ def _to_frame(rgb: np.ndarray, pixel_format: str, matrix: int | None, full_range
         dst_colorspace=matrix or 5,
         dst_color_range=2 if full_range else 1,
         src_color_range=2,
+        threads=1,
     )
 
 
@@ -108,3 +116,22 @@ def read_number(rgb: np.ndarray) -> int:
     step = -(-width // 8)
     columns = np.minimum(np.arange(8) * step + step // 2, width - 1)
     return int(sum(1 << bit for bit in range(8) if rgb[height // 2, columns[bit]].mean() > 127))
+
+
+def set_display_matrix(path: Path, turn: tuple[int, int, int, int]) -> None:
+    """Writes a, b, c, d into an MP4's first `tkhd` box (ISO 14496-12, 8.3.2): a, b, u, c, d, v, x, y, w."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 40
+    a, b, c, d = turn
+    words = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+    content[start : start + 36] = b"".join((word & 0xFFFFFFFF).to_bytes(4, "big") for word in words)
+    path.write_bytes(content)
+
+
+def smooth_picture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
+    """(H, W, 3) uint8 without edges, so that halved chroma and rounded positions hardly change it; no two corners are
+    alike."""
+    phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, (3, 2))
+    y, x = (np.linspace(0, 1, size) for size in (height, width))
+    channels = [120 + 60 * np.sin(2.1 * y + p)[:, None] + 50 * np.sin(2.9 * x + q)[None] for p, q in phases]
+    return np.rint(np.clip(np.stack(channels, axis=-1), 0, 255)).astype(np.uint8)

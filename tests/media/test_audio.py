@@ -12,7 +12,8 @@ import pytest
 
 from dfkit.errors import MediaError
 from dfkit.media.audio import SoundReader, read_waveform, to_mono
-from dfkit.media.video import PictureReader, probe, read_frames
+from dfkit.media.facts import probe
+from dfkit.media.video import PictureReader, read_frames
 
 from .media_files import numbered, read_number, tone, write_media
 

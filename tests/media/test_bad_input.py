@@ -12,8 +12,9 @@ from dfkit.errors import MediaError
 from dfkit.media import video
 from dfkit.media.container import check_size
 from dfkit.media.faces import FaceModels
+from dfkit.media.facts import probe
 from dfkit.media.stream import read_clips
-from dfkit.media.video import probe, read_frames
+from dfkit.media.video import read_frames
 
 from .face_cases import synthetic_head
 from .media_files import numbered, tone, write_media
@@ -83,7 +84,13 @@ def test_what_decodes_before_the_damage_counts(tmp_path: Path, head: Path, model
     numbers = [index for index, _, _ in read_frames(path, 25.0)]
     # Pictures are about equally large, so about that share of the 75 is left; the sound lies in between.
     assert len(numbers) == pytest.approx(75 * share, abs=12)
-    assert status_of(path, models) == ("too_short" if len(numbers) < 50 else "ok")
+    # Not "use a longer recording": it was long enough when it was whole.
+    assert status_of(path, models) == ("unreadable" if len(numbers) < 50 else "ok")
+    if len(numbers) < 50:
+        with pytest.raises(
+            MediaError, match=r"s of pictures can be read of 3\.\d\d s: the file is incomplete: it states 3"
+        ):
+            list(read_clips(path, models=models))
 
 
 def test_without_its_index_nothing_is_left(tmp_path: Path, models: FaceModels) -> None:
@@ -108,12 +115,12 @@ def test_a_header_with_an_absurd_size_yields_no_picture(tmp_path: Path, monkeypa
     assert struct.unpack_from("<ii", content, start + 4) == (96, 64)
     struct.pack_into("<ii", content, start + 4, 30_000, 30_000)
     path.write_bytes(content)
-    converted: list[object] = []
-    monkeypatch.setattr(video.RgbConverter, "convert", lambda _, frame: converted.append(frame))
+    made: list[object] = []
+    monkeypatch.setattr(video.PictureMaker, "make", lambda _, frame, **__: made.append(frame))
     with pytest.raises(MediaError, match="not one picture") as caught:
         list(read_frames(path, 25.0))
     assert caught.value.status == "unreadable"
-    assert converted == []
+    assert made == []
 
 
 def test_a_picture_of_an_absurd_size_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ def test_equals_the_golden_vectors() -> None:
     for case in golden["cases"]:
         crop = crop_square(picture, SquareBox(*case["box"]), case["out_px"])
         assert crop.dtype == np.uint8
-        assert np.abs(crop - np.array(case["crop"])).max() <= golden["tolerance"]
+        # Of which it is made up stands in make_golden.make_crop; the vectors are rounded to 0.001.
+        assert np.abs(crop - np.array(case["crop"])).max() <= case["tolerance"] + 0.0005
 
 
 def test_a_ramp_stays_a_ramp() -> None:
@@ -31,7 +32,8 @@ def test_a_ramp_stays_a_ramp() -> None:
     picture = np.repeat(np.broadcast_to(np.arange(100, dtype=np.uint8) * 2, (80, 100))[..., None], 3, axis=2)
     box = SquareBox(50.0, 40.0, 33.0)
     expected = 2 * (50 - 16.5 + (np.arange(64) + 0.5) * 33 / 64 - 0.5)
-    np.testing.assert_allclose(crop_square(picture, box, 64)[10, :, 0], expected, atol=0.51)
+    # Half a level is rounded, and positions by 1 / 64 pixel, here 1 / 32 of a level.
+    np.testing.assert_allclose(crop_square(picture, box, 64)[10, :, 0], expected, atol=0.5 + 1 / 32 + 1e-3)
 
 
 @pytest.mark.parametrize("shrink", [2, 3, 5])

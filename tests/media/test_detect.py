@@ -32,7 +32,7 @@ def test_decoding_and_merging_equal_mediapipe() -> None:
         raw_boxes = np.zeros((896, 16), np.float32)
         raw_scores[case["anchors"]] = case["raw_scores"]
         raw_boxes[case["anchors"]] = case["raw_boxes"]
-        found = merge_detections(decode_detections(raw_boxes, raw_scores, make_anchors()))
+        found = merge_detections(decode_detections(raw_boxes, raw_scores))
         assert len(found) == 1
         expected = np.array(case["detection"])
         assert abs(found[0, 0] - expected[0]) < 2e-3

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfkit.media.color import choose_matrix, rotate_upright
-from dfkit.media.video import pick_nearest, probe, read_frames
+from dfkit.media.color import choose_matrix
+from dfkit.media.facts import probe
+from dfkit.media.video import pick_nearest, read_frames
 
 from .media_files import numbered, read_number, tone, write_media
 
@@ -147,49 +148,11 @@ def _write_flat(path: Path, yuv: tuple[int, int, int], *, height: int, tag: int 
 
 
 def test_matrix_choice() -> None:
-    assert choose_matrix(2, 719) == 5
-    assert choose_matrix(2, 720) == 1
-    assert choose_matrix(1, 288) == 1
-    assert choose_matrix(6, 1080) == 5
-
-
-# Display matrices of the `tkhd` box (ISO 14496-12, 8.3.2), 16.16 and 2.30 fixed point: a, b, u, c, d, v, x, y, w.
-TURNS = {
-    0: (1, 0, 0, 1),
-    90: (0, 1, -1, 0),  # clockwise
-    180: (-1, 0, 0, -1),
-    270: (0, -1, 1, 0),
-}
-
-
-@pytest.mark.parametrize("clockwise", [0, 90, 180, 270])
-def test_rotation_is_applied(tmp_path: Path, clockwise: int) -> None:
-    picture = np.zeros((64, 96, 3), np.uint8)
-    picture[:16, :24] = (255, 255, 255)
-    path = write_media(tmp_path / "a.mp4", [picture] * 5)
-    _set_matrix(path, TURNS[clockwise])
-    _, _, rgb = next(iter(read_frames(path, 25.0)))
-    facts = probe(path, allow_silent=True)
-    expected = np.rot90(picture, -clockwise // 90)
-    assert rgb.shape == expected.shape == (facts.height, facts.width, 3)
-    assert facts.rotation_deg == -clockwise % 360
-    assert rgb.flags["C_CONTIGUOUS"]
-    assert np.abs(rgb.astype(int) - expected).mean() < 5
-
-
-def _set_matrix(path: Path, turn_by: tuple[int, int, int, int]) -> None:
-    content = bytearray(path.read_bytes())
-    start = content.index(b"tkhd") + 4 + 40
-    a, b, c, d = turn_by
-    words = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
-    content[start : start + 36] = b"".join((word & 0xFFFFFFFF).to_bytes(4, "big") for word in words)
-    path.write_bytes(content)
-
-
-def test_turn_goes_to_the_nearest_quarter() -> None:
-    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    assert rotate_upright(picture, -91).shape == (4, 2, 3)
-    np.testing.assert_array_equal(rotate_upright(picture, 90)[0, 0], picture[0, 3])
+    assert choose_matrix(2, 719) == WEIGHTS[5]
+    assert choose_matrix(2, 720) == WEIGHTS[1]
+    assert choose_matrix(1, 288) == WEIGHTS[1]
+    assert choose_matrix(6, 1080) == WEIGHTS[6]
+    assert choose_matrix(9, 288) == WEIGHTS[9]
 
 
 def test_4k(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import torch
 
 from dfkit.errors import CheckpointError
 from dfkit.models import MMMSBA, NetworkSpec, load_teacher
-from dfkit.models.original import read_checkpoint
 from dfkit.original.checkpoints import save_original
+from dfkit.weights.file import read_checkpoint
 
 
 def test_round_trip_is_exact(original_checkpoint: Path, tmp_path: Path) -> None:

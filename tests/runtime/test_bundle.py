@@ -81,12 +81,20 @@ def test_litter_of_file_managers_is_let_pass(own_folder: Path) -> None:
 
 
 def test_a_newer_schema_is_refused_before_anything_else(own_folder: Path) -> None:
-    edit(own_folder, lambda data: data.update(schema_version=4, brand_new_key=1, dfkit_version="9.1"))
-    with pytest.raises(BundleError, match=r"schema_version is 4, this dfkit reads up to 3(.|\n)*Fix: install.*9\.1"):
+    edit(own_folder, lambda data: data.update(schema_version=5, brand_new_key=1, dfkit_version="9.1"))
+    with pytest.raises(BundleError, match=r"schema_version is 5, this dfkit reads up to 4(.|\n)*Fix: install.*9\.1"):
         open_bundle(own_folder)
-    edit(own_folder, lambda data: data.update(schema_version=3))
+    edit(own_folder, lambda data: data.update(schema_version=4))
     edit(own_folder, lambda data: data["clip_spec"].update(schema_version=9))
     with pytest.raises(BundleError, match=r"clip_spec.schema_version is 9"):
+        open_bundle(own_folder)
+
+
+def test_a_bundle_of_whole_pictures_is_refused(own_folder: Path) -> None:
+    edit(own_folder, lambda data: data.update(schema_version=3, dfkit_version="0.5"))
+    with pytest.raises(
+        BundleError, match=r"another way of serving (.|\n)*planes(.|\n)*export .* again, or install dfkit 0.5"
+    ):
         open_bundle(own_folder)
 
 

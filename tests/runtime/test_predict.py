@@ -11,11 +11,11 @@ import pytest
 
 from dfkit.errors import BundleError, ConfigError, DfkitError, MissingExtraError
 from dfkit.files import write_atomically
+from dfkit.runtime.answers import CSV_COLUMNS, Answer
 from dfkit.runtime.backends import open_backend
 from dfkit.runtime.bundle import Bundle
 from dfkit.runtime.detector import Detector
-from dfkit.runtime.predict import CSV_COLUMNS, exit_code, find_videos, plot_target, predict_videos, write_csv
-from dfkit.runtime.results import VideoResult
+from dfkit.runtime.predict import exit_code, find_videos, plot_target, predict_videos
 from tests.runtime.fixtures import SpoiltGraphs
 
 
@@ -32,14 +32,14 @@ def folder(talk: Path, tmp_path: Path) -> Path:
 
 
 def test_bad_files_never_stop_the_rest(tiny_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
-    seen: list[VideoResult] = []
+    seen: list[Answer] = []
     table = tmp_path / "out" / "결과.csv"
     results = predict_videos([folder, tmp_path / "missing.mp4"], tiny_bundle, csv_path=table, watch=seen.append)
     assert results == seen
     assert [r.status for r in results] == ["unreadable", "ok", "ok", "unreadable"]
     assert [Path(r.video).name for r in results] == ["a.mp4", "b c.mpg", "말하는 얼굴.MPG", "missing.mp4"]
-    assert results[1].p_fake == results[2].p_fake
-    assert exit_code(results) == 0
+    assert results[1].content["p_fake"] == results[2].content["p_fake"]
+    assert exit_code(r.status for r in results) == 0
     json.dumps([r.to_json() for r in results], allow_nan=False)
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -47,9 +47,10 @@ def test_bad_files_never_stop_the_rest(tiny_bundle: Bundle, folder: Path, tmp_pa
     assert [row["status"] for row in rows] == ["unreadable", "ok", "ok", "unreadable"]
     assert rows[0]["p_fake"] == "" and "a.mp4" in rows[0]["reason"]
     assert Path(rows[2]["video"]).name == "말하는 얼굴.MPG"
-    assert float(rows[2]["p_fake"]) == pytest.approx(results[2].p_fake, abs=1e-6)
+    assert float(rows[2]["p_fake"]) == results[2].content["p_fake"]
     assert (rows[2]["num_tracks"], rows[2]["num_clips"]) == ("1", "2")
-    worst = results[2].worst_clip
+    assert results[2].result is not None
+    worst = results[2].result.worst_clip
     assert worst is not None and rows[2]["worst_track"] == "0"
     assert float(rows[2]["worst_clip_start_s"]) == worst.start_s
     assert float(rows[2]["worst_clip_p_fake"]) == pytest.approx(worst.p_fake, abs=1e-6)
@@ -59,7 +60,7 @@ def test_bad_files_never_stop_the_rest(tiny_bundle: Bundle, folder: Path, tmp_pa
 
 def test_only_unreadable_files_are_exit_code_2(tiny_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_text("no video")
-    assert exit_code(predict_videos([tmp_path / "x.mp4"], tiny_bundle)) == 2
+    assert exit_code(r.status for r in predict_videos([tmp_path / "x.mp4"], tiny_bundle)) == 2
 
 
 def test_a_video_that_the_model_fails_on_gets_its_own_status_and_the_rest_is_scored(
@@ -72,11 +73,12 @@ def test_a_video_that_the_model_fails_on_gets_its_own_status_and_the_rest_is_sco
     table, plots = tmp_path / "out.csv", tmp_path / "p.png"
     results = predict_videos([folder, talk], detector, csv_path=table, plot_path=plots)
     assert [r.status for r in results] == ["unreadable", "ok", "model_error", "ok"]
-    failed = results[2]
+    failed = results[2].result
+    assert failed is not None
     assert (failed.verdict, failed.p_fake, failed.tracks) == (None, None, ())
     assert failed.reason is not None and str(tiny_bundle.path) in failed.reason and "dfkit verify" in failed.reason
-    assert results[1].p_fake == results[3].p_fake
-    assert exit_code(results) == 2 and exit_code([results[0], results[1], results[3]]) == 0
+    assert results[1].content["p_fake"] == results[3].content["p_fake"]
+    assert exit_code(r.status for r in results) == 2 and exit_code(results[n].status for n in (0, 1, 3)) == 0
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[2]["status"] == "model_error" and "NaN" in rows[2]["reason"] and len(rows) == 4
@@ -135,10 +137,10 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("x")
     with pytest.raises(DfkitError, match=r"cannot be written(.|\n)*Fix: "):
-        write_csv([], blocked / "out.csv")
+        write_atomically(blocked / "out.csv", "")
     (tmp_path / "taken.csv").mkdir()
     with pytest.raises(DfkitError, match="cannot be written"):
-        write_csv([], tmp_path / "taken.csv")
+        write_atomically(tmp_path / "taken.csv", "")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "sub", "taken.csv"]
 
 
@@ -154,5 +156,26 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Path, "write_bytes", to_full_disk)
     with pytest.raises(OSError, match="No space left"):
-        write_csv([], target)
+        write_atomically(target, "new")
     assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_other_containers_in_a_folder_are_scored(
+    tiny_bundle: Bundle, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only eight suffixes were looked for; the rest was passed over without a word."""
+    for suffix in (".ts", ".wmv", ".3gp"):
+        shutil.copy(shared / "cases" / f"base{suffix}", tmp_path)
+    (tmp_path / "app.ts").write_text("export {}\n")
+    (tmp_path / ".hidden.mp4").write_text("not looked at")
+    results = predict_videos([tmp_path], tiny_bundle)
+    assert [(Path(result.video).name, result.status) for result in results] == [
+        ("base.3gp", "ok"),
+        ("base.ts", "ok"),
+        ("base.wmv", "ok"),
+    ]
+    said = "left out: 1 (hidden), 1 .ts (no MPEG transport stream (TypeScript?))"
+    assert said in capsys.readouterr().err
+    assert find_videos([tmp_path / "*.ts"]) == [tmp_path / "app.ts", tmp_path / "base.ts"]
+    with pytest.raises(ConfigError, match=r"no file matches the pattern .*\*\.mov\n  Fix:"):
+        find_videos([tmp_path / "*.mov"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 
 from dfkit.clip import UNIFORM50
+from dfkit.doctor.golden_clip import golden_checks, model_check
 from dfkit.errors import BundleError
 from dfkit.export.golden_head import VIDEO, shipped_limits, video_files
 from dfkit.measures.decision import Calibration
-from dfkit.media import color, crop, stream
+from dfkit.media import color, crop, picture, stream, video
 from dfkit.runtime import replay_video as module
+from dfkit.runtime import replay_video as replay_video_module
 from dfkit.runtime import video_stages
 from dfkit.runtime.backends import open_backend
 from dfkit.runtime.bundle import Bundle, FolderSource, file_entry, open_bundle
@@ -68,7 +71,10 @@ def test_every_stage_passes_where_it_was_made(bundle: Bundle, folder: Path) -> N
     report = replay_video(bundle)
     assert report.passed and len(report.rows) == len(report.summary())
     names = " ".join(row.name for row in report.rows)
-    places = [names.index(part) for part in ("grid", "decoded Y", "rgb 0", "face boxes", "sound", "crop face 0")]
+    places = [
+        names.index(part)
+        for part in ("grid", "decoded Y", "detector's view of 0", "face boxes", "sound", "crop face 0")
+    ]
     places += [names.index(f"tflite {part}") for part in ("face_features", "frame_logits", "decision", "file to p")]
     assert places == sorted(places) and "onnx file to status" in names
     assert all(row.found == 0 or row.unit == "dB of full scale" for row in report.rows)
@@ -86,22 +92,25 @@ def test_an_export_makes_the_same_bytes_again(bundle: Bundle, folder: Path) -> N
 
 
 def wrong_matrix(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(color, "choose_matrix", lambda tag, height: 1)
+    for room in (picture, replay_video_module):
+        patch.setattr(room, "choose_matrix", lambda tag, height: color.BT709)
 
 
 def full_range(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(color, "_FULL_RANGE_FORMATS", ("yuv420p",))
+    made = picture.picture_of_planes
+    for room in (picture, replay_video_module):
+        patch.setattr(room, "picture_of_planes", lambda planes, **facts: made(planes, **{**facts, "full": True}))
 
 
 def half_a_level_brighter(patch: pytest.MonkeyPatch) -> None:
-    """The exact formula in place of the whole-number one: what moves boxes by 0.2 px."""
-    convert = video_stages.RgbConverter.convert
+    """Rounding up in place of rounding: what moves boxes by 0.2 px."""
+    convert = picture.to_rgb
 
-    def brighter(self: Any, frame: Any) -> np.ndarray:
-        rgb = convert(self, frame)
+    def brighter(yuv: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        rgb = convert(yuv, matrix)
         return rgb + (np.indices(rgb.shape).sum(axis=0) % 2 == 0) * (rgb < 255).astype(np.uint8)
 
-    patch.setattr(video_stages.RgbConverter, "convert", brighter)
+    patch.setattr(picture, "to_rgb", brighter)
 
 
 def boxes_shifted(patch: pytest.MonkeyPatch) -> None:
@@ -124,24 +133,24 @@ def bgr_crops(patch: pytest.MonkeyPatch) -> None:
 
 
 def crops_without_averages(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(crop, "AVERAGE_FROM", 1000)
+    patch.setattr(picture, "AVERAGE_FROM", 1000)
 
 
 def pictures_by_index(patch: pytest.MonkeyPatch) -> None:
-    pick = video_stages.pick_nearest
+    pick = video.pick_nearest
 
     def late(items: Any, fps: float) -> Any:
         yield from pick(((start, duration, item) for n, (start, duration, item) in enumerate(items) if n), fps)
 
-    patch.setattr(video_stages, "pick_nearest", late)
+    patch.setattr(video, "pick_nearest", late)
 
 
 @pytest.mark.parametrize(
     ("mistake", "first"),
     [
-        (wrong_matrix, "rgb 0"),
-        (full_range, "rgb 0"),
-        (half_a_level_brighter, "rgb 0"),
+        (wrong_matrix, "detector's view of 0"),
+        (full_range, "detector's view of 0"),
+        (half_a_level_brighter, "detector's view of 0"),
         (boxes_shifted, "face boxes"),
         (no_smoothing, "face boxes"),
         (sound_shifted, "sound of the first clip"),
@@ -226,8 +235,6 @@ def test_a_bundle_without_a_video_says_so(tiny_bundle: Bundle) -> None:
 
 
 def test_a_video_taken_out_of_an_export_is_missed(folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     own = Path(shutil.copytree(folder, tmp_path / "own"))
     (own / VIDEO_INDEX).unlink()
     reseal(own)
@@ -243,8 +250,6 @@ def test_a_preset_without_faces_has_no_golden_video(tiny_bundle: Bundle) -> None
 
 
 def test_an_index_that_does_not_follow_its_schema(folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     own = Path(shutil.copytree(folder, tmp_path / "own"))
     index = json.loads((own / VIDEO_INDEX).read_text(encoding="utf-8"))
     for content, message in ((b"{", "is not JSON"), (json.dumps({**index, "planes": 3}).encode(), r"planes: ")):
@@ -296,3 +301,13 @@ def test_a_model_of_sound_and_motion(tiny_bundle: Bundle, tmp_path: Path, monkey
     assert failed(bundle, open_graphs=lambda *_: MotionGraphs()) == []
     monkeypatch.setattr(MotionGraphs, "score", lambda self, inputs: (np.zeros((50, 2)), np.zeros(2)))
     assert failed(bundle, open_graphs=lambda *_: MotionGraphs())[0] == "tflite frame_logits"
+
+
+def test_the_doctor_replays_it_in_a_process_of_its_own(folder: Path, tmp_path: Path) -> None:
+    check = golden_checks(folder)[-1]
+    assert (check.status, check.name) == ("ok", f"model of {folder.name}")
+    assert "steps from file to verdict" in check.found
+    spoilt = Path(shutil.copytree(folder, tmp_path / "spoilt"))
+    (spoilt / "model.tflite").write_bytes(b"x" * 100)
+    check = model_check(str(spoilt))
+    assert check.status == "off" and "model.tflite" in check.found and check.fix

@@ -87,11 +87,14 @@ def test_json_has_exactly_the_fields_of_the_contract(tiny_bundle: Bundle) -> Non
         "threshold",
         "modalities",
         "reason",
+        "read",
+        "notes",
+        "evidence",
         "worst_clip",
         "tracks",
     ]
     assert list(data["worst_clip"]) == ["track_id", "start_s", "end_s", "p_fake"]
-    assert list(data["tracks"][0]) == ["track_id", "p_fake", "clips", "frames"]
+    assert list(data["tracks"][0]) == ["track_id", "found_by", "p_fake", "clips", "frames"]
     assert list(data["tracks"][0]["clips"][0]) == ["start_s", "end_s", "p_fake"]
     assert list(data["tracks"][0]["frames"][0]) == ["t_s", "p_fake"]
     assert (data["status"], data["reason"], data["modalities"]) == ("ok", None, ["audio", "face", "lip"])

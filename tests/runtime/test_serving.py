@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from dfkit.clip import CLIP2S, UNIFORM50
 from dfkit.errors import BundleError
+from dfkit.media import faces
+from dfkit.media.faces import FaceDetector
 from dfkit.runtime import serving
-from dfkit.runtime.bundle import open_bundle
+from dfkit.runtime.bundle import face_model_entries, open_bundle
 from dfkit.runtime.detector import Detector
 from dfkit.runtime.serving import leaves, serving_of
 
@@ -33,6 +36,9 @@ CONSTANTS = sorted(
 
 def another(value: Any) -> Any:
     """A value of the same type that differs."""
+    if isinstance(value, FaceDetector):
+        # Each of its constants has to reach the section: one that does not leaves its key as it was.
+        return replace(value, **{f.name: another(getattr(value, f.name)) for f in fields(value) if f.name != "name"})
     if isinstance(value, dict):
         return dict(list(value.items())[1:])
     if isinstance(value, tuple):
@@ -52,8 +58,31 @@ def test_no_number_is_typed_in_the_section() -> None:
         if isinstance(node, ast.Constant)
     ]
     assert not typed
-    # Every value is one constant, but for the two eyes of the detector.
-    assert len(CONSTANTS) >= len({**both()[0], **both()[1]})
+    # Every value is one constant, but for the two eyes of the detectors; a detector holds four and shares four.
+    count = len(CONSTANTS) + 2 * (len(fields(FaceDetector)) - 1) + 4
+    assert count >= len({**both()[0], **both()[1]})
+
+
+def test_each_constant_of_a_detector_stands_in_its_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, section in (("SHORT_RANGE", "detector"), ("FULL_RANGE", "full_range_detector")):
+        before = both()[0]
+        monkeypatch.setattr(faces, name, another(getattr(faces, name)))
+        changed = {key for key, value in both()[0].items() if value != before[key]}
+        own = {f"{section}.{field.name}" for field in fields(FaceDetector) if field.name != "name"}
+        assert changed == own
+
+
+def test_a_bundle_of_before_the_second_stage_is_served_without_it(tmp_path: Path) -> None:
+    """Its section has neither the detector nor the cadence, and no model of that role; half of that is refused."""
+    entries = {name: entry.model_dump(exclude={"file"}) for name, entry in face_model_entries("float16").items()}
+    older = {name: entry for name, entry in entries.items() if entry["role"] != "full_range_detector"}
+    section = serving_of(CLIP2S, "float16", second_stage=False).model_dump(mode="json")
+    assert section.pop("full_range_detector") is None and section["tracker"].pop("full_range_every") is None
+    detector = Detector(write_bundle(tmp_path / "old", backends=("tflite",), serving=section, face_models=older))
+    assert detector._face_models.second_stage is False
+    path = write_bundle(tmp_path / "half", backends=("tflite",), serving=section, face_models=entries)
+    with pytest.raises(BundleError, match=r"full_range_detector\.input_px is None, this dfkit serves with 192"):
+        Detector(path)
 
 
 @pytest.mark.parametrize(("module", "name"), CONSTANTS, ids=lambda value: value)
@@ -87,7 +116,11 @@ def test_the_code_holds_the_constants_as_it_runs() -> None:
 
 def test_a_bundle_of_other_constants_is_refused(tmp_path: Path) -> None:
     own = serving_of(CLIP2S, "float16").model_dump(mode="json")
-    other = {**own, "tracker": {**own["tracker"], "detect_every": 9}, "boxes": {**own["boxes"], "average_from": 3}}
+    other = {
+        **own,
+        "tracker": {**own["tracker"], "detect_every": 9},
+        "pictures": {**own["pictures"], "average_from": 3},
+    }
     for name, section in (("own", own), ("none", None)):
         Detector(write_bundle(tmp_path / name, backends=("tflite",), serving=section))
     path = write_bundle(tmp_path / "other", backends=("tflite",), serving=other)

@@ -11,6 +11,7 @@ import pytest
 from dfkit.clip import CLIP2S
 from dfkit.errors import ConfigError, ShapeError
 from dfkit.media.audio import SoundReader
+from dfkit.media.picture import Picture
 from dfkit.media.stream import FaceFrame
 from dfkit.media.video import pick_nearest
 from dfkit.runtime.bundle import Bundle
@@ -131,10 +132,10 @@ def test_pictures_of_wrong_kind_are_refused(tiny_bundle: Bundle) -> None:
 
 
 def test_a_stream_whose_sound_never_comes_says_so(tiny_bundle: Bundle, shared: Path) -> None:
-    from dfkit.media.video import PictureReader
+    from dfkit.media.video import read_frames
 
     stream = Detector(tiny_bundle).open_stream()
-    pictures = [rgb for _, _, rgb in PictureReader(shared / "clips" / "lipnet-bbaf2n.mpg", 25.0)]
+    pictures = [rgb for _, _, rgb in read_frames(shared / "clips" / "lipnet-bbaf2n.mpg", 25.0)]
     with pytest.raises(ConfigError, match="lags"):
         # 12 s and the look-ahead: the first clip is complete at 2 s and waits for 10 s.
         for index in range(16 * 25):
@@ -152,7 +153,10 @@ class MadeFaces:
     def __init__(self, *, seen: bool) -> None:
         self._seen = seen
 
-    def push(self, index: int, t_s: float, rgb: np.ndarray, *, shrink: int = 1) -> list[FaceFrame]:
+    def push(
+        self, index: int, t_s: float, picture: Picture, *, shrink: int = 1, tracked: object = None
+    ) -> list[FaceFrame]:
+        rgb = picture.planes[0]
         final = index - CLIP2S.look_ahead_frames
         if not self._seen or final < 0:
             return []

@@ -15,8 +15,8 @@ from dfkit.clip import CLIP2S
 from dfkit.forge.matching import mouth_opening
 from dfkit.media.audio import read_waveform
 from dfkit.media.faces import FaceModels
+from dfkit.media.facts import probe
 from dfkit.media.stream import FaceFrame, read_clips
-from dfkit.media.video import probe
 from dfkit.synthetic import heads as heads_module
 from dfkit.synthetic.heads import HeadRenderer, make_head_video, make_heads
 from dfkit.synthetic.speakers import PRESETS, make_speakers

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dfkit.measures.environment import Environment, read_environment
-from dfkit.media.video import probe
+from dfkit.media.facts import probe
 from tools.speed.media_run import STAGES
 from tools.speed.media_speed import MediaTime, WorkerTime, judge
 from tools.speed.speed_videos import make_speed_videos

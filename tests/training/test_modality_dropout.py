@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from dfkit.clip import CLIP2S, UNIFORM50
+from dfkit.data.datasets import ClipDataset
+from dfkit.data.splits import split_clips
+from dfkit.data.storage import PreparedData
+from dfkit.measures.decision import Decision
 from dfkit.media.mfcc import mfcc
 from dfkit.models import MMMSBA, NetworkSpec
+from dfkit.models.checkpoint import load_checkpoint
 from dfkit.models.front_end import MfccFrontEnd
-from dfkit.training.modality_dropout import choose_hidden, hide_modalities, silent_mfcc
+from dfkit.training.modality_dropout import can_be_muted, choose_hidden, hide_modalities, muted, silent_mfcc
+from dfkit.training.scoring import clip_logits, summarize
 from dfkit.training.task import ClipNetwork
+from dfkit.training.train import train_teacher
+from dfkit.workspace import Workspace
+from tests.data.makers import make_prepared, make_row
+from tests.training.tiny import SPEC, tiny_config
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -91,3 +104,61 @@ def test_a_clip_without_sound_or_face_still_gets_finite_logits() -> None:
     output.clip_logits.sum().backward()
     assert torch.isfinite(output.clip_logits).all() and torch.isfinite(output.frame_logits).all()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+def test_muted_clips_are_what_training_hides() -> None:
+    """Serving scores a video without sound with a waveform of zeros: the same, for every clip of a batch."""
+    batch = make_batch(5)
+    hidden = hide_modalities(batch, ("audio", "face"), chance=1 - 1e-9, generator=generator(), audio=CLIP2S.audio)
+    changed = muted(batch, CLIP2S.audio)
+    assert torch.equal(changed["waveform"], torch.zeros_like(batch["waveform"]))
+    rows = (hidden["waveform"] == 0).all(dim=1)
+    assert int(rows.sum()) > 0 and torch.equal(hidden["waveform"][rows], changed["waveform"][rows])
+    assert all(changed[name] is batch[name] for name in ("face", "lip", "landmarks"))
+
+
+@pytest.mark.parametrize(
+    ("modalities", "chance", "preset", "expected"),
+    [
+        (("audio", "face", "lip"), 0.2, "clip2s", True),
+        (("audio", "motion"), 0.2, "clip2s", True),
+        (("audio", "face", "lip"), 0.0, "clip2s", False),
+        (("face", "lip"), 0.2, "clip2s", False),
+        (("audio", "face", "lip"), 0.2, "uniform50", False),
+    ],
+)
+def test_who_can_judge_a_muted_video(modalities: tuple[str, ...], chance: float, preset: str, expected: bool) -> None:
+    assert can_be_muted(modalities, chance=chance, preset=preset) is expected
+
+
+def batches(data: PreparedData, indices: Sequence[int]) -> Iterator[dict[str, torch.Tensor]]:
+    """One clip each."""
+    clips = ClipDataset(data, indices)
+    yield from torch.utils.data.DataLoader(clips, batch_size=1)
+
+
+def test_a_run_with_dropout_leaves_a_decision_for_muted_videos(tmp_path: Path) -> None:
+    """Its figures are those of the checkpoint's network on clips without sound."""
+    rows = [make_row(n, n % 2, (f"person{n // 2}",)) for n in range(12)]
+    data_dir = make_prepared(tmp_path / "data", rows, spec=SPEC)
+    summaries = {}
+    for chance in (0.0, 0.4):
+        config = tiny_config(epochs=1, modality_dropout=chance)
+        summaries[chance] = train_teacher(data_dir, Workspace(tmp_path / str(chance)), config)
+    without = load_checkpoint(summaries[0.0].checkpoint)
+    assert "muted" not in without.facts and not any("muted" in note for note in summaries[0.0].notes)
+    trained = load_checkpoint(summaries[0.4].checkpoint)
+    decision = Decision.muted_from_facts(trained.facts)
+    assert decision is not None and "not fitted" in decision.operating_point.name
+    assert any(note.startswith("muted, by the picture alone: test video AUC") for note in summaries[0.4].notes)
+    data = PreparedData(data_dir)
+    indices = split_clips(data, tiny_config().split)["test"]
+    model = ClipNetwork(trained.network, data.spec)
+    silent = [{**collated, "waveform": torch.zeros_like(collated["waveform"])} for collated in batches(data, indices)]
+    expected = summarize(data, clip_logits(model, silent), decision)
+    found = trained.facts["muted"]["metrics"]["test"]
+    assert found["videos"] == expected["videos"] > 0
+    for level in ("clip", "video"):
+        # Batches of another size add up in another order.
+        figures = {key: value for key, value in expected[level].items() if isinstance(value, float)}
+        assert {key: found[level][key] for key in figures} == pytest.approx(figures, abs=1e-5)
