@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +181,7 @@ def timed_parts(watch: Stopwatch) -> DetectorParts:
         watch: Where the times go.
     """
 
-    def read_pictures(reader: PictureReader) -> Iterator[GridPicture]:
+    def read_pictures(reader: PictureReader) -> Generator[GridPicture, None, None]:
         pictures = iter(reader)
         while True:
             with watch.stage("decode"):

@@ -13,6 +13,7 @@ import numpy as np
 
 from dfkit.clip import CLIP2S, NUM_LANDMARKS, ClipSpec, FoundBy
 from dfkit.errors import ConfigError
+from dfkit.measures.environment import usable_cores
 from dfkit.media.audio import SoundReader
 from dfkit.media.container import media_error
 from dfkit.media.coverage import FileRead, read_notes, too_short_error
@@ -277,8 +278,8 @@ class ClipReader:
             path: Media file.
             spec: The clip contract; dense clips only.
             models: The face networks; loaded when left out.
-            num_threads: Decoder threads; 0 leaves the number to the decoder. Unless it is 1, faces are followed in a
-                thread of their own.
+            num_threads: 1 does all in this thread; else decoding and following faces have threads of their own,
+                see `decoder_share`.
             survey: Of the file; made where left out.
         Raises:
             ConfigError: The preset samples whole videos.
@@ -298,14 +299,19 @@ class ClipReader:
         """
         spec = self.spec
         reader = PictureReader(
-            self.path, spec.fps, num_threads=self._num_threads, max_area_px=MAX_TRACKED_PX, survey=self._survey
+            self.path,
+            spec.fps,
+            num_threads=decoder_share(self._num_threads),
+            max_area_px=MAX_TRACKED_PX,
+            survey=self._survey,
         )
         stream, cutter = FaceStream(spec, self._models), ClipCutter(spec)
         num_clips = num_frames = 0
         with ExitStack() as stack:
             sound: SoundReader | None = None
-            pictures = ((index, t_s, picture, stream.track(picture)) for index, t_s, picture in reader)
-            for index, t_s, picture, tracked in stack.enter_context(closing(ahead_of(pictures, self._num_threads))):
+            pictures = stack.enter_context(closing(ahead_of(reader.__iter__(), self._num_threads)))
+            followed = ((index, t_s, picture, stream.track(picture)) for index, t_s, picture in pictures)
+            for index, t_s, picture, tracked in stack.enter_context(closing(ahead_of(followed, self._num_threads))):
                 if sound is None:
                     sound = stack.enter_context(_open_sound(spec, reader))
                 num_frames = index + 1
@@ -329,6 +335,15 @@ class ClipReader:
 def ahead_of(items: Generator[T, None, None], num_threads: int) -> Generator[T, None, None]:
     """The items as they are with one thread, else made ahead in a thread of their own."""
     return items if num_threads == 1 else read_ahead(items)
+
+
+def decoder_share(num_threads: int) -> int:
+    """Threads of the decoder among all that read a file: half of them, for faces are followed beside it.
+
+    Args:
+        num_threads: Of all; 0 is as many as there are cores.
+    """
+    return max((num_threads or usable_cores()) // 2, 1)
 
 
 def _cut_last_clips(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -246,7 +246,7 @@ class PictureReader:
         self._decoder: PictureDecoder | None = None
         self._maker: PictureMaker | None = None
 
-    def __iter__(self) -> Iterator[tuple[int, float, Picture]]:
+    def __iter__(self) -> Generator[tuple[int, float, Picture], None, None]:
         self._decoder = PictureDecoder(self.survey, num_threads=self._num_threads)
         self._maker = PictureMaker(aspect=self.survey.aspect, max_area_px=self._max_area_px)
         decoded: DecodedPicture | None = None

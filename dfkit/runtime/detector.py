@@ -5,7 +5,7 @@ What it is assembled from stands in `DetectorParts`: whoever measures or replace
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from dfkit.media.audio import SoundReader
 from dfkit.media.container import media_error
 from dfkit.media.coverage import Coverage, FileRead, read_notes, too_short_error
 from dfkit.media.faces import FaceModels, has_second_stage
-from dfkit.media.stream import MAX_TRACKED_PX, FaceFrame, FaceStream, ahead_of
+from dfkit.media.stream import MAX_TRACKED_PX, FaceFrame, FaceStream, ahead_of, decoder_share
 from dfkit.media.survey import SoundTrack, Survey
 from dfkit.media.video import PictureReader
 from dfkit.runtime.backends import BackendName, Graphs, open_backend
@@ -102,7 +102,7 @@ class DetectorParts:
     """Face networks that the bundle names; called once, when the detector is made."""
     make_face_stream: Callable[[ClipSpec, FaceModels], FaceStream] = FaceStream
     """Tracker and cropper without pictures; called for each file and each stream."""
-    read_pictures: Callable[[PictureReader], Iterable[GridPicture]] = iter
+    read_pictures: Callable[[PictureReader], Generator[GridPicture, None, None]] = PictureReader.__iter__
     """Pictures of a file on the grid of `ClipSpec.fps`; called once a file."""
     open_sound: OpenSound = open_file_sound
     """Sound of a file, opened after its first picture was read; not called for a model without sound."""
@@ -130,8 +130,8 @@ class Detector:
             bundle: A verified bundle, or where one lies.
             backend: `tflite` or `onnx`; None takes TFLite where the bundle has it.
             num_threads: Threads of the model.
-            decoder_threads: Threads of the video decoder; 0 leaves the number to it. Unless it is 1, a file's faces are
-                followed in a thread of their own.
+            decoder_threads: 1 reads a file, follows its faces and scores them in the calling thread; else reading and
+                following have threads of their own, and the decoder a share of as many, 0 standing for the cores.
             graphs: A loaded model in place of the bundle's own.
             parts: Factories of the stages before the model; the shipped ones when left out.
         Raises:
@@ -229,13 +229,15 @@ class Detector:
             MediaError: With the status, in the order unreadable, no_audio, too_short, no_face.
         """
         spec = self._spec
-        reader = PictureReader(path, spec.fps, num_threads=self._decoder_threads, max_area_px=MAX_TRACKED_PX)
+        num_threads = self._decoder_threads
+        reader = PictureReader(path, spec.fps, num_threads=decoder_share(num_threads), max_area_px=MAX_TRACKED_PX)
         faces = self._make_face_stream()
         grid: GridStream | None = None
         sound: FileSound | NoSound | None = None
         with ExitStack() as stack:
-            tracked = ((picture, faces.track(picture[2])) for picture in self._parts.read_pictures(reader))
-            for picture, found in stack.enter_context(closing(ahead_of(tracked, self._decoder_threads))):
+            pictures = stack.enter_context(closing(ahead_of(self._parts.read_pictures(reader), num_threads)))
+            tracked = ((picture, faces.track(picture[2])) for picture in pictures)
+            for picture, found in stack.enter_context(closing(ahead_of(tracked, num_threads))):
                 if grid is None:
                     sound = self._open_sound(stack, reader, scored) if self._takes_sound else None
                     grid = GridStream(faces, self._make_scorer(sound), spec, shrink=reader.shrink)
