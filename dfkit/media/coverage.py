@@ -12,6 +12,7 @@ from dfkit.errors import MediaError
 from dfkit.media.container import media_error
 from dfkit.media.survey import MAX_HOLE_S, SoundTrack, Survey
 
+INCOMPLETE = "the file is incomplete"
 WHOLE_SHARE = 0.995
 """From this share on pictures count as whole: timestamps round."""
 MAX_NAMED = 8
@@ -50,7 +51,7 @@ def cut_off_text(survey: Survey, read_s: float) -> str:
     if survey.stated_s is None:
         return "the file ends in the middle of a picture or of sound, as an upload or a copy that broke off does"
     return (
-        f"the file is incomplete: it states {survey.stated_s:.1f} s and ends after {read_s:.1f} s, as an upload or a "
+        f"{INCOMPLETE}: it states {survey.stated_s:.1f} s and ends after {read_s:.1f} s, as an upload or a "
         "copy that broke off does"
     )
 
@@ -146,9 +147,10 @@ class FileRead:
     @property
     def missing(self) -> str | None:
         """Why something is missing, for both parts; None where nothing is."""
-        parts = (self.pictures, self.sound)
-        said = dict.fromkeys(part.missing for part in parts if part is not None and part.missing is not None)
-        return "; ".join(said) or None
+        picture, sound = self.pictures.missing, None if self.sound is None else self.sound.missing
+        if picture is not None and sound is not None and sound.startswith(INCOMPLETE) and INCOMPLETE in picture:
+            sound = None  # both end with the file, a moment apart
+        return "; ".join(dict.fromkeys(said for said in (picture, sound) if said is not None)) or None
 
     @property
     def text(self) -> str:

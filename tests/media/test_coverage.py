@@ -256,3 +256,11 @@ def test_reading_goes_on_behind_the_damage(shared: Path) -> None:
     assert (np.diff(times) < 0.2).all()
     numbers = [read_number(rgb) for _, _, rgb in read_frames(shared / "cases" / "d11_corrupt.mp4", 5.0)]
     assert len(numbers) == 45
+
+
+def test_a_file_that_ends_early_is_said_once() -> None:
+    ends = ("the file is incomplete: it states 9.0 s and ends after 4.6 s", "the file is incomplete: it states 9.0 s")
+    both = FileRead(Coverage(4.6, 9.0, ends[0]), Coverage(4.5, 9.0, ends[1]))
+    assert both.missing == ends[0]
+    other = FileRead(Coverage(4.6, 9.0, ends[0]), Coverage(4.5, 9.0, "its sound jumps by 60 s and is not read behind"))
+    assert other.missing == f"{ends[0]}; its sound jumps by 60 s and is not read behind"
