@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-DEPTH = 8
-"""Items that wait at most; each may be a picture."""
+DEPTH = 2
+"""Items that wait at most; each may be a picture of 57 MB."""
 _POLL_S = 0.1
 _PATIENCE_S = 10.0
 

@@ -113,7 +113,9 @@ class Resampler:
         windows = np.lib.stride_tricks.sliding_window_view(self._pending, len(matrix))[::advance]
         # In pieces too small for BLAS to wake its threads, which would then spin on the other workers' cores.
         rows = max(1, BLAS_QUIET // matrix.size)
-        pieces = [windows[i : i + rows] @ matrix for i in range(0, len(windows), rows)]
+        # Damage and apps give samples of any size: what overflows is infinite, and no line on a terminal.
+        with np.errstate(over="ignore", invalid="ignore"):
+            pieces = [windows[i : i + rows] @ matrix for i in range(0, len(windows), rows)]
         outputs = np.concatenate(pieces).reshape(-1)
         self._pending = self._pending[len(windows) * advance :]
         self._num_outputs += len(outputs)
@@ -142,7 +144,8 @@ class Resampler:
         steps = self._phase + np.arange(count + 1, dtype=np.int64) * self._down
         starts, phases = steps // self._up, steps % self._up
         windows = np.lib.stride_tricks.sliding_window_view(self._pending, self._table.shape[1])
-        outputs = np.einsum("nk,nk->n", windows[starts[:-1]], self._table[phases[:-1]])
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs = np.einsum("nk,nk->n", windows[starts[:-1]], self._table[phases[:-1]])
         self._pending = self._pending[starts[-1] :]
         self._phase = int(phases[-1])
         self._num_outputs += count
