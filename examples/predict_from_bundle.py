@@ -232,8 +232,7 @@ class Picture:
         """The part that a (2, 3) map from column and row to places of pixels reaches, (size, size, 3) uint8 (3.4)."""
         samples = []
         for plane, black in zip(self.planes, (self.black, 128, 128), strict=True):
-            onto = self.to_coded / np.rint(self.planes[0].shape[1] / plane.shape[1], dtype=np.float64)
-            onto[1] = self.to_coded[1] / np.rint(self.planes[0].shape[0] / plane.shape[0])
+            onto = self.to_coded / np.rint(np.divide(self.planes[0].shape, plane.shape))[::-1, None]
             placed = onto[:, :2] @ matrix
             placed[:, 2] += onto[:, :2].sum(axis=1) / 2 + onto[:, 2] - 0.5
             steps = np.abs(placed[:, :2]).sum(axis=1).astype(int)

@@ -13,13 +13,12 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from dfkit.errors import MediaError
-from dfkit.media.channels import INFINITE_AS, NAN_AS, separate_power, to_mono
+from dfkit.media.channels import separate_power, to_mono
 from dfkit.media.container import END_OF_PACKETS, media_error, open_media
 from dfkit.media.coverage import WHOLE_SOUND_S, Coverage, cut_off_text
 from dfkit.media.resample import MAX_RATE, Resampler
 from dfkit.media.survey import CLOCK_BACK_S, SoundTrack, Survey, survey_file
 
-__all__ = ["INFINITE_AS", "NAN_AS", "SoundReader", "choose_sound", "decode_sound", "read_waveform", "to_mono"]
 MAX_DRIFT_S = 0.01
 """A sound frame that lies further than this from where the samples before it end is moved to its own time."""
 MAX_AHEAD_S = 30.0

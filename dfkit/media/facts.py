@@ -10,7 +10,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 
-from dfkit.media.audio import choose_sound, decode_sound, open_track
+from dfkit.media.audio import choose_sound, decode_sound, no_sound_error, open_track
 from dfkit.media.channels import to_mono
 from dfkit.media.container import media_error, open_media
 from dfkit.media.geometry import make_geometry, read_turn, rotation_deg
@@ -71,7 +71,7 @@ def probe(path: str | Path, *, allow_silent: bool = False, survey: Survey | None
     survey = survey or survey_file(path)
     track = choose_sound(survey)
     if track is None and not allow_silent:
-        raise media_error(path, "no_audio", "it has no sound track", "use the file with its sound")
+        raise no_sound_error(survey)
     first = next(iter(PictureDecoder(survey, num_threads=1)), None)
     if first is None:
         raise no_picture_error(survey)

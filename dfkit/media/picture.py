@@ -150,11 +150,17 @@ def place_in_plane(matrix: np.ndarray, geometry: Geometry, plane_size: tuple[int
     Returns:
         (2, 3) float64, to indices of the plane.
     """
-    onto = geometry.to_coded / np.array([[round(c / p)] for c, p in zip(geometry.coded, plane_size, strict=True)])
+    onto = _onto_plane(geometry, plane_size)
     placed = np.empty((2, 3))
     placed[:, :2] = onto[:, :2] @ matrix[:, :2]
     placed[:, 2] = onto[:, :2] @ (matrix[:, 2] + 0.5) + onto[:, 2] - 0.5
     return placed
+
+
+@lru_cache(maxsize=32)
+def _onto_plane(geometry: Geometry, plane_size: tuple[int, ...]) -> np.ndarray:
+    """(2, 3) from a place in the shown picture to one in a plane: the same for every sample of a stream's pictures."""
+    return geometry.to_coded / np.array([[round(c / p)] for c, p in zip(geometry.coded, plane_size, strict=True)])
 
 
 def warp(plane: np.ndarray, matrix: np.ndarray, out_px: int, *, border: Border | None) -> np.ndarray:

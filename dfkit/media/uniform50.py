@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkit.clip import UNIFORM50, ClipSpec
-from dfkit.media.audio import choose_sound, decode_sound, is_audible, no_sound_error, open_track, to_mono
+from dfkit.media.audio import choose_sound, decode_sound, is_audible, no_sound_error, open_track
+from dfkit.media.channels import to_mono
 from dfkit.media.container import open_media
 from dfkit.media.mfcc import mfcc as compute_mfcc
 from dfkit.media.picture import PictureMaker

@@ -13,7 +13,8 @@ import numpy as np
 
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, ShapeError
-from dfkit.media.audio import INFINITE_AS, MAX_DRIFT_S, NAN_AS
+from dfkit.media.audio import MAX_DRIFT_S
+from dfkit.media.channels import INFINITE_AS, NAN_AS
 from dfkit.media.container import MAX_AREA_PX, MAX_SIDE_PX
 from dfkit.media.picture import Picture, as_picture
 from dfkit.media.resample import MAX_RATE, Resampler

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from dfkit.errors import MediaError
-from dfkit.media.audio import SoundReader, read_waveform, to_mono
+from dfkit.media.audio import SoundReader, read_waveform
+from dfkit.media.channels import to_mono
 from dfkit.media.facts import probe
 from dfkit.media.video import PictureReader, read_frames
 

@@ -13,7 +13,8 @@ import pytest
 
 from dfkit.clip import CLIP2S
 from dfkit.errors import ModelAnswerError
-from dfkit.media.audio import decode_sound, to_mono
+from dfkit.media.audio import decode_sound
+from dfkit.media.channels import to_mono
 from dfkit.media.picture import Picture
 from dfkit.media.stream import FaceFrame, read_clips
 from dfkit.media.video import PictureReader, read_frames

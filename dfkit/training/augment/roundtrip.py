@@ -11,7 +11,7 @@ from av.audio.stream import AudioStream
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from dfkit.media.audio import to_mono
+from dfkit.media.channels import to_mono
 from dfkit.media.resample import resample
 
 # Matroska takes all three, and tells the decoder how many samples of run-in to drop.
