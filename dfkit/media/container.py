@@ -24,6 +24,8 @@ MAX_SIDE_PX = 8192
 """Longest side of a picture that is decoded."""
 MAX_AREA_PX = 36_000_000
 """Largest picture that is decoded; 8K is 33.2 million pixels."""
+MAX_STREAMS = 64
+"""Tracks of a file; each of a thousand may ask for a table of megabytes."""
 FORMATS = (
     "mov",
     "mp4",
@@ -83,7 +85,12 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
         raise media_error(path, "unreadable", "there is no such file", "check the path")
     if path.stat().st_size == 0:
         raise media_error(path, "unreadable", "the file is empty", "copy it again from its source")
-    limits = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS), "max_pixels": str(MAX_AREA_PX)}
+    limits = {
+        "protocol_whitelist": "file",
+        "format_whitelist": ",".join(FORMATS),
+        "max_pixels": str(MAX_AREA_PX),
+        "max_streams": str(MAX_STREAMS),
+    }
     try:
         # The prefix keeps a name such as "concat:a|b" from being taken for a protocol.
         container = av.open(f"file:{path.resolve()}", options=limits, metadata_errors="replace")
@@ -117,4 +124,6 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 
 def _describe(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return f"it has more than {MAX_STREAMS} tracks, or its header asks for more memory than there is"
     return str(getattr(error, "strerror", None) or error)

@@ -12,6 +12,7 @@ import pytest
 from dfkit.clip import CLIP2S, ClipSpec, TrackSpec
 from dfkit.errors import BundleError, CheckpointError, ConfigError, MediaError, ShapeError
 from dfkit.experiment import read_config
+from dfkit.media.container import MAX_STREAMS
 from dfkit.media.coverage import read_notes
 from dfkit.media.picture import picture_of_planes
 from dfkit.media.survey import MAX_HOLE_S, Segment, Survey, survey_file
@@ -90,6 +91,21 @@ def test_an_edit_list_that_repeats_a_file_for_hours_is_refused(tmp_path: Path) -
     with pytest.raises(MediaError, match="gives the file's bytes more than 10 times") as told:
         survey_file(path)
     assert told.value.status == "unreadable" and told.value.fix
+
+
+def test_tracks_without_end_take_no_memory(tmp_path: Path) -> None:
+    path = write_media(tmp_path / "a.mp4", numbered(5), sound=tone(0.2))
+    tree = boxes.parse(path.read_bytes())
+    holder, track = next((holder, box) for holder, box in boxes.walk(tree) if box.kind == b"trak")
+    for num_tracks, is_read in ((MAX_STREAMS, True), (MAX_STREAMS + 1, False)):
+        holder[:] = [box for box in holder if box.kind != b"trak"] + [track] * num_tracks
+        path.write_bytes(b"".join(box.to_bytes() for box in tree))
+        if is_read:
+            assert survey_file(path).video_index is not None
+        else:
+            with pytest.raises(MediaError, match=f"more than {MAX_STREAMS} tracks") as told:
+                survey_file(path)
+            assert told.value.status == "unreadable" and told.value.fix
 
 
 def test_pictures_far_apart_are_shown_for_no_longer_than_any(tmp_path: Path) -> None:
