@@ -22,6 +22,9 @@ MODALITIES: tuple[Modality, ...] = ("audio", "face", "lip")
 NUM_LANDMARKS = 468
 """Points of the face mesh that the tracker follows (MediaPipe's, without the irises)."""
 
+LIP_MULTIPLE = 16
+"""A CNN divides the side of a picture by 32 in all, by 16 until its last layer."""
+
 # A spec comes out of files that somebody sent: bounds far beyond any use keep a damaged one from filling the memory.
 Samples = Annotated[int, Field(gt=0, le=1_000_000)]
 Side = Annotated[int, Field(gt=0, le=4096)]
@@ -62,6 +65,18 @@ class PictureSpec(BaseModel, frozen=True, extra="forbid"):
     """Side of the face box as a multiple of the longer side of the box around the 468 landmarks."""
     lip_scale: Ratio = 0.5
     """Side of the lip box as a multiple of that same longer side, centred on the mouth landmarks."""
+
+    def resized(self, face_px: int | None, lip_px: int | None) -> PictureSpec:
+        """Crops of the same boxes with other sides.
+
+        Args:
+            face_px: Side of faces; None leaves it.
+            lip_px: Side of lips; None leaves their proportion to the faces, to a multiple of 16.
+        """
+        face = face_px or self.face_px
+        proportional = max(LIP_MULTIPLE, round(self.lip_px * face / self.face_px / LIP_MULTIPLE) * LIP_MULTIPLE)
+        lip = lip_px or (self.lip_px if face == self.face_px else proportional)
+        return self.model_copy(update={"face_px": face, "lip_px": lip})
 
 
 class TrackSpec(BaseModel, frozen=True, extra="forbid"):
@@ -126,6 +141,14 @@ class ClipSpec(BaseModel, frozen=True, extra="forbid"):
     def look_ahead_frames(self) -> int:
         """Look-ahead in grid frames."""
         return int(self.track.look_ahead_s * self.fps)
+
+    def with_pictures_of(self, other: ClipSpec) -> ClipSpec:
+        """This contract with the sides of the other one's pictures.
+
+        Two contracts that are equal then make the same clips of a video, cut to other sizes.
+        """
+        sides = {"face_px": other.picture.face_px, "lip_px": other.picture.lip_px}
+        return self.model_copy(update={"picture": self.picture.model_copy(update=sides)})
 
     def clip_starts(self, num_grid_frames: int) -> list[int]:
         """First grid frame of every clip of a video.

@@ -432,23 +432,28 @@ def distill(
 
 
 def prepare_view(data: PreparedData, spec: ClipSpec) -> Path:
-    """The videos of prepared data under another preset, beside it; nothing is done where it is there already.
+    """The videos of prepared data under another clip contract, beside it; nothing is done where it is there already.
 
-    Own data of the same videos under that preset are taken as they are; other own data of that name stay, and the view
-    lies beside them.
+    Own data of the same videos under that contract are taken as they are; other own data of that name stay, and the
+    view lies beside them.
     """
     from dfkit.data.labels import LabelSet, Source
     from dfkit.data.prepare import prepare as prepare_data
 
-    target = base = Path(f"{data.path.rstrip('/')}-{spec.preset}")
+    picture = spec.picture
+    kind = spec.preset if spec.preset != data.spec.preset else f"{picture.face_px}px"
+    if kind != spec.preset and picture != data.spec.picture.resized(picture.face_px, None):
+        kind += f"-lips-{picture.lip_px}px"
+    target = base = Path(f"{data.path.rstrip('/')}-{kind}")
+    view = f"{spec.preset}, faces of {picture.face_px} px, lips of {picture.lip_px} px"
     number = 0
     while holds_own_data(target):
         if _holds_same_videos(target, data, spec):
-            note(f"the teacher was trained on {spec.preset}: taking these videos from {target}")
+            note(f"another view is needed ({view}): taking these videos from {target}")
             return target
         number += 1
         target = base.with_name(f"{base.name}-view" + (f"-{number}" if number > 1 else ""))
-    note(f"the teacher was trained on {spec.preset}: preparing that view of {data.path} in {target}")
+    note(f"another view is needed ({view}): preparing {data.path} once more in {target}")
     sources = tuple(
         Source(
             path=Path(row.path),

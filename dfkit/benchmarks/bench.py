@@ -159,8 +159,8 @@ def _measure_timings(
     """Latency, cold start and time from file to verdict, one after the other: nothing else of ours runs meanwhile."""
     _, primary_graphs = next(iter(variants.values()))
     with _step("latency"):
-        timed_variants = [Variant(name, graphs) for name, (_, graphs) in variants.items()]
-        latency = measure_latency(timed_variants, bundle.manifest.clip_spec, repeats=repeats)
+        timed_variants = [Variant(name, graphs, of.manifest.clip_spec) for name, (of, graphs) in variants.items()]
+        latency = measure_latency(timed_variants, repeats=repeats)
     cold_start_video = None
     with _step("cold start"):
         cold_starts = {
@@ -222,11 +222,12 @@ def _open_twin(path: Path, bundle: Bundle) -> Bundle:
 
 
 def _open_straight(path: Path, bundle: Bundle) -> Bundle:
-    """The straight conversion, which differs from the bundle's network in its CNN widths alone."""
+    """The straight conversion, which differs from the bundle's network in its CNNs and what they see alone."""
     straight = open_bundle(path)
-    any_width = {"face_channels": 0, "lip_channels": 0}
-    network, straight_network = ({**b.manifest.network, **any_width} for b in (bundle, straight))
-    if (straight_network, straight.manifest.clip_spec) != (network, bundle.manifest.clip_spec):
+    any_cnn = {"face_channels": 0, "lip_channels": 0, "stem": ""}
+    network, straight_network = ({**b.manifest.network, **any_cnn} for b in (bundle, straight))
+    spec = bundle.manifest.clip_spec
+    if (straight_network, straight.manifest.clip_spec.with_pictures_of(spec)) != (network, spec):
         raise BundleError(
             f"{path} holds another network than bundle {bundle.path}",
             fix="export again with --reference, or remove the folder to measure without it",

@@ -44,6 +44,8 @@ class Variant:
     name: str
     """Such as `tflite mixed_int8`."""
     graphs: Graphs
+    spec: ClipSpec
+    """Contract of the clips that it takes."""
 
 
 def percentiles(times_s: Sequence[float]) -> Percentiles:
@@ -71,21 +73,20 @@ def make_inputs(spec: ClipSpec) -> dict[str, np.ndarray]:
     }
 
 
-def measure_latency(variants: Sequence[Variant], spec: ClipSpec, *, repeats: int) -> dict[str, dict[str, Percentiles]]:
+def measure_latency(variants: Sequence[Variant], *, repeats: int) -> dict[str, dict[str, Percentiles]]:
     """Times every variant's stages.
 
     Args:
-        variants: Loaded graphs of one network.
-        spec: Its clip contract.
+        variants: Loaded graphs.
         repeats: Rounds that count; a clip is timed once a round, single pictures T times.
     Returns:
         By variant, then by stage; without `next_clip` for a preset that knows no stream.
     """
-    inputs = make_inputs(spec)
+    inputs = {variant.spec: make_inputs(variant.spec) for variant in variants}
     times: dict[str, dict[str, list[float]]] = {v.name: {stage: [] for stage in STAGES} for v in variants}
     for turn in range(WARM_UP_ROUNDS + repeats):
         for variant in variants:
-            measured = time_clip(variant.graphs, inputs, spec)
+            measured = time_clip(variant.graphs, inputs[variant.spec], variant.spec)
             if turn >= WARM_UP_ROUNDS:
                 for stage, values in measured.items():
                     times[variant.name][stage] += values

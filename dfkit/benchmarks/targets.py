@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,14 +26,20 @@ STRAIGHT = "straight tflite fp32"
 """Variant: the student at the teacher's CNN widths, converted without any rewriting."""
 ONNX_FLOAT = "onnx fp32"
 TIMES_FILE = "export.json"
-MAX_MODEL_MB, AIM_MODEL_MB = 1.2, 0.9
-MIN_AGAINST_STRAIGHT, AIM_AGAINST_STRAIGHT = 4.0, 10.0
+MAX_MODEL_MB, AIM_MODEL_MB = 0.85, 0.7
+MIN_AGAINST_STRAIGHT, AIM_AGAINST_STRAIGHT = 9.0, 20.0
+MIN_AGAINST_FLOAT, AIM_AGAINST_FLOAT = 1.5, 3.0
 MIN_AGAINST_ONNX, AIM_AGAINST_ONNX = 1.4, 2.5
-NEXT_CLIP_EXTRA_MS = 1.5
-"""On top of half the encode time: the recurrence over a whole clip."""
+NEXT_CLIP_EXTRA_MS = 0.3
+"""On top of half the encode time and of `score` over a whole clip."""
 MAX_CONVERSION_S, AIM_CONVERSION_S = 60.0, 20.0
 AIM_P_CHANGE = 0.02
 NO_STRAIGHT = "no straight conversion: dfkit export --int8 --format all --reference makes one"
+NO_FLOAT = "no float TFLite graphs: dfkit export --int8 makes them"
+SLOWER_INT8 = (
+    "INT8 is the slower one on this processor: where size does not matter, export without --int8; a student of stem "
+    "patch4 gains by INT8 (distill.stem)"
+)
 NO_ONNX = "no float ONNX graphs: dfkit export --int8 --format all makes them"
 TargetVerdict = Literal["aim met", "met", "missed", "measured", "not measured"]
 
@@ -109,6 +115,7 @@ def compare_targets(
     return [
         size,
         _ratio("one clip, straight FP32 over INT8", shipped, latency.get(STRAIGHT), _STRAIGHT_LIMITS, NO_STRAIGHT),
+        _float_ratio(primary, latency),
         _ratio("one clip, ONNX Runtime FP32 over INT8", shipped, latency.get(ONNX_FLOAT), _ONNX_LIMITS, NO_ONNX),
         _next_clip(shipped),
         _conversion(seconds),
@@ -136,9 +143,21 @@ def _ratio(
     return TargetResult(figure, "x", baseline_ms / shipped_ms, ">=", *limits, note)
 
 
+def _float_ratio(primary: str, latency: Mapping[str, Mapping[str, Percentiles]]) -> TargetResult:
+    """The same student in FP32 over what ships, on the same runtime."""
+    float_name = f"{primary.split(maxsplit=1)[0]} fp32"
+    figure, limits = "one clip, the same student in FP32 over INT8", (MIN_AGAINST_FLOAT, AIM_AGAINST_FLOAT)
+    if float_name == primary:
+        return TargetResult(figure, "x", None, ">=", *limits, "what ships is FP32")
+    result = _ratio(figure, latency[primary], latency.get(float_name), limits, NO_FLOAT)
+    if result.value is not None and result.value < 1:
+        result = replace(result, note=f"{result.note}; {SLOWER_INT8}")
+    return result
+
+
 def _next_clip(shipped: Mapping[str, Percentiles]) -> TargetResult:
-    limit = shipped["encode_clip"].p50_ms / 2 + NEXT_CLIP_EXTRA_MS
-    figure = "next clip of a stream, half the encode time + 1.5 ms"
+    limit = shipped["encode_clip"].p50_ms / 2 + shipped["score"].p50_ms + NEXT_CLIP_EXTRA_MS
+    figure = f"next clip of a stream, half the encode time + score + {NEXT_CLIP_EXTRA_MS:g} ms"
     if "next_clip" not in shipped:
         return TargetResult(figure, "ms", None, "<=", limit, None, "this preset knows no stream")
     return TargetResult(figure, "ms", shipped["next_clip"].p50_ms, "<=", limit, None)

@@ -270,6 +270,10 @@ class SearchConfig(Section):
     """Largest p50 of one clip (50 x encode + score) on one thread, in ms; left out: any."""
     points: PositiveInt | None = None
     """Widths to distil, spread over the family; left out: the one that keeps most within the targets."""
+    face_px: tuple[PositiveInt, ...] | None = None
+    """Sides of face pictures to try, lips in proportion; left out: the data's, 5/7 and a half of it."""
+    stems: tuple[Literal["conv3", "patch4"], ...] = ("conv3", "patch4")
+    """First layers of the CNNs to try."""
     cnn_shares: tuple[PositiveFloat, ...] = (0.5, 0.375, 0.25, 0.125)
     """Shares of the teacher's channels to try, each layer rounded to a multiple of 8."""
     gru_hidden: tuple[PositiveInt, ...] = (192, 128, 64)
@@ -304,6 +308,13 @@ class DistillConfig(FitConfig):
 
     widths: WidthConfig = WidthConfig(face_channels=(32, 64, 128), lip_channels=(16, 32, 64), gru_hidden=128)
     """Student widths; multiples of 8."""
+    stem: Literal["conv3", "patch4"] = "conv3"
+    """First layers of the student's CNNs: `conv3` are the teacher's, `patch4` is one 4 x 4 convolution of stride 4 in
+    their place, which takes half as long."""
+    face_px: PositiveInt | None = None
+    """Side of the student's face pictures; that of the data where left out. Others are prepared beside the data."""
+    lip_px: PositiveInt | None = None
+    """Side of its lip pictures; with another `face_px` it follows that where left out."""
     importance: Literal["l2", "taylor"] = "l2"
     """Importance of a unit, which decides whether it is kept: L2 norm of its weights, or first-order Taylor."""
     temperature: PositiveFloat = 2.0

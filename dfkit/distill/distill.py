@@ -1,8 +1,8 @@
 """`dfkit distill`: prune a teacher to its most important units, then train that student on the teacher's logits.
 
-Where teacher and student see the same clips, logits are matched per clip and frame. Where they do not, as with an
-original checkpoint, which takes 50 frames spread over a whole video (`uniform50`), the answers of both to a video are
-matched: the mean over a track's clips, the most suspicious track.
+Where teacher and student see the same clips, each at its own size, logits are matched per clip and frame. Where they do
+not, as with an original checkpoint, which takes 50 frames spread over a whole video (`uniform50`), the answers of both
+to a video are matched: the mean over a track's clips, the most suspicious track.
 
 A `DistillationSetup` is what any number of students share: the teacher, its logits, the split. `dfkit.distill.search`
 trains students of several widths from one.
@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from dfkit.config import Config, DistillConfig
 from dfkit.data.logits_file import write_teacher_logits
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
+from dfkit.data.views import MakeView, open_view
 from dfkit.distill.prune import Weights, prune
 from dfkit.distill.quantization_aware import QuantizationAware
 from dfkit.distill.request import make_request, refuse_other_request, write_request
@@ -40,7 +40,7 @@ from dfkit.distill.variants import (
     summarize_runs,
 )
 from dfkit.files import write_atomically
-from dfkit.models.checkpoint import Checkpoint, load_checkpoint
+from dfkit.models.checkpoint import TEACHER_PICTURE, Checkpoint, load_checkpoint
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.training.balance import class_weights, note_class_balance
 from dfkit.training.fit import compute_device
@@ -61,8 +61,10 @@ class DistillationSetup:
     teacher_path: str
     """Checkpoint file, as it was named."""
     teacher: Checkpoint
+    base: PreparedData
+    """As it was named."""
     data: PreparedData
-    """What the students train on."""
+    """What the students train on: the same clips, with pictures of the students' size."""
     indices: dict[str, list[int]]
     """Clip indices of each split."""
     teacher_logits: TeacherLogits
@@ -72,10 +74,17 @@ class DistillationSetup:
     """Notes for the report."""
 
 
+def student_clip_spec(spec: ClipSpec, section: DistillConfig) -> ClipSpec:
+    """The contract of the student's clips: the data's, with pictures of the configured sides."""
+    picture = spec.picture.resized(section.face_px, section.lip_px)
+    return spec.model_copy(update={"picture": picture})
+
+
 def student_spec(teacher: NetworkSpec, config: DistillConfig) -> NetworkSpec:
-    """The teacher's architecture at the configured widths."""
+    """The teacher's architecture at the configured widths and with the configured stem."""
     return teacher.model_copy(
         update={
+            "stem": config.stem,
             "gru_hidden": config.widths.gru_hidden,
             "face_channels": config.widths.face_channels,
             "lip_channels": config.widths.lip_channels,
@@ -119,7 +128,7 @@ def prepare_distillation(
     data_dir: str | Path,
     config: Config,
     *,
-    make_view: Callable[[PreparedData, ClipSpec], Path],
+    make_view: MakeView,
     weights: WeightsChoice | None = None,
 ) -> DistillationSetup:
     """Reads teacher and data, computes the teacher's logits and, for Taylor importance, its gradients.
@@ -129,7 +138,8 @@ def prepare_distillation(
         data_dir: Prepared data that students train on.
         config: The experiment.
         make_view: Prepares the data's videos under another clip contract and returns the folder; called with the
-            teacher's own contract where its preset differs from the student's.
+            teacher's own contract where its preset or the size of its pictures differs from the data's, and with the
+            student's where another size is configured.
         weights: Plain or EMA weights of the teacher; the plain ones where left out.
     Raises:
         CheckpointError: The teacher cannot be read.
@@ -140,17 +150,24 @@ def prepare_distillation(
     set_threads(section.num_threads)
     lightning.seed_everything(section.seed, verbose=False)
     teacher = load_checkpoint(teacher_path, weights)
-    data = PreparedData(data_dir)
-    require_clip_spec(data.spec, config.clip, str(data_dir))
-    same_view = teacher.clip_spec.preset == data.spec.preset
+    base = PreparedData(data_dir)
+    require_clip_spec(base.spec, config.clip, str(data_dir))
+    same_view = teacher.clip_spec.preset == base.spec.preset
+    seen = base
     if same_view and teacher.kind != "original":
-        require_clip_spec(teacher.clip_spec, data.spec, f"{teacher_path}'s data")
+        same_size = base.spec.with_pictures_of(teacher.clip_spec)
+        require_clip_spec(teacher.clip_spec, same_size, f"{teacher_path}'s data")
+        seen = open_view(base, same_size, make_view)
+    data = base
+    if teacher.network.spec.pictures:
+        data = open_view(base, student_clip_spec(base.spec, section), make_view)
     indices = split_clips(data, config.split)
     notes = (*(f"teacher: {line}" for line in teacher.notes), *refuse_seen_groups(teacher.facts, data, indices))
     if same_view:
-        logits = teacher_clip_logits(teacher, data, indices, section)
+        logits = teacher_clip_logits(teacher, seen, indices, section)
+        notes = (*notes, *size_notes(seen, data))
     else:
-        view = PreparedData(make_view(data, teacher.clip_spec))
+        view = PreparedData(make_view(base, teacher.clip_spec))
         if teacher.kind != "original":
             require_clip_spec(view.spec, teacher.clip_spec, view.path)
         logits = teacher_video_logits(teacher, data, view, compute_device(section))
@@ -166,9 +183,43 @@ def prepare_distillation(
     gradients = None
     if section.importance == "taylor":
         pictures = bool(teacher.network.spec.pictures)
-        loaders = make_loaders(data, indices, section, keep_videos=not same_view, pictures=pictures)
-        gradients = minibatch_gradients(teacher.network, data.spec, loaders, device=compute_device(section))
-    return DistillationSetup(str(teacher_path), teacher, data, indices, logits, gradients, notes)
+        loaders = make_loaders(seen, indices, section, keep_videos=not same_view, pictures=pictures)
+        gradients = minibatch_gradients(teacher.network, seen.spec, loaders, device=compute_device(section))
+    return DistillationSetup(str(teacher_path), teacher, base, data, indices, logits, gradients, notes)
+
+
+def resized_setup(setup: DistillationSetup, spec: ClipSpec, make_view: MakeView) -> DistillationSetup:
+    """The same teacher and clips for a student that sees pictures of other sides.
+
+    Args:
+        setup: Of any size.
+        spec: The student's contract; differs from the setup's in the sides of its pictures alone.
+        make_view: Prepares videos at those sides, where they are not there yet.
+    """
+    if spec == setup.data.spec:
+        return setup
+    data = open_view(setup.base, spec, make_view)
+    return replace(setup, data=data, teacher_logits=logits_for_view(setup.teacher_logits, setup.data, data))
+
+
+def logits_for_view(logits: TeacherLogits, data: PreparedData, view: PreparedData) -> TeacherLogits:
+    """The teacher's answers to `data` by the rows of a view: clips are the same, videos without clips are left out."""
+    if not logits.by_video or view is data:
+        return logits
+    row_of = {video.sha256: row for row, video in enumerate(data.videos)}
+    rows = [row_of[video.sha256] for video in view.videos]
+    return TeacherLogits(logits.clip_logits[rows], None, by_video=True)
+
+
+def size_notes(seen: PreparedData, data: PreparedData) -> tuple[str, ...]:
+    """What to know where teacher and student see the same clips at different sizes."""
+    theirs, ours = seen.spec.picture, data.spec.picture
+    if theirs == ours:
+        return ()
+    return (
+        f"the teacher sees faces of {theirs.face_px} px and lips of {theirs.lip_px} px, the student {ours.face_px} and "
+        f"{ours.lip_px} px of the same clips",
+    )
 
 
 def face_notes(teacher: Checkpoint, data: PreparedData) -> tuple[str, ...]:
@@ -187,7 +238,7 @@ def distill_student(
     workspace: Workspace,
     config: Config,
     *,
-    make_view: Callable[[PreparedData, ClipSpec], Path],
+    make_view: MakeView,
     resume: str | Path | None = None,
     weights: WeightsChoice | None = None,
 ) -> StudentSummary:
@@ -302,6 +353,7 @@ def train_variant(setup: DistillationSetup, config: Config, run_dir: Path, varia
         "teacher_kind": setup.teacher.kind,
         "teacher_weights": setup.teacher.weights,
         "teacher_parameters": count_parameters(setup.teacher.network),
+        TEACHER_PICTURE: setup.teacher.clip_spec.picture.model_dump(mode="json"),
         "parameters": count_parameters(network),
         "teacher_metrics": teacher_metrics(data, setup.teacher_logits, setup.indices),
     }

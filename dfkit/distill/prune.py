@@ -58,6 +58,8 @@ def check_widths(teacher: NetworkSpec, student: NetworkSpec) -> None:
         for name in same
         if getattr(student, name) != getattr(teacher, name)
     ]
+    if teacher.stem not in {student.stem, "conv3"}:
+        problems.append(f"stem {student.stem}: the teacher has {teacher.stem}, and only conv3 can be changed")
     if problems:
         raise ConfigError(f"student cannot be pruned from this teacher: {'; '.join(problems)}")
 
@@ -186,9 +188,33 @@ def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Sequence[Wei
         for reverse in (True, False):
             slices = gru_weight_slices(modality, teacher.spec.gru_hidden, reverse=reverse)
             _prune_group(weights, grads, slices, teacher.spec.gru_hidden, student_spec.gru_hidden)
+    if student_spec.stem != teacher.spec.stem:
+        for picture in student_spec.pictures:
+            kernel = f"{PREFIX[picture]}_feature_extractor.{CONV_LAYER_INDICES[0]}.weight"
+            weights[kernel] = patch_kernel(weights[kernel])
     student = MMMSBA(student_spec, frame_resampling=teacher.frame_resampling)
     student.load_state_dict(weights)
     return student.eval()
+
+
+def patch_kernel(kernel: Tensor) -> Tensor:
+    """What a `patch4` stem starts from: the mean of the four places of a `conv3` stem that its pool chooses from.
+
+    Args:
+        kernel: (C, 3, 3, 3) of the convolution of stride 2.
+    Returns:
+        (C, 3, 4, 4). The four places reach one pixel beyond the patch at the top and the left; what they weigh there
+        goes to the patch's own edge.
+    """
+    whole = kernel.new_zeros(*kernel.shape[:2], 5, 5)
+    for row in (0, 2):
+        for column in (0, 2):
+            whole[:, :, row : row + 3, column : column + 3] += kernel / 4
+    patch = whole[:, :, 1:, 1:].clone()
+    patch[:, :, 0] += whole[:, :, 0, 1:]
+    patch[:, :, :, 0] += whole[:, :, 1:, 0]
+    patch[:, :, 0, 0] += whole[:, :, 0, 0]
+    return patch
 
 
 def _prune_group(

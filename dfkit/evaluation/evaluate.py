@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from dfkit.clip import ClipSpec
 from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.storage import PreparedData
+from dfkit.data.views import MakeView
 from dfkit.errors import CheckpointError, ConfigError
 from dfkit.evaluation.data_findings import data_findings
 from dfkit.evaluation.ensemble_members import (
@@ -53,7 +54,6 @@ from dfkit.training.scoring import ClipLogits, decide, scores_by_video, video_ma
 from dfkit.weights.selection import WeightsChoice
 from dfkit.workspace import REPORT_FILE
 
-MakeView = Callable[[PreparedData, ClipSpec], Path]
 """Prepares the videos of prepared data under another clip contract and returns the folder."""
 PAGE_FILE = "report.html"
 BATCH_CLIPS = 4
@@ -85,6 +85,18 @@ class EvaluationRequest:
     """Whether test-time augmentation of the first checkpoint is measured."""
 
 
+def needs_view(wanted: ClipSpec, found: ClipSpec) -> bool:
+    """Whether data has to be prepared once more for a model: another preset, or the same with another size of pictures.
+
+    Args:
+        wanted: The model's contract.
+        found: The data's.
+    """
+    if found.preset != "clip2s" or wanted == found:
+        return False
+    return wanted.preset == "uniform50" or wanted == found.with_pictures_of(wanted)
+
+
 def evaluate(
     request: EvaluationRequest, *, reports: Path, output: Path | None = None, make_view: MakeView
 ) -> EvaluationReport:
@@ -94,7 +106,8 @@ def evaluate(
         request: Models, data and split.
         reports: Where a folder `<name>-evaluation` is made if `output` is left out.
         output: Folder of the report; a number is added where it holds something.
-        make_view: Prepares the data's videos under another preset; called where a model needs `uniform50`.
+        make_view: Prepares the data's videos under another clip contract; called where a model needs `uniform50`, or
+            pictures of another size.
     Returns:
         The report, with the folder that it was written to.
     Raises:
@@ -105,7 +118,7 @@ def evaluate(
     members = open_members(request)
     data = PreparedData(request.data_dir)
     prepared = data
-    if members[0].clip_spec.preset == "uniform50" and data.spec.preset == "clip2s":
+    if needs_view(members[0].clip_spec, data.spec):
         data = PreparedData(make_view(data, members[0].clip_spec))
     for member in members:
         require_prepared_for(member, data)

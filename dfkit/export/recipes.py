@@ -86,7 +86,7 @@ RECIPES = {
             "mixed_int8",
             (
                 Rule(ALL, DENSE, "dynamic"),
-                Rule(PICTURES, ("CONV_2D", "PAD", "MAX_POOL_2D"), "static"),
+                Rule(PICTURES, ("RESHAPE", "CONV_2D", "PAD", "MAX_POOL_2D"), "static"),
                 _KEEP_FRONT_ENDS,
                 _HALVE_FRONT_ENDS,
             ),

@@ -20,10 +20,10 @@ from dfkit.export.bundle import write_bundle
 from dfkit.export.parity import Logits, ParityClip, graph_logits
 from dfkit.export.ranges import clip_arrays
 from dfkit.export.stages import Graph, tflite_stage
-from dfkit.export.straight import straight_model, straight_network
+from dfkit.export.straight import straight_model, straight_network, straight_spec
 from dfkit.files import name_to_text, write_atomically
 from dfkit.measures.environment import read_environment
-from dfkit.models.checkpoint import Checkpoint
+from dfkit.models.checkpoint import TEACHER_PICTURE, Checkpoint
 from dfkit.runtime.bundle import file_entry
 from dfkit.runtime.manifest import Manifest
 from dfkit.workspace import TEACHER_LOGITS_FILE
@@ -62,13 +62,15 @@ def write_reference(
     write_graphs(folder / FLOAT_FOLDER, manifest, floats, {"name": f"{manifest.name}-fp32"})
     if straight:
         network = straight_network(checkpoint.network)
+        spec = straight_spec(checkpoint.clip_spec, checkpoint.facts.get(TEACHER_PICTURE))
         start = time.perf_counter()
-        model = straight_model(network, checkpoint.clip_spec)
-        own = Checkpoint(network, checkpoint.clip_spec, "student", checkpoint.path)
+        model = straight_model(network, spec)
+        own = Checkpoint(network, spec, "student", checkpoint.path)
         stage = tflite_stage(model, own, "fp32", start)
         changes = {
             "name": f"{manifest.name}-straight",
             "network": network.spec.model_dump(mode="json"),
+            "clip_spec": spec,
             "warnings": (STRAIGHT_WARNING,),
         }
         write_graphs(folder / STRAIGHT_FOLDER, manifest, {"tflite": stage}, changes)

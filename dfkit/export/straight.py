@@ -1,15 +1,18 @@
 """The straight way, to be measured against: the network as it is through litert-torch, nothing rewritten.
 
-The CNNs stay at the teacher's width, each `nn.GRU` is unrolled by the converter operator by operator, features pass
-through AdaptiveAvgPool2d. Only the MFCC is this project's, since `torch.stft` does not lower at all.
+The CNNs stay at the teacher's width, stem and size of pictures, each `nn.GRU` is unrolled by the converter operator by
+operator, features pass through AdaptiveAvgPool2d. Only the MFCC is this project's, since `torch.stft` does not lower at
+all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
-from dfkit.clip import ClipSpec
+from dfkit.clip import ClipSpec, PictureSpec
 from dfkit.export.converter import GraphPart, convert_graphs
 from dfkit.export.signature import encode_example, score_example
 from dfkit.models.front_end import MfccFrontEnd
@@ -56,12 +59,25 @@ class StraightScore(nn.Module):
 
 
 def straight_network(student: MMMSBA) -> MMMSBA:
-    """The student's topology and GRU width with the teacher's CNNs, freshly initialised: weights cost no time."""
+    """The student's topology and GRU width with the original's CNNs, freshly initialised: weights cost no time."""
     teacher = NetworkSpec()
-    widths = {"face_channels": teacher.face_channels, "lip_channels": teacher.lip_channels}
+    cnns = {"face_channels": teacher.face_channels, "lip_channels": teacher.lip_channels, "stem": teacher.stem}
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(SEED)
-        return MMMSBA(student.spec.model_copy(update=widths)).eval()
+        return MMMSBA(student.spec.model_copy(update=cnns)).eval()
+
+
+def straight_spec(spec: ClipSpec, teacher_picture: Mapping[str, object] | None) -> ClipSpec:
+    """The student's contract with pictures of the size that its teacher sees.
+
+    Args:
+        spec: The student's.
+        teacher_picture: `PictureSpec` of the teacher as its student's checkpoint has it; None for other checkpoints.
+    """
+    if teacher_picture is None:
+        return spec
+    picture = PictureSpec.model_validate(teacher_picture)
+    return spec.with_pictures_of(spec.model_copy(update={"picture": picture}))
 
 
 def straight_model(network: MMMSBA, spec: ClipSpec) -> bytes:

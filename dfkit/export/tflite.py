@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from dfkit.runtime.manifest import Backend, Signature, TensorEntry
 from dfkit.runtime.proven import SMALLEST
 
 MODEL_FILE = "model.tflite"
+PICTURE_TENSORS = re.compile(r"encode_args_\d+|[\w./]*\.FoldedConv_\w+;\d+")
+"""Names of tensors that hold a picture: the inputs, and what `FoldedConv` makes of them before it multiplies."""
 
 
 def convert(network: MMMSBA, spec: ClipSpec, calibration_clips: Sequence[dict[str, np.ndarray]] = ()) -> bytes:
@@ -145,9 +148,7 @@ def _pin_picture_ranges(ranges: dict[str, Any]) -> None:
     """Pictures are 0 to 255 whatever the calibration set held: scale 1/255, zero point -128, no requantizing."""
     full = {"min": np.zeros((1, 1, 1, 1), np.float32), "max": np.ones((1, 1, 1, 1), np.float32)}
     for name in ranges:
-        # The first padding of each CNN only adds zeros to its input.
-        padded_input = name.endswith("conv.Conv2d_0;1") and "activation" not in name
-        if name.startswith("encode_args_") or padded_input:
+        if PICTURE_TENSORS.fullmatch(name):
             ranges[name] = dict(full)
 
 

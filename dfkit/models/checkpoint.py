@@ -21,6 +21,8 @@ from dfkit.weights.stored import read_weights
 CHECKPOINT_VERSION = 1
 TRAINING_STATE = "RunRecorder"
 """Callback whose state stands in what a run is resumed from."""
+TEACHER_PICTURE = "teacher_picture"
+"""Fact of a student: the sides of the pictures that its teacher sees, as `PictureSpec` has them."""
 Kind = Literal["teacher", "student", "original"]
 
 

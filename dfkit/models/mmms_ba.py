@@ -24,6 +24,9 @@ from dfkit.models.motion import MOTION_DIM
 
 Attention = Literal["bi_modal", "self", "none"]
 Resampling = Literal["padded", "valid"]
+Stem = Literal["conv3", "patch4"]
+"""First layers of a CNN, from a picture to maps of a quarter of its side: `conv3` is the original's 3 x 3 convolution
+of stride 2 with a 2 x 2 pool behind it; `patch4` is one 4 x 4 convolution of stride 4, which sees each pixel once."""
 # A softmax over a row whose allowed columns are all far below this still stays finite, unlike with -inf.
 MASKED_SCORE = -1e4
 # The original calls the face "visual"; its parameter names stay.
@@ -62,6 +65,8 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     """D, width of each modality's dense layer."""
     attention: Attention = "bi_modal"
     """Fusion: `bi_modal`, `self`, or `none` (plain concatenation)."""
+    stem: Stem = "conv3"
+    """First layers of each CNN."""
 
     @field_validator("modalities")
     @classmethod
@@ -117,13 +122,18 @@ class NetworkOutput:
     """Softmax maps by name: `face_lip` (B, T_x, T_y) and the way back, `lip_face`."""
 
 
-def image_cnn(channels: Sequence[int]) -> nn.Sequential:
-    """Three stride-2 convolutions, per frame: (N, 3, h, w) in [0, 1] to (N, channels[-1])."""
+def image_cnn(channels: Sequence[int], stem: Stem = "conv3") -> nn.Sequential:
+    """Three strided convolutions, per frame: (N, 3, h, w) in [0, 1] to (N, channels[-1]).
+
+    Every stem has its layers at the same places, so that parameter names do not depend on it.
+    """
     a, b, c = channels
+    if stem == "patch4":
+        first: tuple[nn.Module, ...] = (nn.Conv2d(3, a, 4, stride=4), nn.ReLU(), nn.Identity())
+    else:
+        first = (nn.Conv2d(3, a, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2))
     return nn.Sequential(
-        nn.Conv2d(3, a, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
+        *first,
         nn.Conv2d(a, b, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -256,7 +266,7 @@ class MMMSBA(nn.Module):
         # In the original's order, kind by kind: the state dict's order is part of the format.
         for name in self.spec.pictures:
             channels = self.spec.face_channels if name == "face" else self.spec.lip_channels
-            self.add_module(f"{PREFIX[name]}_feature_extractor", image_cnn(channels))
+            self.add_module(f"{PREFIX[name]}_feature_extractor", image_cnn(channels, self.spec.stem))
         for name in self.spec.modalities:
             encoder = Encoder(self.spec.feature_dim(name), self.spec.gru_hidden, dropout=gru_dropout)
             self.add_module(f"{PREFIX[name]}_encoder", encoder)
@@ -297,7 +307,7 @@ class MMMSBA(nn.Module):
 
         Args:
             audio: (B, T_a, audio_dim) float32 MFCC, not normalised.
-            frames: (B, T, 3, 224, 224) float32 RGB in [0, 1].
+            frames: (B, T, 3, h, w) float32 RGB in [0, 1].
             lips: (B, T, 3, h, w) float32 RGB in [0, 1].
             audio_mask: (B, T_a) bool, True = valid.
             frame_mask: (B, T) bool, True = valid; serves face, lips and motion.

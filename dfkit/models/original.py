@@ -50,6 +50,9 @@ def infer_spec(weights: dict[str, Tensor], *, where: str) -> NetworkSpec:
             for m in modalities
             if m in CNN_MODALITIES
         }
+        for name in set(modalities) & set(CNN_MODALITIES):
+            kernel = weights[f"{names[name]}_feature_extractor.0.weight"]
+            widths["stem"] = "patch4" if kernel.shape[-1] == 4 else "conv3"
         if "audio" in modalities:
             widths["audio_dim"] = weights["audio_encoder.gru.weight_ih_l0"].shape[1]
         width = weights[MARK].shape[1]
@@ -125,6 +128,8 @@ def refuse_foreign_network(spec: NetworkSpec) -> None:
     for name, channels in CHANNELS.items():
         if getattr(spec, name) != channels:
             faults.append(f"{name} {getattr(spec, name)} instead of {channels}")
+    if spec.stem != "conv3":
+        faults.append(f"stem {spec.stem} instead of conv3")
     if faults:
         raise CheckpointError(
             f"the original format has no room for this network: {'; '.join(faults)}",

@@ -27,6 +27,7 @@ import dfkit
 from dfkit.config import Config, FitConfig, explain
 from dfkit.data.datasets import ClipDataset
 from dfkit.errors import CheckpointError, ConfigError, DfkitError, one_line
+from dfkit.measures.environment import cpu_model
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.training.event_log import tensorboard_logger
 from dfkit.training.objective import Batch
@@ -66,6 +67,7 @@ def environment() -> dict[str, str]:
         "lightning": lightning.__version__,
         "numpy": np.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
+        "processor": cpu_model(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": str(torch.get_num_threads()),
     }

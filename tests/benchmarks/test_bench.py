@@ -212,7 +212,8 @@ def test_variants_take_turns(tiny_bundle: Bundle) -> None:
             order.append(self.label)
             return self.inner.score(inputs)
 
-    found = measure_latency([Variant(n, Noting(n)) for n in "ab"], tiny_bundle.manifest.clip_spec, repeats=2)
+    spec = tiny_bundle.manifest.clip_spec
+    found = measure_latency([Variant(n, Noting(n), spec) for n in "ab"], repeats=2)
     assert order == list("aabb") * 5  # clip and next clip of each, 3 rounds of warming up and 2 that count
     assert found["a"]["clip"].num == 2 and found["a"]["encode_one"].num == 100
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from dfkit.clip import UNIFORM50, ClipSpec
 from dfkit.data.datasets import ClipDataset
 from dfkit.data.storage import PreparedData
+from dfkit.data.views import open_view
 from dfkit.distill import distill
+from dfkit.errors import ConfigError, DataError
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.training.checkpoints import save_checkpoint
+from dfkit.training.objective import TeacherLogits
 from dfkit.training.task import ClipNetwork
-from dfkit.workspace import Workspace
+from dfkit.workspace import TEACHER_LOGITS_FILE, Workspace, find_stored
 from tests.training.tiny import SPEC, WIDTHS, tiny_config
 from tools.speed.made_data import make_synthetic_data
 
@@ -80,3 +86,64 @@ def test_the_teacher_answers_every_clip_as_it_is_stored(data_dir: Path, teacher_
         torch.testing.assert_close(answers.clip_logits[clip], expected, atol=1e-5, rtol=0)
     assert answers.frame_logits is not None and not answers.by_video
     assert answers.clip_logits[4].tolist() == [0.0, 0.0]
+
+
+SMALLER = SPEC.model_copy(update={"picture": SPEC.picture.resized(32, 16)})
+
+
+def test_a_student_of_another_size_sees_the_same_clips(data_dir: Path, teacher_path: Path, tmp_path: Path) -> None:
+    asked: list[ClipSpec] = []
+
+    def make_view(data: PreparedData, spec: ClipSpec) -> Path:
+        assert data.path == str(data_dir)
+        asked.append(spec)
+        return make_synthetic_data(tmp_path / "view", num_videos=6, spec=spec)
+
+    section = {"face_px": 32, "lip_px": 16, "stem": "patch4", "importance": "taylor"}
+    plain = tiny_config(epochs=1)
+    config = plain.model_copy(update={"distill": plain.distill.model_copy(update=section)})
+    student = distill.distill_student(teacher_path, data_dir, Workspace(tmp_path), config, make_view=make_view)
+    assert asked == [SMALLER]
+    kept = load_checkpoint(student.checkpoint)
+    assert kept.clip_spec == SMALLER and kept.network.spec.stem == "patch4"
+    assert Path(find_stored(kept.facts["data"], kept.path)) == tmp_path / "view"
+    assert any("the student 32 and 16 px of the same clips" in note for note in student.notes)
+    # The teacher answers its own clips, and prunes by them.
+    no_view = lambda *_: pytest.fail("both see clip2s")  # noqa: E731
+    own = distill.prepare_distillation(teacher_path, data_dir, plain, make_view=no_view)
+    with np.load(Path(student.run_dir) / TEACHER_LOGITS_FILE) as stored:
+        np.testing.assert_array_equal(stored["clip_logits"], own.teacher_logits.clip_logits.numpy())
+    assert distill.resized_setup(own, SPEC, no_view) is own
+
+
+def test_data_of_the_students_size_gives_the_teacher_a_view(teacher_path: Path, tmp_path: Path) -> None:
+    data_dir = make_synthetic_data(tmp_path / "small", num_videos=6, spec=SMALLER)
+    plain = tiny_config(epochs=1)
+    config = plain.model_copy(update={"clip": SMALLER})
+    setup = distill.prepare_distillation(
+        teacher_path,
+        data_dir,
+        config,
+        make_view=lambda _, spec: make_synthetic_data(tmp_path / "large", num_videos=6, spec=spec),
+    )
+    assert setup.data.spec == SMALLER and PreparedData(tmp_path / "large").spec == SPEC
+    assert any("the teacher sees faces of" in note for note in setup.notes)
+
+
+def test_a_view_has_to_hold_the_same_clips(data_dir: Path, tmp_path: Path) -> None:
+    data = PreparedData(data_dir)
+    other = make_synthetic_data(tmp_path / "other", num_videos=4, spec=SMALLER)
+    with pytest.raises(DataError, match="holds other clips than"):
+        open_view(data, SMALLER, lambda *_: other)
+    data.info = replace(data.info, spec=UNIFORM50)
+    with pytest.raises(ConfigError, match="uniform50 has faces of 224 px"):
+        open_view(data, UNIFORM50.model_copy(update={"picture": SMALLER.picture}), lambda *_: other)
+
+
+def test_answers_per_video_follow_the_videos_of_a_view(data_dir: Path, tmp_path: Path) -> None:
+    data = PreparedData(data_dir)
+    view = PreparedData(make_synthetic_data(tmp_path / "view", num_videos=6, spec=SMALLER))
+    view.videos = view.videos[1:]  # one gave no clip
+    by_video = TeacherLogits(torch.arange(12.0).reshape(6, 2), None, by_video=True)
+    rows = distill.logits_for_view(by_video, data, view).clip_logits
+    assert torch.equal(rows, torch.arange(2.0, 12.0).reshape(5, 2))

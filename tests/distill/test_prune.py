@@ -11,6 +11,7 @@ from dfkit.distill.prune import (
     group_importance,
     gru_weight_slices,
     most_important_units,
+    patch_kernel,
     prune,
 )
 from dfkit.errors import ConfigError
@@ -133,3 +134,26 @@ def test_taylor_does_not_cancel_between_minibatches() -> None:
 def test_unreachable_widths_are_named(whole: MMMSBA, change: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prune(whole, CUT.model_copy(update=change))
+
+
+def test_a_patch_sees_what_the_pool_chose_from() -> None:
+    """Where the four places of the pool agree, their maximum is their mean, and the patch's kernel gives it."""
+    torch.manual_seed(0)
+    kernel = torch.randn(5, 3, 3, 3)
+    flat = torch.rand(1, 3, 1, 1).expand(1, 3, 16, 16)
+    expected = torch.nn.functional.conv2d(flat, kernel, stride=2)
+    got = torch.nn.functional.conv2d(flat, patch_kernel(kernel), stride=4)
+    torch.testing.assert_close(got, expected[:, :, :4, :4])
+    # Inside of the patch each pixel weighs what the mean of the four places gives it: by hand, of one channel.
+    one = patch_kernel(torch.arange(9.0).reshape(1, 1, 3, 3).expand(1, 3, 3, 3))[0, 0]
+    assert one[3, 3] == 8 / 4 and one[1, 3] == (2 + 8) / 4 and one[2, 2] == 4 / 4
+    assert float(one.sum()) == pytest.approx(36)
+
+
+def test_a_stem_is_changed_after_the_widths(whole: MMMSBA) -> None:
+    cut, patched = prune(whole, CUT), prune(whole, CUT.model_copy(update={"stem": "patch4"}))
+    for name, value in cut.state_dict().items():
+        changed = patched.state_dict()[name]
+        assert changed.shape[-1] == 4 if name.endswith("extractor.0.weight") else torch.equal(changed, value)
+    with pytest.raises(ConfigError, match="stem conv3: the teacher has patch4"):
+        prune(patched, CUT)

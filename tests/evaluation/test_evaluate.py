@@ -139,7 +139,7 @@ def test_what_cannot_be_judged_is_refused(data_dir: Path, tmp_path: Path) -> Non
     with pytest.raises(DataError, match="without labels"):
         run(tmp_path, unlabelled, checkpoint(tmp_path / "a"))
     other = tmp_path / "other.pth"
-    save_checkpoint(other, MMMSBA(TINY), ClipSpec(picture=PictureSpec(face_px=112)), kind="teacher", facts={})
+    save_checkpoint(other, MMMSBA(TINY), ClipSpec(picture=PictureSpec(face_scale=1.5)), kind="teacher", facts={})
     with pytest.raises(ConfigError, match=r"another clip contract.*picture"):
         run(tmp_path, data_dir, other)
     with pytest.raises(ConfigError, match="cannot vote"):

@@ -177,7 +177,9 @@ def test_two_workers_give_what_one_gives(tiny_bundle: Bundle, videos: list[Path]
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a group of processes")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_closes_the_array_and_ends_the_workers(tiny_folder: Path, videos: list[Path], workers: int) -> None:
-    command = [sys.executable, "-m", "dfkit", "predict", *map(str, _copies(videos[0], 13))]
+    # Far more than a busy machine answers before the signal comes: how many that is depends on no one.
+    copies = _copies(videos[0], 300)
+    command = [sys.executable, "-m", "dfkit", "predict", *map(str, copies)]
     process = subprocess.Popen(
         [*command, "--bundle", str(tiny_folder), "--workers", str(workers), "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -192,7 +194,7 @@ def test_ctrl_c_closes_the_array_and_ends_the_workers(tiny_folder: Path, videos:
     said += process.stdout.read()
     errors = process.stderr.read()
     assert process.wait(LIMIT_S) == 130, errors
-    assert 1 <= len(json.loads(said)) < 13 and "Traceback" not in errors
+    assert 1 <= len(json.loads(said)) < len(copies) and "Traceback" not in errors
     wait_for_end(process.pid)
 
 

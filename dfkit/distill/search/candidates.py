@@ -1,10 +1,12 @@
-"""Candidates of a search: each share of the teacher's channels crossed with each number of GRU units."""
+"""Candidates of a search: picture sizes, stems, shares of the teacher's channels and numbers of GRU units, crossed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
+from dfkit.clip import ClipSpec
 from dfkit.config import SearchConfig, WidthConfig
 from dfkit.distill.prune import (
     WIDTH_MULTIPLE,
@@ -18,6 +20,8 @@ from dfkit.distill.prune import (
 from dfkit.errors import ConfigError
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 
+SMALLER = (Fraction(1), Fraction(5, 7), Fraction(1, 2))
+"""Shares of the data's sides that are tried: of 224 px 160 and 112, each a multiple of 16."""
 WHOLE_CNN = 1.0
 """Share for a teacher without CNNs, whose channels cannot be cut."""
 
@@ -31,16 +35,38 @@ class Candidate:
     spec: NetworkSpec
     kept_importance: float
     """Share of the teacher's importance that its units and channels keep, mean over the groups, 0 to 1."""
+    clip_spec: ClipSpec
+    """Contract of its clips: the data's, with pictures of its own sides."""
+    own_size: bool = False
+    """Whether those sides are others than the data's."""
 
     @property
-    def cnn_label(self) -> str:
-        """Name of the CNN widths, such as `cnn-0.5`."""
-        return f"cnn-{self.cnn_share:g}"
+    def encode_label(self) -> str:
+        """Name of what decides `encode`, such as `cnn-0.5` or, of another stem and size, `cnn-0.5-patch4-112px`."""
+        stem = "" if self.spec.stem == "conv3" else f"-{self.spec.stem}"
+        size = f"-{self.clip_spec.picture.face_px}px" if self.own_size else ""
+        return f"cnn-{self.cnn_share:g}{stem}{size}"
+
+    @property
+    def score_label(self) -> str:
+        """Name of what decides `score`, such as `cnn-0.5-gru-128`."""
+        return f"cnn-{self.cnn_share:g}-gru-{self.spec.gru_hidden}"
 
     @property
     def label(self) -> str:
-        """Name of all widths, such as `cnn-0.5-gru-128`; also a folder's."""
-        return f"{self.cnn_label}-gru-{self.spec.gru_hidden}"
+        """Name of all that is searched for, such as `cnn-0.5-patch4-112px-gru-128`; also a folder's."""
+        return f"{self.encode_label}-gru-{self.spec.gru_hidden}"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the candidate changes in the section `distill`."""
+        picture = self.clip_spec.picture
+        return {
+            "widths": self.widths,
+            "stem": self.spec.stem,
+            "face_px": picture.face_px if self.own_size else None,
+            "lip_px": picture.lip_px if self.own_size else None,
+        }
 
     @property
     def widths(self) -> WidthConfig:
@@ -60,14 +86,32 @@ def round_width(whole: int, share: float) -> int:
     return min(nearest, whole)
 
 
+def picture_sizes(spec: ClipSpec, section: SearchConfig) -> list[ClipSpec]:
+    """The contracts to try, the largest pictures first; data of `uniform50` has its own sides alone.
+
+    Args:
+        spec: The data's.
+        section: `face_px`; where left out the data's sides and `SMALLER` of them.
+    """
+    if spec.preset == "uniform50":
+        return [spec]
+    sides = section.face_px or [spec.picture.face_px * share.numerator // share.denominator for share in SMALLER]
+    pictures = dict.fromkeys(spec.picture.resized(side, None) for side in sorted(sides, reverse=True))
+    return [spec.model_copy(update={"picture": picture}) for picture in pictures]
+
+
 def make_candidates(
-    teacher: MMMSBA, section: SearchConfig, *, gradients: Sequence[Weights] | None = None
+    teacher: MMMSBA, section: SearchConfig, clip_spec: ClipSpec, *, gradients: Sequence[Weights] | None = None
 ) -> list[Candidate]:
-    """Every combination of the configured shares and GRU widths, the most important first.
+    """Every combination of the configured sizes, stems, shares and GRU widths, the most important first.
+
+    Importance says nothing of sizes and stems: of equal widths the larger pictures and the teacher's own stem come
+    first.
 
     Args:
         teacher: The network to prune.
-        section: Shares and widths.
+        section: Sizes, stems, shares and widths.
+        clip_spec: Contract of the data.
         gradients: Gradients by parameter name, a set per minibatch, for Taylor importance; L2 importance without them.
     Returns:
         Candidates of different widths.
@@ -80,14 +124,21 @@ def make_candidates(
             f"distill.search.gru_hidden {list(section.gru_hidden)}: the teacher has {teacher.spec.gru_hidden}",
             fix="name widths that are not above the teacher's",
         )
-    found: dict[NetworkSpec, Candidate] = {}
-    cnn_shares = section.cnn_shares if teacher.spec.pictures else (WHOLE_CNN,)
-    for share in cnn_shares:
+    found: dict[NetworkSpec, tuple[float, float]] = {}
+    has_pictures = bool(teacher.spec.pictures)
+    for share in section.cnn_shares if has_pictures else (WHOLE_CNN,):
         for units in gru_widths:
             spec = scale_widths(teacher.spec, share, units)
-            kept = kept_importance(teacher, spec, gradients=gradients)
-            found.setdefault(spec, Candidate(share, spec, kept))
-    return sorted(found.values(), key=lambda candidate: -candidate.kept_importance)
+            found.setdefault(spec, (share, kept_importance(teacher, spec, gradients=gradients)))
+    sizes = picture_sizes(clip_spec, section) if has_pictures else [clip_spec]
+    stems = sorted(set(section.stems)) if has_pictures and teacher.spec.stem == "conv3" else [teacher.spec.stem]
+    candidates = [
+        Candidate(share, spec.model_copy(update={"stem": stem}), kept, size, own_size=size != clip_spec)
+        for size in sizes
+        for stem in stems
+        for spec, (share, kept) in found.items()
+    ]
+    return sorted(candidates, key=lambda candidate: -candidate.kept_importance)
 
 
 def scale_widths(whole: NetworkSpec, share: float, gru_hidden: int) -> NetworkSpec:

@@ -1,46 +1,48 @@
 """Size and latency of candidates as INT8 graphs: exported, loaded and timed, never estimated.
 
-The two signatures are converted apart, since `encode` depends on the CNN widths alone: C x G candidates cost
-C small conversions and C x G of `score`. A candidate is then run as the phone runs it, T times `encode` and once
-`score`, all candidates in turn within one run. Its size is that of both files; one file with both signatures is
-smaller by what they share, well under 1 % (the chosen candidate is checked as one file).
+The two signatures are converted apart: `encode` depends on the CNN alone, `score` on its last width and the GRUs. So
+S sizes and stems, C shares and G GRU widths cost S x C small conversions and C x G of `score`. A candidate is then run
+as the phone runs it, T times `encode` and once `score`, all candidates in turn within one run, in INT8 and in float32.
+Its size is that of both files; one file with both signatures is smaller by what they share, well under 1 % (the chosen
+candidate is checked as one file).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from dfkit.benchmarks.latency import Percentiles, Variant, measure_latency
-from dfkit.clip import ClipSpec
 from dfkit.distill.search.candidates import Candidate
 from dfkit.export import tflite
 from dfkit.export.compact import compact
 from dfkit.export.converter import convert_graphs
 from dfkit.export.graph import EncodeGraph, ScoreGraph
 from dfkit.export.recipes import INT8_DEFAULT, recipe_named
-from dfkit.export.signature import encode_example, score_example
+from dfkit.export.signature import SIDE_PX, encode_example, score_example
 from dfkit.files import write_atomically
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.runtime.backends import TfliteGraphs
-from dfkit.runtime.manifest import Backend
+from dfkit.runtime.manifest import Backend, Signature
 
 BYTES_PER_MB = 1e6
+INT8_SUFFIX, FLOAT_SUFFIX = ".tflite", ".fp32.tflite"
 CalibrationClips = Sequence[dict[str, np.ndarray]]
 """Inputs of clips by name, as `tflite.quantize` takes them."""
 
 
 @dataclass(frozen=True)
 class CandidateMeasurement:
-    """Size and latency of one candidate's INT8 graph, on one thread."""
+    """Size and latency of one candidate's INT8 graph, and of its float32 one, on one thread."""
 
     label: str
     """Of the candidate."""
     model_mb: float
-    """Decimal MB."""
+    """Decimal MB, INT8."""
     clip_p50_ms: float
     """Whole clip: T times `encode` and once `score`."""
     clip_p90_ms: float
@@ -48,6 +50,10 @@ class CandidateMeasurement:
     """`encode` for all pictures of a clip."""
     score_p50_ms: float
     """`score` of a clip."""
+    fp32_mb: float
+    """Decimal MB of the same network in float32."""
+    fp32_clip_p50_ms: float
+    """Whole clip in float32."""
 
     def meets(self, target_mb: float | None, target_ms: float | None) -> bool:
         """Whether size and p50 are within the targets; None is no limit."""
@@ -65,122 +71,177 @@ class CandidateMeasurement:
         return max(multiples, default=0.0)
 
 
+@dataclass(frozen=True)
+class ExportedGraphs:
+    """One or both signatures of a candidate as .tflite content."""
+
+    int8: bytes
+    fp32: bytes
+
+
+@dataclass(frozen=True)
+class OpenedCandidate:
+    """A candidate's graphs, ready to run, and their sizes in bytes."""
+
+    int8: TfliteGraphs
+    fp32: TfliteGraphs
+    int8_bytes: int
+    fp32_bytes: int
+
+
 class CandidateBench:
     """Exports candidates into a folder, each graph once, and times them."""
 
-    def __init__(
-        self, folder: Path, spec: ClipSpec, prune: Callable[[Candidate], MMMSBA], clips: CalibrationClips
-    ) -> None:
+    def __init__(self, folder: Path, prune: Callable[[Candidate], MMMSBA], clips: CalibrationClips) -> None:
         """Sets up the bench; nothing is exported yet.
 
         Args:
             folder: Keeps the graphs, so that an interrupted search converts none of them twice.
-            spec: Contract of the clips that students take.
             prune: Makes a candidate's network, in eval mode.
-            clips: Calibration clips, see `tflite.quantize`.
+            clips: Calibration clips, see `tflite.quantize`. Candidates of other sides get them resized: what is
+                measured here is size and time, which ranges do not change.
         """
-        self.folder, self.spec, self.prune, self.clips = folder, spec, prune, clips
+        self.folder, self.prune, self.clips = folder, prune, clips
         self.recipe = recipe_named(INT8_DEFAULT)
 
-    def encode_file(self, candidate: Candidate) -> bytes:
-        """Content of the INT8 .tflite with a candidate's `encode`; shared by candidates of equal CNN widths."""
-        network = self.prune(candidate)
+    def encode_graphs(self, candidate: Candidate) -> ExportedGraphs:
+        """A candidate's `encode`; shared by candidates of equal CNNs and sides."""
+        network, spec = self.prune(candidate), candidate.clip_spec
 
-        def make() -> bytes:
-            plain = convert_graphs([("encode", EncodeGraph(network).eval(), encode_example(network, self.spec))])
-            return compact(tflite.quantize(plain, self.recipe, network, self.spec, self.clips))
+        def convert() -> bytes:
+            return convert_graphs([("encode", EncodeGraph(network).eval(), encode_example(network, spec))])
 
-        return self._export_once(f"encode-{candidate.cnn_label}.tflite", make)
+        def quantize(plain: bytes) -> bytes:
+            return tflite.quantize(plain, self.recipe, network, spec, self._clips_for(candidate))
 
-    def score_file(self, candidate: Candidate) -> bytes:
-        """Content of the INT8 .tflite with a candidate's `score`."""
-        network = self.prune(candidate)
+        return self._export_once(f"encode-{candidate.encode_label}", convert, quantize)
 
-        def make() -> bytes:
-            example = score_example(network, self.spec)
-            plain = convert_graphs([("score", ScoreGraph(network, self.spec).eval(), example)])
-            return compact(tflite.quantize(plain, self.recipe.without_pictures(), network, self.spec, ()))
+    def score_graphs(self, candidate: Candidate) -> ExportedGraphs:
+        """A candidate's `score`; shared by sizes and stems."""
+        network, spec = self.prune(candidate), candidate.clip_spec
 
-        return self._export_once(f"score-{candidate.label}.tflite", make)
+        def convert() -> bytes:
+            return convert_graphs([("score", ScoreGraph(network, spec).eval(), score_example(network, spec))])
+
+        def quantize(plain: bytes) -> bytes:
+            return tflite.quantize(plain, self.recipe.without_pictures(), network, spec, ())
+
+        return self._export_once(f"score-{candidate.score_label}", convert, quantize)
+
+    def whole_graphs(self, candidate: Candidate) -> ExportedGraphs:
+        """Both signatures in one file, as `dfkit export` writes it."""
+        network, spec = self.prune(candidate), candidate.clip_spec
+
+        def quantize(plain: bytes) -> bytes:
+            return tflite.quantize(plain, self.recipe, network, spec, self._clips_for(candidate))
+
+        return self._export_once(f"whole-{candidate.label}", lambda: tflite.convert(network, spec), quantize)
 
     def part_bytes(self, candidate: Candidate) -> int:
-        """Size of a candidate's `encode` and `score` together, in bytes."""
-        encode = len(self.encode_file(candidate)) if candidate.spec.pictures else 0
-        return encode + len(self.score_file(candidate))
+        """Size of a candidate's INT8 `encode` and `score` together, in bytes."""
+        encode = len(self.encode_graphs(candidate).int8) if candidate.spec.pictures else 0
+        return encode + len(self.score_graphs(candidate).int8)
 
-    def whole_file(self, candidate: Candidate) -> bytes:
-        """Content of one INT8 .tflite with both signatures, as `dfkit export` writes it."""
-        network = self.prune(candidate)
+    def _clips_for(self, candidate: Candidate) -> CalibrationClips:
+        sides = {m: getattr(candidate.clip_spec.picture, SIDE_PX[m]) for m in candidate.spec.pictures}
+        return [clip | {m: resize(clip[m], side) for m, side in sides.items()} for clip in self.clips]
 
-        def make() -> bytes:
-            plain = tflite.convert(network, self.spec)
-            return compact(tflite.quantize(plain, self.recipe, network, self.spec, self.clips))
+    def _export_once(
+        self, name: str, convert: Callable[[], bytes], quantize: Callable[[bytes], bytes]
+    ) -> ExportedGraphs:
+        """Content of two files in the folder, made if they are not there; the INT8 one comes last."""
+        float_path, path = self.folder / f"{name}{FLOAT_SUFFIX}", self.folder / f"{name}{INT8_SUFFIX}"
+        if not path.is_file() or not float_path.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            plain = convert()
+            write_atomically(float_path, compact(plain))
+            write_atomically(path, compact(quantize(plain)))
+        return ExportedGraphs(path.read_bytes(), float_path.read_bytes())
 
-        return self._export_once(f"whole-{candidate.label}.tflite", make)
+    def open_parts(self, candidate: Candidate) -> OpenedCandidate:
+        """A candidate's graphs out of a file per signature."""
+        parts = {"score": self.score_graphs(candidate)}
+        if candidate.spec.pictures:
+            parts["encode"] = self.encode_graphs(candidate)
+        return self._opened(candidate, parts)
 
-    def _export_once(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """Content of a file in the folder, made if it is not there."""
-        path = self.folder / name
-        if path.is_file():
-            return path.read_bytes()
-        content = make()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
-        return content
+    def open_whole(self, candidate: Candidate) -> OpenedCandidate:
+        """A candidate's graphs out of one file."""
+        return self._opened(candidate, {"whole": self.whole_graphs(candidate)})
 
-    def open_parts(self, candidate: Candidate) -> tuple[TfliteGraphs, int]:
-        """A candidate's graphs from its two files, and their size together in bytes."""
-        network = self.prune(candidate)
-        files = {"score.tflite": self.score_file(candidate)}
-        if network.spec.pictures:
-            files["encode.tflite"] = self.encode_file(candidate)
-        encode = None
-        if "encode.tflite" in files:
-            encode = tflite.describe_signature(
-                files["encode.tflite"], network, self.spec, "encode", file="encode.tflite"
-            )
-        score = tflite.describe_signature(files["score.tflite"], network, self.spec, "score", file="score.tflite")
-        backend = Backend(recipe=self.recipe.name, encode=encode, score=score)
-        graphs = TfliteGraphs(backend, files, num_threads=1, where=candidate.label)
-        return graphs, sum(len(content) for content in files.values())
+    def _opened(self, candidate: Candidate, parts: dict[str, ExportedGraphs]) -> OpenedCandidate:
+        int8 = {f"{name}.tflite": graphs.int8 for name, graphs in parts.items()}
+        fp32 = {f"{name}.tflite": graphs.fp32 for name, graphs in parts.items()}
+        return OpenedCandidate(
+            self._graphs_of(candidate, int8),
+            self._graphs_of(candidate, fp32),
+            sum(map(len, int8.values())),
+            sum(map(len, fp32.values())),
+        )
 
-    def open_whole(self, candidate: Candidate) -> tuple[TfliteGraphs, int]:
-        """A candidate's graphs from one file, and its size in bytes."""
-        content = self.whole_file(candidate)
-        backend = tflite.describe(content, self.prune(candidate), self.spec, self.recipe.name)
-        files = {tflite.MODEL_FILE: content}
-        return TfliteGraphs(backend, files, num_threads=1, where=candidate.label), len(content)
+    def _graphs_of(self, candidate: Candidate, files: dict[str, bytes]) -> TfliteGraphs:
+        network, spec = self.prune(candidate), candidate.clip_spec
+        signatures: dict[Literal["encode", "score"], Signature] = {}
+        for key in ("encode", "score"):
+            if key == "score" or network.spec.pictures:
+                file = f"{key}.tflite" if f"{key}.tflite" in files else "whole.tflite"
+                signatures[key] = tflite.describe_signature(files[file], network, spec, key, file=file)
+        backend = Backend(recipe=self.recipe.name, encode=signatures.get("encode"), score=signatures["score"])
+        return TfliteGraphs(backend, files, num_threads=1, where=candidate.label)
 
-    def measure(self, opened: dict[str, tuple[TfliteGraphs, int]], *, repeats: int) -> list[CandidateMeasurement]:
+    def measure(self, opened: dict[Candidate, OpenedCandidate], *, repeats: int) -> list[CandidateMeasurement]:
         """Times graphs in turn, on one thread.
 
         Args:
-            opened: Graphs and size in bytes, by label.
+            opened: Graphs of each candidate.
             repeats: Timed clips of each.
         Returns:
-            One measurement per label, in the order given.
+            One measurement per candidate, in the order given.
         """
-        variants = [Variant(label, graphs) for label, (graphs, _) in opened.items()]
-        latency = measure_latency(variants, self.spec, repeats=repeats)
-        return [make_measurement(label, size, latency[label]) for label, (_, size) in opened.items()]
+        variants = []
+        for each, graphs in opened.items():
+            variants.append(Variant(each.label, graphs.int8, each.clip_spec))
+            variants.append(Variant(f"{each.label}{FLOAT_SUFFIX}", graphs.fp32, each.clip_spec))
+        latency = measure_latency(variants, repeats=repeats)
+        return [
+            make_measurement(
+                each.label,
+                (graphs.int8_bytes, graphs.fp32_bytes),
+                (latency[each.label], latency[f"{each.label}{FLOAT_SUFFIX}"]),
+            )
+            for each, graphs in opened.items()
+        ]
 
 
-def make_measurement(label: str, num_bytes: int, stages: dict[str, Percentiles]) -> CandidateMeasurement:
+def resize(pictures: np.ndarray, side: int) -> np.ndarray:
+    """Pictures (N, s, s, 3) uint8 at another side, by means of areas."""
+    import cv2
+
+    if pictures.shape[1] == side:
+        return pictures
+    return np.stack([cv2.resize(each, (side, side), interpolation=cv2.INTER_AREA) for each in pictures])
+
+
+def make_measurement(
+    label: str, num_bytes: tuple[int, int], stages: tuple[Mapping[str, Percentiles], Mapping[str, Percentiles]]
+) -> CandidateMeasurement:
     """Measurement of one candidate.
 
     Args:
         label: Of the candidate.
-        num_bytes: Of its graphs.
-        stages: Latency of `clip`, `encode_clip` and `score`.
+        num_bytes: Of its INT8 and its float32 graphs.
+        stages: Latency of `clip`, `encode_clip` and `score`, likewise.
     """
-    clip = stages["clip"]
+    int8, fp32 = stages
     return CandidateMeasurement(
         label=label,
-        model_mb=num_bytes / BYTES_PER_MB,
-        clip_p50_ms=clip.p50_ms,
-        clip_p90_ms=clip.p90_ms,
-        encode_p50_ms=stages["encode_clip"].p50_ms,
-        score_p50_ms=stages["score"].p50_ms,
+        model_mb=num_bytes[0] / BYTES_PER_MB,
+        clip_p50_ms=int8["clip"].p50_ms,
+        clip_p90_ms=int8["clip"].p90_ms,
+        encode_p50_ms=int8["encode_clip"].p50_ms,
+        score_p50_ms=int8["score"].p50_ms,
+        fp32_mb=num_bytes[1] / BYTES_PER_MB,
+        fp32_clip_p50_ms=fp32["clip"].p50_ms,
     )
 
 
@@ -220,6 +281,6 @@ def is_wider(one: Candidate, other: Candidate) -> bool:
 
 
 def all_widths(candidate: Candidate) -> tuple[int, ...]:
-    """Channels of the face layers, channels of the lip layers, GRU units."""
+    """Channels of the face layers, channels of the lip layers, GRU units; stem and sides do not change the size."""
     spec = candidate.spec
     return (*spec.face_channels, *spec.lip_channels, spec.gru_hidden)

@@ -122,6 +122,11 @@ def spread_over_latency(measurements: Sequence[CandidateMeasurement], count: int
     return [labels[place] for place in sorted(places)]
 
 
+def slower_in_int8(measurements: Sequence[CandidateMeasurement]) -> list[str]:
+    """Labels of candidates whose INT8 graph takes longer than their float32 one."""
+    return [m.label for m in measurements if m.clip_p50_ms > m.fp32_clip_p50_ms]
+
+
 def rank_points(points: Sequence[SearchPoint]) -> list[SearchPoint]:
     """The points within the targets, the highest mean validation AUC first, of equals the fastest.
 

@@ -32,6 +32,8 @@ def write_report(
     measurements: Sequence[CandidateMeasurement],
     best: str,
     search: SearchConfig,
+    *,
+    processor: str,
 ) -> None:
     """Writes the table and the plot.
 
@@ -41,25 +43,30 @@ def write_report(
         measurements: Every candidate that was timed.
         best: Label of the point that is taken.
         search: The targets.
+        processor: That the times were taken on.
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    write_atomically(folder / CSV_FILE, table_csv(points, measurements, best))
+    write_atomically(folder / CSV_FILE, table_csv(points, measurements, best, processor=processor))
     write_atomically(folder / PLOT_FILE, plot_png(points, best, search))
 
 
-def table_csv(points: Sequence[SearchPoint], measurements: Sequence[CandidateMeasurement], best: str) -> str:
+def table_csv(
+    points: Sequence[SearchPoint], measurements: Sequence[CandidateMeasurement], best: str, *, processor: str
+) -> str:
     """Content of `search.csv`: one row per timed candidate, with empty AUC columns where it was not distilled.
 
     Args:
         points: The distilled candidates.
         measurements: Every candidate that was timed.
         best: Label of the point that is taken.
+        processor: That the times were taken on.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["label", "model_mb", "clip_p50_ms", "clip_p90_ms", "encode_p50_ms", "score_p50_ms", "meets", "taken", "seeds"]
+        ["label", "model_mb", "clip_p50_ms", "clip_p90_ms", "encode_p50_ms", "score_p50_ms"]
+        + ["fp32_mb", "fp32_clip_p50_ms", "processor", "meets", "taken", "seeds"]
         + [f"{part}_auc_{figure}" for part in ("val", "test") for figure in ("mean", "std")]
     )
     by_label = {point.measurement.label: point for point in points}
@@ -74,6 +81,7 @@ def table_csv(points: Sequence[SearchPoint], measurements: Sequence[CandidateMea
             measurement.score_p50_ms,
         )
         cells: list[Any] = [row.label, f"{measurement.model_mb:.6f}", *(f"{time_ms:.3f}" for time_ms in times_ms)]
+        cells += [f"{measurement.fp32_mb:.6f}", f"{measurement.fp32_clip_p50_ms:.3f}", processor]
         if point is None:
             writer.writerow([*cells, "", "no", "", "", "", "", ""])
             continue

@@ -13,10 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkit.clip import ClipSpec
 from dfkit.config import Config, DistillConfig
 from dfkit.data.storage import PreparedData
-from dfkit.distill.distill import DistillationSetup, count_parameters, prepare_distillation, train_students
+from dfkit.data.views import MakeView
+from dfkit.distill.distill import (
+    DistillationSetup,
+    count_parameters,
+    prepare_distillation,
+    resized_setup,
+    train_students,
+)
 from dfkit.distill.prune import prune
 from dfkit.distill.request import (
     REQUEST_FILE,
@@ -36,6 +42,7 @@ from dfkit.distill.search.points import (
     points_within_noise,
     rank_points,
     rank_within_targets,
+    slower_in_int8,
     spread_over_latency,
     unreachable_targets_error,
 )
@@ -73,6 +80,8 @@ class SearchSummary:
     points: tuple[SearchPoint, ...]
     measured: tuple[CandidateMeasurement, ...]
     """Every candidate that was timed."""
+    processor: str
+    """That the times were taken on."""
     notes: tuple[str, ...]
 
     def summary(self) -> list[str]:
@@ -82,14 +91,15 @@ class SearchSummary:
                 ("* " if point.measurement.label == self.best else "  ") + point.measurement.label,
                 f"{point.measurement.model_mb:.3f}",
                 f"{point.measurement.clip_p50_ms:.2f}",
+                f"{point.measurement.fp32_clip_p50_ms:.2f}",
                 "yes" if point.meets else "no",
                 point.val_auc.text(),
                 point.test_auc.text(),
             ]
             for point in self.points
         ]
-        head = ("point", "MB", "ms a clip", "in target", "AUC validation", "AUC test")
-        lines = table_lines(head, rows)
+        head = ("point", "MB", "ms a clip, INT8", "FP32", "in target", "AUC validation", "AUC test")
+        lines = [f"INT8 graphs on {self.processor}, one thread", *table_lines(head, rows)]
         for point in self.points:
             if point.baselines:
                 lines.append(f"{point.measurement.label}: {point.training_length}")
@@ -118,7 +128,7 @@ def search_student(
     workspace: Workspace,
     config: Config,
     *,
-    make_view: Callable[[PreparedData, ClipSpec], Path],
+    make_view: MakeView,
     report_progress: ProgressCallback,
     resume: str | Path | None = None,
     weights: WeightsChoice | None = None,
@@ -148,14 +158,14 @@ def search_student(
     if resume is not None:
         refuse_other_request(Path(resume), request)
     setup = prepare_distillation(teacher_path, data_dir, config, make_view=make_view, weights=weights)
-    candidates = make_candidates(setup.teacher.network, section.search, gradients=setup.gradients)
+    candidates = make_candidates(setup.teacher.network, section.search, setup.base.spec, gradients=setup.gradients)
     run_dir = Path(resume) if resume is not None else unfinished_or_new_run_dir(workspace, config, request)
     report_progress(f"measuring at most {len(candidates)} candidates as INT8 graphs in {run_dir}")
     bench = make_bench(setup, run_dir, section)
     measured = measure_candidates(bench, candidates, section, run_dir / MEASURED_FILE)
     chosen, whole = choose_candidates(bench, candidates, measured, section)
     points = [
-        distill_point(setup, config, run_dir, candidate, measurement, report_progress)
+        distill_point(setup, config, run_dir, candidate, measurement, make_view, report_progress)
         for candidate, measurement in chosen
     ]
     # A single point was measured as one file before it was trained; of several the best that is within the targets
@@ -174,9 +184,10 @@ def search_student(
         whole=whole,
         points=tuple(points),
         measured=tuple(measured),
+        processor=measured_on(run_dir / MEASURED_FILE),
         notes=(*setup.notes, *reliability_notes(points, measured, best, section)),
     )
-    write_report(run_dir, points, measured, best.measurement.label, section.search)
+    write_report(run_dir, points, measured, best.measurement.label, section.search, processor=summary.processor)
     write_atomically(run_dir / "search.json", json.dumps(summary.to_json(), indent=2, allow_nan=False))
     workspace.finish_run(run_dir, checkpoint=BEST_FILE, search=True)
     return summary
@@ -209,7 +220,7 @@ def make_bench(setup: DistillationSetup, run_dir: Path, section: DistillConfig) 
         return prune(teacher, candidate.spec, gradients=setup.gradients)
 
     calibration = calibration_set(teacher, setup.data, setup.indices, section.search.calibration_clips)
-    return CandidateBench(run_dir / "graphs", setup.data.spec, prune_to, calibration.clips)
+    return CandidateBench(run_dir / "graphs", prune_to, calibration.clips)
 
 
 def measure_candidates(
@@ -230,7 +241,7 @@ def measure_candidates(
     # Where several points are asked for, those beyond the targets belong to the curve: none is left out.
     limit = search.target_mb if search.points is None else None
     timed = candidates_to_time(candidates, bench.part_bytes, limit)
-    graphs = {candidate.label: bench.open_parts(candidate) for candidate in timed}
+    graphs = {candidate: bench.open_parts(candidate) for candidate in timed}
     measurements = bench.measure(graphs, repeats=search.repeats)
     content = {
         "environment": environment(),
@@ -239,6 +250,12 @@ def measure_candidates(
     }
     write_atomically(path, json.dumps(content, indent=2))
     return measurements
+
+
+def measured_on(path: Path) -> str:
+    """Processor that the measurements in a file were taken on: that of the search's first part, if it was resumed."""
+    name: str = json.loads(path.read_text(encoding="utf-8"))["environment"]["processor"]
+    return name
 
 
 def choose_candidates(
@@ -277,7 +294,7 @@ def first_within_targets(
     search = section.search
     measurements = []
     for candidate in candidates:
-        (whole,) = bench.measure({candidate.label: bench.open_whole(candidate)}, repeats=search.repeats)
+        (whole,) = bench.measure({candidate: bench.open_whole(candidate)}, repeats=search.repeats)
         if whole.meets(search.target_mb, search.target_ms):
             return candidate, whole
         measurements.append(whole)
@@ -290,15 +307,17 @@ def distill_point(
     run_dir: Path,
     candidate: Candidate,
     measurement: CandidateMeasurement,
+    make_view: MakeView,
     report_progress: ProgressCallback,
 ) -> SearchPoint:
     """Distils one candidate and trains its baselines, for every seed; finished runs are read back."""
     folder = run_dir / "points" / candidate.label
     folder.mkdir(parents=True, exist_ok=True)
     search = config.distill.search
-    section = config.distill.model_copy(update={"widths": candidate.widths})
+    section = config.distill.model_copy(update=candidate.settings)
     report_progress(f"{candidate.label}: {measurement.model_mb:.3f} MB, {measurement.clip_p50_ms:.2f} ms a clip")
-    summary: StudentSummary = train_students(setup, config.model_copy(update={"distill": section}), folder)
+    sized = resized_setup(setup, candidate.clip_spec, make_view)
+    summary: StudentSummary = train_students(sized, config.model_copy(update={"distill": section}), folder)
     student, *baselines = summary.variants
     return SearchPoint(
         measurement=measurement,
@@ -323,6 +342,13 @@ def reliability_notes(
         notes.append(
             f"times scatter: p90 is more than {NOISE_RATIO_LIMIT:g} times p50 for {len(noisy)} of {len(measured)} "
             "candidates; something else was running, so near times are no order"
+        )
+    slower = slower_in_int8(measured)
+    if slower:
+        notes.append(
+            f"INT8 is slower than FP32 on this processor for {len(slower)} of {len(measured)} candidates "
+            f"({', '.join(slower[:3])}{', ...' if len(slower) > 3 else ''}): where size does not matter, dfkit export "
+            "without --int8 is the faster file; stem patch4 has no such loss"
         )
     if len(points) == 1:
         return notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dfkit.clip import CLIP2S, UNIFORM50
 from dfkit.config import SearchConfig
 from dfkit.distill.prune import channel_weight_slices, check_widths
 from dfkit.distill.search.candidates import kept_importance, make_candidates, round_width, scale_widths
@@ -26,32 +27,50 @@ def test_widths_are_multiples_of_eight(whole: int, share: float, width: int) -> 
 
 def test_candidates_of_the_original_can_be_pruned() -> None:
     teacher = MMMSBA(ORIGINAL)
-    candidates = make_candidates(teacher, SearchConfig())
-    assert len(candidates) == 12
+    candidates = make_candidates(teacher, SearchConfig(), CLIP2S)
+    assert len(candidates) == 12 * 3 * 2
     for candidate in candidates:
         check_widths(ORIGINAL, candidate.spec)
     assert [c.kept_importance for c in candidates] == sorted((c.kept_importance for c in candidates), reverse=True)
     assert candidates[0].label == "cnn-0.5-gru-192"
-    assert candidates[-1].label == "cnn-0.125-gru-64"
+    assert candidates[-1].label == "cnn-0.125-patch4-112px-gru-64"
     assert candidates[0].widths.face_channels == (32, 64, 128)
 
 
 def test_widths_above_the_teacher_are_left_out() -> None:
     teacher = MMMSBA(SMALL)
-    candidates = make_candidates(teacher, SearchConfig(gru_hidden=(32, 16), cnn_shares=(0.9, 0.5)))
+    candidates = make_candidates(teacher, SearchConfig(gru_hidden=(32, 16), cnn_shares=(0.9, 0.5)), CLIP2S)
     assert {c.spec.gru_hidden for c in candidates} == {16}
     with pytest.raises(ConfigError, match="the teacher has 24"):
-        make_candidates(teacher, SearchConfig(gru_hidden=(32,)))
+        make_candidates(teacher, SearchConfig(gru_hidden=(32,)), CLIP2S)
 
 
 def test_equal_widths_are_one_candidate() -> None:
-    candidates = make_candidates(MMMSBA(SMALL), SearchConfig(gru_hidden=(16,), cnn_shares=(0.4, 0.35, 0.3)))
+    search = SearchConfig(gru_hidden=(16,), cnn_shares=(0.4, 0.35, 0.3), stems=("conv3",), face_px=(224,))
+    candidates = make_candidates(MMMSBA(SMALL), search, CLIP2S)
     assert len(candidates) == len({c.spec for c in candidates}) == 1
+
+
+def test_sizes_and_stems_are_crossed_with_the_widths() -> None:
+    search = SearchConfig(gru_hidden=(16,), cnn_shares=(0.5,))
+    candidates = make_candidates(MMMSBA(SMALL), search, CLIP2S)
+    sides = [(c.clip_spec.picture.face_px, c.clip_spec.picture.lip_px, c.spec.stem) for c in candidates]
+    sizes = ((224, 96), (160, 64), (112, 48))
+    assert sides == [(face, lip, stem) for face, lip in sizes for stem in ("conv3", "patch4")]
+    # What makes no difference to a signature is not in its name: the graphs are shared.
+    assert len({c.encode_label for c in candidates}) == 6 and {c.score_label for c in candidates} == {"cnn-0.5-gru-16"}
+    assert candidates[0].label == "cnn-0.5-gru-16" and candidates[0].settings["face_px"] is None
+    assert candidates[-1].settings | {"widths": None} == {
+        "widths": None, "stem": "patch4", "face_px": 112, "lip_px": 48,
+    }  # fmt: skip
+    patched = MMMSBA(SMALL.model_copy(update={"stem": "patch4"}))
+    assert {c.spec.stem for c in make_candidates(patched, search, CLIP2S)} == {"patch4"}
+    assert {c.clip_spec for c in make_candidates(MMMSBA(SMALL), search, UNIFORM50)} == {UNIFORM50}
 
 
 def test_lite_has_no_cnn_to_cut() -> None:
     lite = NetworkSpec(modalities=("audio", "motion"), gru_hidden=32, dense_dim=8)
-    candidates = make_candidates(MMMSBA(lite), SearchConfig(gru_hidden=(24, 8)))
+    candidates = make_candidates(MMMSBA(lite), SearchConfig(gru_hidden=(24, 8)), CLIP2S)
     assert [c.spec.gru_hidden for c in candidates] == [24, 8]
 
 

@@ -7,6 +7,7 @@ import io
 
 import pytest
 
+from dfkit.clip import CLIP2S
 from dfkit.config import SearchConfig
 from dfkit.distill.search.candidates import Candidate, scale_widths
 from dfkit.distill.search.measure import CandidateMeasurement, candidates_to_time
@@ -16,6 +17,7 @@ from dfkit.distill.search.points import (
     points_within_noise,
     rank_points,
     rank_within_targets,
+    slower_in_int8,
     spread_over_latency,
 )
 from dfkit.distill.search.report import plot_png, table_csv
@@ -27,11 +29,13 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def candidate(share: float, hidden: int, kept: float) -> Candidate:
-    return Candidate(share, scale_widths(NetworkSpec(), share, hidden), kept)
+    return Candidate(share, scale_widths(NetworkSpec(), share, hidden), kept, CLIP2S)
 
 
 def measurement(label: str, model_mb: float, clip_ms: float) -> CandidateMeasurement:
-    return CandidateMeasurement(label, model_mb, clip_ms, clip_ms * 1.1, clip_ms * 0.9, clip_ms * 0.1)
+    return CandidateMeasurement(
+        label, model_mb, clip_ms, clip_ms * 1.1, clip_ms * 0.9, clip_ms * 0.1, 4 * model_mb, 2 * clip_ms
+    )
 
 
 CANDIDATES = [candidate(0.5, 192, 0.7), candidate(0.5, 64, 0.5), candidate(0.25, 128, 0.45), candidate(0.25, 64, 0.3)]
@@ -94,8 +98,9 @@ def test_noise_is_the_larger_standard_deviation() -> None:
 
 
 def test_scatter_is_named() -> None:
-    calm, noisy = measurement("calm", 1.0, 10.0), CandidateMeasurement("noisy", 1.0, 10.0, 12.6, 9.0, 1.0)
+    calm, noisy = measurement("calm", 1.0, 10.0), CandidateMeasurement("noisy", 1.0, 10.0, 12.6, 9.0, 1.0, 4.0, 9.9)
     assert noisy_measurements([calm, noisy]) == ["noisy"]
+    assert slower_in_int8([calm, noisy]) == ["noisy"]
 
 
 def test_wider_than_too_heavy_is_never_exported() -> None:
@@ -116,7 +121,7 @@ def test_wider_than_too_heavy_is_never_exported() -> None:
 
 def test_table_and_plot() -> None:
     points = [point(2, (0.84, 0.86), (0.7, 0.8)), point(3, (0.9, 0.8), (0.6, 0.6))]
-    rows = list(csv.DictReader(io.StringIO(table_csv(points, MEASUREMENTS, "cnn-0.25-gru-128"))))
+    rows = list(csv.DictReader(io.StringIO(table_csv(points, MEASUREMENTS, "cnn-0.25-gru-128", processor="P 1"))))
     assert [row["label"] for row in rows][:2] == ["cnn-0.25-gru-64", "cnn-0.25-gru-128"]
     assert rows[1]["taken"] == "yes" and rows[0]["taken"] == "no"
     assert (rows[1]["val_auc_mean"], rows[1]["val_auc_std"], rows[1]["seeds"]) == ("0.8500", "0.0141", "2")

@@ -34,6 +34,7 @@ def tiny_search(**search: Any) -> Config:
         "accelerator": "cpu",
     }
     widths = {"cnn_shares": [0.5], "gru_hidden": [16, 8], "calibration_clips": 2, "repeats": 5}
+    widths |= {"face_px": [48], "stems": ["conv3"]}
     content = {
         "name": "tiny",
         "clip": SPEC.model_dump(),
@@ -78,7 +79,7 @@ def test_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: py
             search(workspace, data, config)
     folder = tmp_path / "runs" / "tiny-search"
     kept = {path: path.stat().st_mtime_ns for path in [*folder.glob("graphs/*"), *trained[0].rglob("best.pth")]}
-    assert len(kept) == 3 + 3  # one encode and two score; two seeds and the better one's copy
+    assert len(kept) == 2 * 3 + 3  # one encode and two score, INT8 and FP32; two seeds and the better one's copy
     first_seed = json.loads((trained[0] / "seed-0" / variants.RESULTS_FILE).read_text(encoding="utf-8"))
 
     # Named with --resume it is refused under another configuration; unnamed it is found by its request.
@@ -129,4 +130,6 @@ def check_search(summary: SearchSummary, folder: Path, workspace: Workspace) -> 
     assert {row["label"] for row in rows} == {"cnn-0.5-gru-16", "cnn-0.5-gru-8"}
     assert json.loads((folder / "search.json").read_text(encoding="utf-8"))["best"] == summary.best
     assert (folder / "search.png").read_bytes().startswith(b"\x89PNG")
+    assert {row["processor"] for row in rows} == {summary.processor} and summary.processor in summary.summary()[0]
+    assert all(float(row["fp32_mb"]) > 1.2 * float(row["model_mb"]) for row in rows)
     assert any("validation" in line for line in summary.summary())
