@@ -124,6 +124,12 @@ def distill(
     seeds: Annotated[
         int | None, typer.Option(help="Students of each kind; figures become mean and standard deviation.", min=1)
     ] = None,
+    feature_weight: Annotated[
+        float | None, typer.Option(help="Match the teacher's features as well, with this weight.", min=0)
+    ] = None,
+    attention_weight: Annotated[
+        float | None, typer.Option(help="Match the teacher's attention maps as well, with this weight.", min=0)
+    ] = None,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
@@ -142,6 +148,8 @@ def distill(
 
         dfkit distill --points 6 --seeds 3
 
+        dfkit distill --feature-weight 0.5 --attention-weight 0.1
+
         dfkit distill --resume runs/default
     """
     from dfkit import pipeline
@@ -154,6 +162,13 @@ def distill(
         weights=weights,
         data_dir=data,
         resume=resume,
-        flags=DistillFlags(target_mb=target_mb, target_ms=target_ms, points=points, seeds=seeds),
+        flags=DistillFlags(
+            target_mb=target_mb,
+            target_ms=target_ms,
+            points=points,
+            seeds=seeds,
+            feature_weight=feature_weight,
+            attention_weight=attention_weight,
+        ),
     )
     show(result, as_json=as_json)

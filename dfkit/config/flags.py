@@ -81,6 +81,10 @@ class DistillFlags:
     """Widths to distil."""
     seeds: int | None = None
     """Students of each kind."""
+    feature_weight: float | None = None
+    """Of the distance from the teacher's features."""
+    attention_weight: float | None = None
+    """Of the divergence from the teacher's attention maps."""
 
     def apply_to(self, config: Config) -> Config:
         """The configuration with these flags applied.
@@ -93,6 +97,8 @@ class DistillFlags:
             "search.target_ms": self.target_ms,
             "search.points": self.points,
             "seeds": self.seeds,
+            "feature_weight": self.feature_weight,
+            "attention_weight": self.attention_weight,
         }
         given = [
             (f"distill.{key}", value, f"--{key.split('.')[-1].replace('_', '-')} {value:g}")

@@ -323,6 +323,13 @@ class DistillConfig(FitConfig):
     """Weight of the divergence from the teacher; 1 - alpha goes to the labels."""
     frame_distillation_weight: NonNegativeFloat = 0.5
     """Weight of the frame-level divergence from the teacher beside the clip-level one."""
+    feature_weight: NonNegativeFloat = 0.0
+    """Weight of the distance from the teacher's features (CNNs and dense layers) beside the clip-level divergence: the
+    mean over the layers of the variance left unexplained, in [0, 1] once something is learnt, so try 0.1 to 1. Needs a
+    teacher that sees the student's clips, as `attention_weight` does. While a run is trained the features of its
+    training clips lie in its folder: 0.07 MB a clip for the original's widths."""
+    attention_weight: NonNegativeFloat = 0.0
+    """Weight of the divergence from the teacher's attention maps, nats, beside the clip-level one."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """After each GRU and before each dense layer."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3)
@@ -335,6 +342,17 @@ class DistillConfig(FitConfig):
     quantization_aware_epochs: NonNegativeInt = 0
     """The last epochs are trained under the rounding of the INT8 graph, and the best of them is taken."""
     search: SearchConfig = SearchConfig()
+
+    @property
+    def matches_features(self) -> bool:
+        """Whether more of the teacher is matched than its logits."""
+        return bool(self.feature_weight or self.attention_weight)
+
+    @model_validator(mode="after")
+    def _teacher_has_a_say(self) -> DistillConfig:
+        if self.matches_features and not self.alpha:
+            raise ValueError("alpha 0: feature_weight and attention_weight are parts of alpha's share; take alpha > 0")
+        return self
 
     @model_validator(mode="after")
     def _room_for_rounding(self) -> DistillConfig:

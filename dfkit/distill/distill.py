@@ -1,8 +1,9 @@
 """`dfkit distill`: prune a teacher to its most important units, then train that student on the teacher's logits.
 
-Where teacher and student see the same clips, each at its own size, logits are matched per clip and frame. Where they do
-not, as with an original checkpoint, which takes 50 frames spread over a whole video (`uniform50`), the answers of both
-to a video are matched: the mean over a track's clips, the most suspicious track.
+Where teacher and student see the same clips, each at its own size, logits are matched per clip and frame, and features
+and attention maps where the configuration gives them a weight. Where they do not, as with an original checkpoint, which
+takes 50 frames spread over a whole video (`uniform50`), the answers of both to a video are matched: the mean over a
+track's clips, the most suspicious track.
 
 A `DistillationSetup` is what any number of students share: the teacher, its logits, the split. `dfkit.distill.search`
 trains students of several widths from one.
@@ -29,6 +30,7 @@ from dfkit.distill.prune import Weights, prune
 from dfkit.distill.quantization_aware import QuantizationAware
 from dfkit.distill.request import make_request, refuse_other_request, write_request
 from dfkit.distill.seen_groups import refuse_seen_groups
+from dfkit.distill.teacher_features import refuse_unmatchable, remove_features, teacher_features
 from dfkit.distill.teacher_logits import teacher_clip_logits, teacher_metrics, teacher_video_logits
 from dfkit.distill.variants import (
     BASELINES,
@@ -44,6 +46,7 @@ from dfkit.models.checkpoint import TEACHER_PICTURE, Checkpoint, load_checkpoint
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.training.balance import class_weights, note_class_balance
 from dfkit.training.fit import compute_device
+from dfkit.training.hints import HintLosses
 from dfkit.training.loaders import Loaders, make_loaders
 from dfkit.training.losses import classification_loss
 from dfkit.training.objective import TeacherLogits, fake_share
@@ -157,6 +160,9 @@ def prepare_distillation(
     if same_view and teacher.kind != "original":
         same_size = base.spec.with_pictures_of(teacher.clip_spec)
         require_clip_spec(teacher.clip_spec, same_size, f"{teacher_path}'s data")
+    views = f"{teacher.clip_spec.preset}, {base.spec.preset}"
+    refuse_unmatchable(teacher.network.spec, section, views=None if same_view else views)
+    if same_view and teacher.kind != "original":
         seen = open_view(base, same_size, make_view)
     data = base
     if teacher.network.spec.pictures:
@@ -171,7 +177,6 @@ def prepare_distillation(
         if teacher.kind != "original":
             require_clip_spec(view.spec, teacher.clip_spec, view.path)
         logits = teacher_video_logits(teacher, data, view, compute_device(section))
-        views = f"{teacher.clip_spec.preset}, {data.spec.preset}"
         notes = (*notes, f"teacher and student see different views ({views}): logits are distilled per video")
     notes = (*notes, *face_notes(teacher, data))
     if section.modality_dropout:
@@ -179,6 +184,12 @@ def prepare_distillation(
             *notes,
             f"modality_dropout {section.modality_dropout:g}: the teacher's answer to a clip that lost a modality is "
             "that to the whole clip",
+        )
+    if section.matches_features:
+        notes = (
+            *notes,
+            f"matched beside the logits: features with weight {section.feature_weight:g}, attention maps with "
+            f"{section.attention_weight:g}",
         )
     gradients = None
     if section.importance == "taylor":
@@ -302,8 +313,10 @@ def train_students(setup: DistillationSetup, config: Config, run_dir: Path) -> S
             if run is None:
                 folder.mkdir(parents=True, exist_ok=True)
                 seed_config = config.model_copy(update={"distill": section.model_copy(update={"seed": seed})})
-                run = train_variant(setup, seed_config, folder, variant)
+                hints = make_hints(setup, section, run_dir) if variant == "student" else None
+                run = train_variant(setup, seed_config, folder, variant, hints)
             runs[variant].append(run)
+    remove_features(run_dir)
     teacher_size = count_parameters(setup.teacher.network)
     student_size = count_parameters(prune_teacher(setup, section))
     sizes = f"student has {student_size:,} parameters, the teacher {teacher_size:,}; importance {section.importance}"
@@ -325,8 +338,26 @@ def prune_teacher(setup: DistillationSetup, section: DistillConfig) -> MMMSBA:
     return student
 
 
-def train_variant(setup: DistillationSetup, config: Config, run_dir: Path, variant: Variant) -> RunSummary:
-    """Trains one run: the student by labels and the teacher's logits, a baseline by labels alone.
+def make_hints(setup: DistillationSetup, section: DistillConfig, run_dir: Path) -> HintLosses | None:
+    """The losses against the teacher's features and attention maps; None where neither has a weight.
+
+    Args:
+        setup: Teacher, data and training clips.
+        section: Weights and widths of the student.
+        run_dir: Keeps the teacher's features while students are trained.
+    Raises:
+        CheckpointError: The teacher's features cannot be stored.
+    """
+    if not section.matches_features:
+        return None
+    features = teacher_features(setup.teacher, setup.data, setup.indices["train"], section, run_dir)
+    return HintLosses(features, student_spec(setup.teacher.network.spec, section), section)
+
+
+def train_variant(
+    setup: DistillationSetup, config: Config, run_dir: Path, variant: Variant, hints: HintLosses | None = None
+) -> RunSummary:
+    """Trains one run: the student by labels and the teacher's answers, a baseline by labels alone.
 
     All are given as many epochs; `patience` may end one earlier than another, which their summaries say.
 
@@ -335,6 +366,7 @@ def train_variant(setup: DistillationSetup, config: Config, run_dir: Path, varia
         config: With the run's own seed.
         run_dir: Existing folder; a run that was interrupted there goes on.
         variant: The baselines start from random weights (`scratch`) or as the student does (`prune_only`).
+        hints: Losses against the teacher's features and attention maps.
     """
     section, data = config.distill, setup.data
     lightning.seed_everything(section.seed, verbose=False)
@@ -364,6 +396,7 @@ def train_variant(setup: DistillationSetup, config: Config, run_dir: Path, varia
         config=section,
         class_weights=class_weights(train_labels(data, loaders), section),
         teacher=setup.teacher_logits if variant == "student" else None,
+        hints=hints,
     )
     return run_and_score(
         task,

@@ -141,13 +141,67 @@ def distill_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature:
         ShapeError: The shapes differ.
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
     """
-    if student_logits.shape != teacher_logits.shape:
-        raise ShapeError(
-            f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} differ"
-        )
+    refuse_other_shape("logits", student_logits, teacher_logits)
     teacher = F.log_softmax(teacher_logits.flatten(0, -2) / temperature, dim=-1)
     student = F.log_softmax(student_logits.flatten(0, -2) / temperature, dim=-1)
     return F.kl_div(student, teacher, log_target=True, reduction="batchmean") * temperature**2
+
+
+def feature_loss(student: Tensor, teacher: Tensor, valid: Tensor, *, variance: Tensor | float) -> Tensor:
+    """Share of a teacher layer's variance that the student leaves unexplained: 1 is what the layer's mean reaches.
+
+    Relative to the variance, so that one weight fits layers of any scale.
+
+    Args:
+        student: (B, T, C) float32, projected to the teacher's width.
+        teacher: (B, T, C) float32, detached.
+        valid: (B, T) bool; steps that count.
+        variance: Mean over the channels of the teacher's variance over the training clips, > 0.
+    Returns:
+        Scalar: mean squared difference over variance; 0 where no step is valid.
+    Raises:
+        ShapeError: The shapes differ.
+    Source: Romero et al. 2015, arXiv:1412.6550, equation 3, mean in place of the sum, over the variance.
+    """
+    refuse_other_shape("features", student, teacher)
+    squares = (student - teacher).square().mean(-1)
+    return _masked_mean(squares, valid) / variance
+
+
+def attention_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """Divergence of the student's attention map from the teacher's.
+
+    Args:
+        student: (B, T_x, T_y) float32, softmax over the last axis.
+        teacher: (B, T_x, T_y) float32, detached.
+        valid: (B, T_x) bool; rows that count.
+    Returns:
+        Scalar KL(teacher || student), mean over the valid rows, in nats; 0 where no row is valid.
+    Raises:
+        ShapeError: The shapes differ.
+    Source: Wang et al. 2020 (MiniLM), arXiv:2002.10957, section 3.1.
+    """
+    refuse_other_shape("attention", student, teacher)
+    # A softmax without scaling may underflow to 0; below the smallest normal number the slope 1 / p overflows.
+    log_p = student.clamp(min=torch.finfo(student.dtype).tiny).log()
+    divergences = (torch.xlogy(teacher, teacher) - teacher * log_p).sum(-1)
+    return _masked_mean(divergences, valid)
+
+
+def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of the valid values; 0, with a gradient of zeros, where there is none."""
+    weights = valid.to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp(min=1)
+
+
+def refuse_other_shape(what: str, student: Tensor, teacher: Tensor) -> None:
+    """Refuses tensors of different shape.
+
+    Raises:
+        ShapeError: Names both.
+    """
+    if student.shape != teacher.shape:
+        raise ShapeError(f"student {what} {tuple(student.shape)} and teacher {what} {tuple(teacher.shape)} differ")
 
 
 def video_logits(logits: Tensor, video_index: Tensor, track_id: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,14 +59,14 @@ def hide_modalities(
         generator: On the CPU.
         audio: MFCC settings, which decide the MFCC of silence.
     Returns:
-        A new batch; hidden sound is silence, pictures are black, landmarks stand still in one point.
+        A new batch; hidden sound is silence, pictures are black, landmarks stand still in one point. `hidden`
+        (B, M) bool says which, in the order of the modalities.
     """
     size = len(batch["index"])
     hidden = choose_hidden(size, len(modalities), chance=chance, generator=generator)
-    changed = dict(batch)
+    changed = {**batch, "hidden": hidden.to(batch["index"].device)}
     for number, modality in enumerate(modalities):
-        rows = hidden[:, number].to(batch["index"].device)
-        changed |= hidden_inputs(batch, modality, rows, audio)
+        changed |= hidden_inputs(batch, modality, changed["hidden"][:, number], audio)
     return changed
 
 

@@ -1,4 +1,4 @@
-"""The Lightning module: trains a network on clips by labels, by a teacher's logits, or by both."""
+"""The Lightning module: trains a network on clips by labels, by a teacher's answers, or by both."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dfkit.errors import ConfigError, DivergedError
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA, NetworkOutput
 from dfkit.models.motion import MotionFrontEnd
+from dfkit.training.hints import HintLosses
 from dfkit.training.int8_rounding import Int8Rounding
 from dfkit.training.modality_dropout import hide_modalities
 from dfkit.training.objective import Batch, TeacherLogits, fake_share, label_loss, teacher_loss
@@ -117,6 +118,7 @@ class ClipTask(lightning.LightningModule):
         config: TrainConfig | DistillConfig,
         class_weights: Tensor | None,
         teacher: TeacherLogits | None = None,
+        hints: HintLosses | None = None,
     ) -> None:
         """Combines a network with its objective.
 
@@ -125,11 +127,13 @@ class ClipTask(lightning.LightningModule):
             config: Section of the run.
             class_weights: (2,) of real and fake; None for equal ones.
             teacher: Logits to match beside the labels; None trains by labels alone.
+            hints: Features and attention maps to match beside the logits; its projections are trained with the
+                network and are in no checkpoint of it.
         Raises:
             ConfigError: Modality dropout for a network of one modality.
         """
         super().__init__()
-        self.model, self.config, self.teacher = model, config, teacher
+        self.model, self.config, self.teacher, self.hints = model, config, teacher, hints
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.rounding: Int8Rounding | None = None
         """Set for the epochs that are trained under the rounding of the INT8 graph."""
@@ -182,13 +186,23 @@ class ClipTask(lightning.LightningModule):
         output = self.score(batch)
         loss = label_loss(output, batch, self.config.loss, self.class_weights)  # type: ignore[arg-type]
         if self.teacher is not None and isinstance(self.config, DistillConfig):
-            distillation_loss = teacher_loss(output, batch, self.teacher, self.config)
+            distillation_loss = teacher_loss(output, batch, self.teacher, self.config) + self.hint_loss(output, batch)
             loss = self.config.alpha * distillation_loss + (1 - self.config.alpha) * loss
         if not bool(torch.isfinite(loss)):
             self.raise_diverged(f"batch {batch_idx + 1}: the loss is {loss.item()}", batch["index"].tolist())
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]), sync_dist=True)
         hardness = (output.clip_logits.detach().softmax(-1)[:, 1] - fake_share(batch)).abs()
         return {"loss": loss, "hardness": hardness}
+
+    def hint_loss(self, output: NetworkOutput, batch: Batch) -> Tensor | float:
+        """Weighted distance from the teacher's features and attention maps; each part is logged without its weight."""
+        if self.hints is None:
+            return 0.0
+        total: Tensor | float = 0.0
+        for name, (weight, loss) in self.hints(output, batch, self.model.network).items():
+            total = total + weight * loss
+            self.log(f"train_{name}_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]))
+        return total
 
     def score(self, batch: Batch) -> NetworkOutput:
         """The network's output for a batch, under rounding where that is on; logits are float32 under bf16, too."""
@@ -246,7 +260,7 @@ class ClipTask(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimizer, and a schedule that advances with every step."""
-        optimizer = make_optimizer(self.model.parameters(), self.config.optimizer)
+        optimizer = make_optimizer(self.parameters(), self.config.optimizer)
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
         factor = LearningRateFactor(
             self.config.optimizer,

@@ -14,10 +14,12 @@ from dfkit.errors import ShapeError
 from dfkit.measures.decision import fit_temperature
 from dfkit.models import NetworkOutput
 from dfkit.training.losses import (
+    attention_loss,
     balanced_class_weights,
     classification_loss,
     distill_loss,
     effective_number_weights,
+    feature_loss,
     focal_loss,
     supervised_contrastive_loss,
     temporal_loss,
@@ -54,6 +56,56 @@ def test_distill_loss_gradient_pulls_towards_the_teacher() -> None:
 def test_distill_loss_refuses_other_shapes() -> None:
     with pytest.raises(ShapeError):
         distill_loss(torch.zeros(2, 2), torch.zeros(3, 2), temperature=1.0)
+
+
+def test_feature_loss_by_hand() -> None:
+    teacher = torch.tensor([[[1.0, 3.0], [2.0, 0.0], [5.0, 5.0]]])
+    student = torch.tensor([[[1.0, 1.0], [5.0, 4.0], [0.0, 0.0]]])
+    valid = torch.tensor([[True, True, False]])
+    # Squares 0, 4 and 9, 16; mean 29 / 4 over variance 2; the third step is padding.
+    assert feature_loss(student, teacher, valid, variance=2.0).item() == pytest.approx(29 / 8)
+    # The mean of a layer leaves all of its variance unexplained.
+    made = np.random.default_rng(0).normal(5, 3, (4, 50, 6))
+    mean = torch.from_numpy(np.broadcast_to(made.mean((0, 1)), made.shape).copy())
+    variance = float(made.var((0, 1)).mean())
+    every = torch.ones(4, 50, dtype=torch.bool)
+    assert feature_loss(mean, torch.from_numpy(made), every, variance=variance).item() == pytest.approx(1.0)
+    assert feature_loss(mean, mean, ~every, variance=variance).item() == 0.0
+    with pytest.raises(ShapeError, match=r"student features \(1, 3, 2\) and teacher features \(1, 2, 2\)"):
+        feature_loss(student, teacher[:, :2], valid, variance=1.0)
+
+
+def test_attention_loss_by_hand() -> None:
+    teacher = torch.tensor([[[0.75, 0.25], [1.0, 0.0], [0.5, 0.5]]])
+    student = torch.tensor([[[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]]])
+    valid = torch.tensor([[True, True, False]])
+    expected = (0.75 * math.log(1.5) + 0.25 * math.log(0.5) + math.log(4.0)) / 2
+    assert attention_loss(student, teacher, valid).item() == pytest.approx(expected, rel=1e-6)
+    assert attention_loss(teacher, teacher, valid).item() == pytest.approx(0.0, abs=1e-7)
+    assert attention_loss(student, teacher, ~valid & False).item() == 0.0
+
+
+def test_attention_that_looks_nowhere_near_is_still_pulled() -> None:
+    """An unscaled softmax says exactly 0 beyond 100 nats: the loss stays finite, and so does its slope."""
+    scores = torch.tensor([[[200.0, 0.0]]], requires_grad=True)
+    loss = attention_loss(scores.softmax(-1), torch.tensor([[[0.0, 1.0]]]), torch.ones(1, 1, dtype=torch.bool))
+    loss.backward()
+    assert 80 < loss.item() < 100 and scores.grad is not None and bool(torch.isfinite(scores.grad).all())
+    scores = torch.tensor([[[60.0, 0.0]]], requires_grad=True)
+    attention_loss(scores.softmax(-1), torch.tensor([[[0.0, 1.0]]]), torch.ones(1, 1, dtype=torch.bool)).backward()
+    # Slope of a cross-entropy: softmax less target.
+    torch.testing.assert_close(scores.grad, torch.tensor([[[1.0, -1.0]]]))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_of_hints_in_double_precision(masked: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 3, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    valid = torch.tensor([[True, not masked, True], [True, True, not masked]])
+    student.requires_grad_()
+    assert torch.autograd.gradcheck(lambda value: feature_loss(value, teacher, valid, variance=0.7), (student,))
+    maps = teacher.softmax(-1)
+    assert torch.autograd.gradcheck(lambda value: attention_loss(value.softmax(-1), maps, valid), (student,))
 
 
 def test_classification_loss_by_hand() -> None:
