@@ -325,9 +325,9 @@ class DistillConfig(FitConfig):
     """Weight of the frame-level divergence from the teacher beside the clip-level one."""
     feature_weight: NonNegativeFloat = 0.0
     """Weight of the distance from the teacher's features (CNNs and dense layers) beside the clip-level divergence: the
-    mean over the layers of the variance left unexplained, in [0, 1] once something is learnt, so try 0.1 to 1. Needs a
-    teacher that sees the student's clips, as `attention_weight` does. While a run is trained the features of its
-    training clips lie in its folder: 0.07 MB a clip for the original's widths."""
+    share of the teacher's variance left unexplained, mean over the layers, which starts at 1. Needs a teacher that sees
+    the student's clips, as `attention_weight` does. While a run is trained the features of its training clips lie in
+    its folder: 0.07 MB a clip at the original's widths. A modality that was hidden from a clip is not matched there."""
     attention_weight: NonNegativeFloat = 0.0
     """Weight of the divergence from the teacher's attention maps, nats, beside the clip-level one."""
     dropout: float = Field(default=0.1, ge=0, lt=1)

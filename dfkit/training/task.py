@@ -201,7 +201,8 @@ class ClipTask(lightning.LightningModule):
         total: Tensor | float = 0.0
         for name, (weight, loss) in self.hints(output, batch, self.model.network).items():
             total = total + weight * loss
-            self.log(f"train_{name}_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]))
+            size = len(batch["label"])
+            self.log(f"train_{name}_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return total
 
     def score(self, batch: Batch) -> NetworkOutput:
