@@ -198,7 +198,7 @@ class FitConfig(Section):
     loss: LossConfig = LossConfig()
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
-    """Augmentation of training clips; a teacher's logits are always those of the clips without augmentation."""
+    """Augmentation of training clips; a teacher's answers are always those to the clips without augmentation."""
     monitor: str = "val_loss"
     """Logged metric that decides which epoch is the best and when to stop."""
     mode: Literal["min", "max"] | None = None
