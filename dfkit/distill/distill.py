@@ -66,6 +66,8 @@ class DistillationSetup:
     teacher: Checkpoint
     base: PreparedData
     """As it was named."""
+    seen: PreparedData
+    """What the teacher sees where it sees the same clips: those, with pictures of its own size."""
     data: PreparedData
     """What the students train on: the same clips, with pictures of the students' size."""
     indices: dict[str, list[int]]
@@ -157,12 +159,11 @@ def prepare_distillation(
     require_clip_spec(base.spec, config.clip, str(data_dir))
     same_view = teacher.clip_spec.preset == base.spec.preset
     seen = base
-    if same_view and teacher.kind != "original":
-        same_size = base.spec.with_pictures_of(teacher.clip_spec)
-        require_clip_spec(teacher.clip_spec, same_size, f"{teacher_path}'s data")
     views = f"{teacher.clip_spec.preset}, {base.spec.preset}"
     refuse_unmatchable(teacher.network.spec, section, views=None if same_view else views)
     if same_view and teacher.kind != "original":
+        same_size = base.spec.with_pictures_of(teacher.clip_spec)
+        require_clip_spec(teacher.clip_spec, same_size, f"{teacher_path}'s data")
         seen = open_view(base, same_size, make_view)
     data = base
     if teacher.network.spec.pictures:
@@ -196,7 +197,7 @@ def prepare_distillation(
         pictures = bool(teacher.network.spec.pictures)
         loaders = make_loaders(seen, indices, section, keep_videos=not same_view, pictures=pictures)
         gradients = minibatch_gradients(teacher.network, seen.spec, loaders, device=compute_device(section))
-    return DistillationSetup(str(teacher_path), teacher, base, data, indices, logits, gradients, notes)
+    return DistillationSetup(str(teacher_path), teacher, base, seen, data, indices, logits, gradients, notes)
 
 
 def resized_setup(setup: DistillationSetup, spec: ClipSpec, make_view: MakeView) -> DistillationSetup:
@@ -350,7 +351,7 @@ def make_hints(setup: DistillationSetup, section: DistillConfig, run_dir: Path) 
     """
     if not section.matches_features:
         return None
-    features = teacher_features(setup.teacher, setup.data, setup.indices["train"], section, run_dir)
+    features = teacher_features(setup.teacher, setup.seen, setup.indices["train"], section, run_dir)
     return HintLosses(features, student_spec(setup.teacher.network.spec, section), section)
 
 

@@ -63,7 +63,7 @@ def teacher_features(
 
     Args:
         teacher: Of the data's preset.
-        data: What the student trains on.
+        data: What the teacher sees: the student's clips, at the teacher's size.
         clips: Their indices.
         section: Weights of the terms, batch size, loader processes and device.
         folder: Of the run; gets the two files.
