@@ -388,3 +388,16 @@ def test_sound_of_uniform50_is_averaged_onto_the_pictures(npz_data: Path, tmp_pa
         assert not found["face_dense"][frames:].any()
     (logged,) = rows_of(distilled(path, npz_data, tmp_path, config))
     assert math.isfinite(logged["train_feature_loss"]) and 0 < logged["train_attention_loss"] < 5
+
+
+def test_the_teacher_sees_pictures_of_its_own_size(data_dir: Path, teacher_path: Path, tmp_path: Path) -> None:
+    small = SPEC.model_copy(update={"picture": SPEC.picture.resized(32, 16)})
+    data = make_synthetic_data(tmp_path / "small", num_videos=8, clips_per_video=2, spec=small)
+    config = configured(BOTH, epochs=1).model_copy(update={"clip": small})
+    setup = distill.prepare_distillation(teacher_path, data, config, make_view=lambda *_: data_dir)
+    assert (setup.data.spec, setup.seen.spec) == (small, SPEC)
+    hints = distill.make_hints(setup, config.distill, tmp_path)
+    assert hints is not None
+    clips = setup.indices["train"]
+    expected = features_of(teacher_path, data_dir, ("face_cnn",), clips)["face_cnn"]
+    np.testing.assert_allclose(hints.features.read(clips)["face_cnn"].numpy(), expected, rtol=1e-3, atol=1e-4)
