@@ -40,7 +40,7 @@ INTERVAL_REPEATS = 200
 """Resamples of the validation groups behind the intervals of temperature and threshold."""
 
 
-class Aggregation(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Aggregation(BaseModel, frozen=True, extra="forbid"):
     """How the margins of a track's clips become the track's."""
 
     name: Literal["mean", "top_k", "noisy_or"] = "mean"
@@ -68,7 +68,7 @@ CANDIDATES = (
 """Aggregations that are tried; of equally good ones the first is taken."""
 
 
-class Calibration(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Calibration(BaseModel, frozen=True, extra="forbid"):
     """From margins to `p_fake`: the margin is divided by the temperature."""
 
     calibration_temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -79,7 +79,7 @@ class Calibration(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """95 % interval over resampled validation groups; none where it was not fitted."""
 
 
-class OperatingPoint(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class OperatingPoint(BaseModel, frozen=True, extra="forbid"):
     """Where `p_fake` becomes a verdict."""
 
     threshold: float = Field(ge=0, le=1)

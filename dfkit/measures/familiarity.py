@@ -31,7 +31,7 @@ MEAN_DIGITS, DIGITS, THOUSANDTHS = 5, 3, 1000
 """Significant digits of the means (of the largest one) and of scales and limit; parts of an axis' length."""
 
 
-class FeatureSpread(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class FeatureSpread(BaseModel, frozen=True, extra="forbid"):
     """Where clips of real training videos lie. C features, K axes."""
 
     mean: tuple[FiniteFloat, ...]
@@ -76,7 +76,7 @@ class FeatureSpread(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
         return float(np.sqrt(np.mean((np.array([*along, off]) / np.array(self.scales)) ** 2)))
 
 
-class Familiarity(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Familiarity(BaseModel, frozen=True, extra="forbid"):
     """What real training videos look like to the model's picture networks."""
 
     spreads: dict[str, FeatureSpread] = {}

@@ -13,7 +13,7 @@ Pair = tuple[float, float]
 Triple = tuple[float, float, float]
 
 
-class PictureServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class PictureServing(BaseModel, frozen=True, extra="forbid"):
     """From a file to pictures on the clip's grid."""
 
     demuxers: tuple[str, ...]
@@ -68,7 +68,7 @@ class PictureServing(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Linear BT.2020 to linear SMPTE 170M, below."""
 
 
-class DetectorServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class DetectorServing(BaseModel, frozen=True, extra="forbid"):
     """A face detector."""
 
     input_px: int
@@ -89,7 +89,7 @@ class DetectorServing(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     """Side of the landmark region as a multiple of the longer side of the box."""
 
 
-class LandmarkServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class LandmarkServing(BaseModel, frozen=True, extra="forbid"):
     """The landmark network."""
 
     input_px: int
@@ -108,7 +108,7 @@ class LandmarkServing(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     """Side of the next picture's region as a multiple of the longer side of the landmarks' box."""
 
 
-class TrackServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class TrackServing(BaseModel, frozen=True, extra="forbid"):
     """From picture to picture."""
 
     detect_every: int
@@ -123,7 +123,7 @@ class TrackServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstri
     """Grid pictures at least from one run of the full-range detector to the next; none without a second stage."""
 
 
-class CutServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class CutServing(BaseModel, frozen=True, extra="forbid"):
     """Where a scene ends."""
 
     grid: int
@@ -140,7 +140,7 @@ class CutServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Mean absolute difference that is a cut by itself, grey levels."""
 
 
-class BoxServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class BoxServing(BaseModel, frozen=True, extra="forbid"):
     """From landmarks to crops; scales and sizes stand in `clip_spec.picture`."""
 
     outer_lip: tuple[int, ...]
@@ -151,7 +151,7 @@ class BoxServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Longest longer side of the landmarks' box."""
 
 
-class SoundServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class SoundServing(BaseModel, frozen=True, extra="forbid"):
     """From a file to PCM."""
 
     max_rate_hz: int
@@ -180,7 +180,7 @@ class SoundServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstri
     """a, b of taps = (attenuation - a) / (b pi x transition)."""
 
 
-class EvidenceServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class EvidenceServing(BaseModel, frozen=True, extra="forbid"):
     """What a verdict needs; with less it is `review`."""
 
     min_read_share: float
@@ -199,7 +199,7 @@ class EvidenceServing(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     """Every so many rows and columns of a crop are looked at."""
 
 
-class WholeVideoServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class WholeVideoServing(BaseModel, frozen=True, extra="forbid"):
     """Crops under the preset `uniform50`, which tracks no face."""
 
     haar_scale: float
@@ -214,7 +214,7 @@ class WholeVideoServing(BaseModel, frozen=True, extra="forbid", use_attribute_do
     """Columns of the lip box, shares of the face's width."""
 
 
-class DecisionServing(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class DecisionServing(BaseModel, frozen=True, extra="forbid"):
     """From logits to an answer; threshold, temperature and aggregation have sections of their own."""
 
     statuses: tuple[str, ...]
@@ -223,7 +223,7 @@ class DecisionServing(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     """`noisy_or`: sums of softplus below it go the other way."""
 
 
-class Serving(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Serving(BaseModel, frozen=True, extra="forbid"):
     """Constants of serving; what is done with them stands in MODEL_CARD.md. Parts that the preset lacks are null."""
 
     pictures: PictureServing

@@ -21,7 +21,7 @@ from dfkit.runtime.manifest import validation_faults
 VIDEO_INDEX = "golden/video.json"
 
 
-class VideoTolerance(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class VideoTolerance(BaseModel, frozen=True, extra="forbid"):
     """What passes, stage by stage; features and logits have limits of their own."""
 
     times_s: PositiveFloat = 0.001
@@ -92,7 +92,7 @@ class Answer(BaseModel, frozen=True, extra="forbid"):
     """Of its features from those of the real training videos; None where it is not measured."""
 
 
-class GoldenVideo(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class GoldenVideo(BaseModel, frozen=True, extra="forbid"):
     """Content of video.json."""
 
     schema_version: Literal[2] = 2

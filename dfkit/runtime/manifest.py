@@ -18,7 +18,7 @@ MANIFEST_VERSION = 4
 models lie and come from. 4: crops come out of planes of Y, U and V, and thin evidence is `review`."""
 
 
-class FileEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class FileEntry(BaseModel, frozen=True, extra="forbid"):
     """One file of the bundle."""
 
     bytes: NonNegativeInt
@@ -27,7 +27,7 @@ class FileEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     """Hash of the content."""
 
 
-class FaceModelEntry(FileEntry, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class FaceModelEntry(FileEntry, frozen=True, extra="forbid"):
     """A face model; a bundle of version 1 or 2 knows its size and hash alone."""
 
     role: Literal["detector", "landmarks", "full_range_detector"] | None = None
@@ -41,7 +41,7 @@ class FaceModelEntry(FileEntry, frozen=True, extra="forbid", use_attribute_docst
     """SPDX name and copyright; the text lies beside the file."""
 
 
-class TensorEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class TensorEntry(BaseModel, frozen=True, extra="forbid"):
     """One input or output of a graph."""
 
     name: str
@@ -60,7 +60,7 @@ class TensorEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """See `scale`."""
 
 
-class Signature(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Signature(BaseModel, frozen=True, extra="forbid"):
     """One callable graph."""
 
     file: str
@@ -71,7 +71,7 @@ class Signature(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     outputs: tuple[TensorEntry, ...]
 
 
-class Backend(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Backend(BaseModel, frozen=True, extra="forbid"):
     """One runtime's graphs. A `lite` student (no pictures) has no `encode`."""
 
     recipe: str
@@ -95,7 +95,7 @@ class Backend(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     """Share of the trained parameters that is stored in 8 bits; none for a float recipe."""
 
 
-class DecisionEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class DecisionEntry(BaseModel, frozen=True, extra="forbid"):
     """A decision beside the manifest's own."""
 
     operating_point: OperatingPoint
@@ -113,7 +113,7 @@ class DecisionEntry(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
         return Decision(self.calibration, self.operating_point, self.aggregation)
 
 
-class Manifest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Manifest(BaseModel, frozen=True, extra="forbid"):
     """Content of manifest.json."""
 
     schema_version: Literal[1, 2, 3, 4] = 4
