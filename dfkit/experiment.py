@@ -1,17 +1,20 @@
-"""Reads an experiment's YAML, dfkit's own or the original implementation's."""
+"""Reads an experiment's YAML, dfkit's own or the original implementation's.
+
+The configuration's models are imported when a file is read: `dfkit predict` needs none of them.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from dfkit.config import Config, explain, upgrade
-from dfkit.config.yaml_file import read_yaml
 from dfkit.console import note
 from dfkit.errors import ConfigError
-from dfkit.original.configuration import Translation, is_original, translate
+
+if TYPE_CHECKING:
+    from dfkit.config import Config
+    from dfkit.original.configuration import Translation
 
 FIX_KEYS = "correct these entries or leave them out: see configs/default.yaml"
 
@@ -24,6 +27,12 @@ def read_config(path: str | Path | None) -> Config:
     Raises:
         ConfigError: The file is missing, is no YAML, or holds wrong keys or values, each named.
     """
+    from pydantic import ValidationError
+
+    from dfkit.config import Config, explain, upgrade
+    from dfkit.config.yaml_file import read_yaml
+    from dfkit.original.configuration import is_original, translate
+
     if path is None:
         return Config()
     path = Path(path)
@@ -50,6 +59,9 @@ def read_translation(path: Path) -> Translation | None:
     Raises:
         ConfigError: The file cannot be read, or as `translate`.
     """
+    from dfkit.config.yaml_file import read_yaml
+    from dfkit.original.configuration import is_original, translate
+
     content = None if path.suffix == ".json" else read_yaml(path)
     return translate(content, str(path)) if content is not None and is_original(content) else None
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dfkit.clip import PRESETS, ClipSpec, FaceVariant
-from dfkit.config import Config, SplitConfig
 from dfkit.console import note
 from dfkit.errors import ConfigError, DataError
 from dfkit.experiment import read_config, read_translation
@@ -20,13 +19,13 @@ from dfkit.extras import require_extra, require_tflite_converter
 from dfkit.files import check_output_folder
 from dfkit.media.listing import is_pattern
 from dfkit.named_inputs import require_checkpoint, require_videos
-from dfkit.original.configuration import data_folder
 from dfkit.workspace import Workspace, find_stored, holds_own_data
 
 if TYPE_CHECKING:
     from dfkit.audit import BaselineResult
     from dfkit.audit.audit import AuditResult
     from dfkit.benchmarks.report import BenchReport
+    from dfkit.config import Config, SplitConfig
     from dfkit.config.flags import DistillFlags, TrainFlags
     from dfkit.data.prepare import PrepareSummary
     from dfkit.data.storage import PreparedData
@@ -324,6 +323,8 @@ def root_dir(config: Config) -> Path | None:
     Raises:
         DataError: There is no such folder.
     """
+    from dfkit.original.configuration import data_folder
+
     folder = data_folder(config)
     if folder is not None and not folder.is_dir():
         raise DataError(
