@@ -1,8 +1,9 @@
 """A graph that this user's installation has not opened before is opened in a process of its own first.
 
 Interpreters are native code: a file that passes `graph_check`, or an .onnx, may still end the process that loads it.
-What was opened is remembered by the files' SHA-256 and the runtime's version, in a folder of the user's cache: a first
-start takes a second longer, a later one looks for a file. A folder that cannot be written means being asked again.
+What was checked and opened is remembered by the files' SHA-256, the runtime's version and the source of the check, in a
+folder of the user's cache: a first start takes a second longer, a later one looks for a file and does not check again.
+A folder that cannot be written means being asked again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ FOLDER = "opened"
 TIMEOUT_S = 120
 """An honest file takes a second, on a machine with much else to do ten."""
 PACKAGES = {"tflite": "ai-edge-litert", "onnx": "onnxruntime", "executorch": "executorch", "coreai": "coreai-core"}
+CHECK_SOURCES = ("graph_check.py", "graph_operators.py", "flat_tables.py")
+"""What `graph_check` is made of: a file that passed another check has to pass this one."""
 CHILD = "dfkit.runtime.open_graphs"
 REQUEST_FILE = "request.json"
 FIX = "do not use it; copy the bundle again from where it was exported, or run dfkit export anew"
@@ -33,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def open_first(name: str, backend: Backend, content: Mapping[str, bytes], *, where: str) -> None:
-    """Makes sure that graphs can be opened and run without ending the process that does so.
+    """Makes sure that graphs pass the check, and can be opened and run without ending the process that does so.
 
     Args:
         name: Of the backend.
@@ -41,7 +44,7 @@ def open_first(name: str, backend: Backend, content: Mapping[str, bytes], *, whe
         content: Bytes by file name.
         where: Named in errors.
     Raises:
-        BundleError: They cannot be loaded or run, or the process that tried crashed or hung.
+        BundleError: They fail the check, cannot be loaded or run, or the process that tried crashed or hung.
     """
     if not opened_before(name, content):
         open_in_child(name, backend, content, where=where)
@@ -113,7 +116,8 @@ def _place(name: str, content: Mapping[str, bytes]) -> Path | None:
     try:
         version = metadata.version(PACKAGES[name])
         folder = cache_folder(FOLDER)
-    except (metadata.PackageNotFoundError, RuntimeError):
+        check = b"".join(Path(__file__).with_name(source).read_bytes() for source in CHECK_SOURCES)
+    except (metadata.PackageNotFoundError, RuntimeError, OSError):
         return None
-    key = hashlib.sha256("\n".join([name, version, *hashes]).encode()).hexdigest()
-    return folder / key
+    named = [name, version, hashlib.sha256(check).hexdigest(), *hashes]
+    return folder / hashlib.sha256("\n".join(named).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Reads what a .tflite's tables say about its graphs into plain records, every offset held against the file's end.
 
 `tflite_file.read_tables` unpacks all that the schema knows; this reads only what `graph_check` looks at, in a fifth
-of the time: the check stands before every start. Field numbers are those of the TFLite schema, version 3.
+of the time: the check stands before a first start. Field numbers are those of the TFLite schema, version 3.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -12,9 +13,14 @@ import pytest
 from dfkit.errors import BundleError, DfkitError
 from dfkit.files import CACHE_VARIABLE, cache_folder
 from dfkit.measures.child_process import crash_name, run_for_json
-from dfkit.runtime import first_open
+from dfkit.runtime import backends, first_open
 from dfkit.runtime.backends import open_backend
-from dfkit.runtime.bundle import Bundle
+from dfkit.runtime.bundle import Bundle, open_bundle
+from dfkit.runtime.tflite_file import read_tables
+from tests.runtime.bundles import reseal
+from tests.runtime.test_graph_check import pack
+
+RUNTIME = Path(first_open.__file__).parent
 
 
 @pytest.fixture
@@ -126,3 +132,52 @@ def test_crashes_by_name() -> None:
     assert crash_name(0) is None and crash_name(1) is None and crash_name(137) is None
     with pytest.raises(DfkitError, match="here failed: 7"):
         run_for_json([sys.executable, "-c", "raise SystemExit(7)"], name="here", no_answer="none", timeout_s=60)
+
+
+def test_what_passed_is_not_checked_again(
+    tiny_bundle: Bundle, cache: Path, children: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check runs in the first process; this one would only find what that one did."""
+    looked: list[str] = []
+    monkeypatch.setattr(backends, "check_tflite", lambda content, *, where: looked.append(where))
+    for _ in range(2):
+        open_backend(tiny_bundle, "tflite")
+    assert (len(children), looked) == (1, [])
+    content = {"model.tflite": tiny_bundle.read("model.tflite")}
+    backends.load_graphs("tflite", tiny_bundle.manifest.backends["tflite"], content, num_threads=1, where="here")
+    assert looked == ["here: model.tflite"]
+
+
+def test_a_file_that_fails_the_check_is_refused_by_every_start(
+    own_folder: Path, cache: Path, children: list[str]
+) -> None:
+    path = own_folder / "model.tflite"
+    tables = read_tables(path.read_bytes(), where="test")
+    tables.subgraphs[0].operators[0].outputs = [0]
+    path.write_bytes(pack(tables))
+    reseal(own_folder)
+    for _ in range(2):
+        with pytest.raises(BundleError, match="not as dfkit makes its files"):
+            open_backend(open_bundle(own_folder), "tflite")
+    assert len(children) == 2 and not cache.exists()
+
+
+def test_a_note_stands_for_one_check(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that an older dfkit let pass is held against this one's rules."""
+    content = {"model.tflite": b"one"}
+    first_open.remember("tflite", content)
+    monkeypatch.setattr(first_open, "__file__", str(tmp_path / "first_open.py"))
+    for source in first_open.CHECK_SOURCES:
+        (tmp_path / source).write_bytes((RUNTIME / source).read_bytes())
+    assert first_open.opened_before("tflite", content)
+    (tmp_path / first_open.CHECK_SOURCES[1]).write_bytes(b"stricter")
+    assert not first_open.opened_before("tflite", content)
+
+
+def test_the_check_is_made_of_these_files() -> None:
+    needed = {"graph_check.py"}
+    for source in first_open.CHECK_SOURCES:
+        text = (RUNTIME / source).read_text(encoding="utf-8")
+        needed |= {f"{module}.py" for module in re.findall(r"^from dfkit\.runtime\.(\w+) import", text, re.MULTILINE)}
+    # Of that one the check takes two names: a file's first bytes, and what an error advises.
+    assert set(first_open.CHECK_SOURCES) == needed - {"tflite_file.py"}
