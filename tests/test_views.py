@@ -6,12 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dfkit import pipeline
-from dfkit.clip import UNIFORM50
+from dfkit.clip import CLIP2S, UNIFORM50
 from dfkit.data.storage import PreparedData
+from dfkit.data.views import open_view
 from dfkit.distill import distill as distill_module
+from dfkit.media.faces import FaceModels
+from dfkit.media.stream import read_clips
 from dfkit.synthetic.heads import make_heads
 from dfkit.workspace import DATA_FILE, Workspace
 
@@ -104,3 +108,22 @@ def test_a_view_from_before_views_were_marked_is_still_one(heads: Path, tmp_path
     del info["view_of"]
     (view / DATA_FILE).write_text(json.dumps(info))
     assert pipeline.prepare_view(PreparedData(workspace.data / "heads"), UNIFORM50) == view
+
+
+def test_a_view_of_another_size_holds_the_same_clips_cut_from_the_video(heads: Path, tmp_path: Path) -> None:
+    """What a smaller student learns from is what it will be served: not its teacher's pictures made smaller."""
+    workspace = Workspace(tmp_path)
+    pipeline.prepare([heads], workspace, unlabelled=True, out_dir=workspace.data / "heads")
+    data = PreparedData(workspace.data / "heads")
+    spec = CLIP2S.model_copy(update={"picture": CLIP2S.picture.resized(112, None)})
+    assert (spec.picture.face_px, spec.picture.lip_px) == (112, 48)
+    view = open_view(data, spec, pipeline.prepare_view)
+    assert view.path == str(workspace.data / "heads-112px") and view.info.view_of == "heads"
+    assert workspace.newest_data() == workspace.data / "heads"
+    served = next(iter(read_clips(data.videos[0].path, spec, models=FaceModels(variant=data.info.face_models))))
+    stored = view[0]
+    np.testing.assert_array_equal(stored.landmarks, data[0].landmarks)
+    # JPEG lies between.
+    assert np.abs(stored.face.astype(int) - served.face).mean() < 2
+    odd = pipeline.prepare_view(data, CLIP2S.model_copy(update={"picture": CLIP2S.picture.resized(112, 64)}))
+    assert odd == workspace.data / "heads-112px-lips-64px"
