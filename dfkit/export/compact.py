@@ -7,9 +7,13 @@ number, so names can go, but only after quantization, whose rules go by name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from dfkit.runtime.tflite_file import FILE_IDENTIFIER, buffer_bytes, read_tables
+import numpy as np
+
+from dfkit.export.flat_writer import pack_tables
+from dfkit.runtime.tflite_file import buffer_bytes, read_tables
 
 ALIGNMENT = 16
 
@@ -22,8 +26,6 @@ def compact(model: bytes) -> bytes:
     Returns:
         Content of an equivalent file; constants are 16-byte aligned behind the tables, as kernels need.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     content = read_tables(model, where="the converted model")
     data = [buffer_bytes(model, buffer) for buffer in content.buffers]
     for graph in content.subgraphs:
@@ -41,7 +43,7 @@ def compact(model: bytes) -> bytes:
     for entry in content.metadata or []:
         entry.buffer = number_of[entry.buffer]
     content.metadataBuffer = None
-    return _write(content, [data[old] for old in used], schema)
+    return write_tables(content, [data[old] for old in used])
 
 
 def embed(model: bytes, name: str, value: bytes) -> bytes:
@@ -62,7 +64,7 @@ def embed(model: bytes, name: str, value: bytes) -> bytes:
     entry.name, entry.buffer = name, len(data)
     others = [e for e in content.metadata or [] if e.name not in (name, name.encode())]
     content.metadata = [*others, entry]
-    return _write(content, [*data, value], schema)
+    return write_tables(content, [*data, value])
 
 
 def _drop_names(graph: Any) -> None:
@@ -70,6 +72,17 @@ def _drop_names(graph: Any) -> None:
     for number, tensor in enumerate(graph.tensors):
         if number not in outside:
             tensor.name = None
+        _drop_ranges(tensor)
+
+
+def _drop_ranges(tensor: Any) -> None:
+    """Takes away what calibration left: what runs reads scale and zero point alone."""
+    quantization = tensor.quantization
+    if quantization is None:
+        return
+    quantization.min = quantization.max = None
+    if quantization.scale is None or not len(quantization.scale):
+        tensor.quantization = None
 
 
 def _share_constants(graph: Any, data: list[bytes]) -> None:
@@ -86,7 +99,7 @@ def _share_constants(graph: Any, data: list[bytes]) -> None:
         shape = () if tensor.shape is None else tuple(int(n) for n in tensor.shape)
         stand_in[number] = first_of.setdefault((tensor.type, shape, content), number)
     for operator in graph.operators:
-        operator.inputs = [stand_in.get(int(i), int(i)) for i in operator.inputs]
+        operator.inputs = _numbers(stand_in.get(int(i), int(i)) for i in operator.inputs)
     read = {int(i) for op in graph.operators for i in [*op.inputs, *op.outputs]}
     read |= {int(i) for op in graph.operators for i in (op.intermediates if op.intermediates is not None else [])}
     read |= {int(i) for i in [*graph.inputs, *graph.outputs]}
@@ -97,13 +110,17 @@ def _share_constants(graph: Any, data: list[bytes]) -> None:
     number_of = {old: new for new, old in enumerate(kept)} | {-1: -1}
     graph.tensors = [graph.tensors[old] for old in kept]
     for operator in graph.operators:
-        operator.inputs = [number_of[int(i)] for i in operator.inputs]
-        operator.outputs = [number_of[int(i)] for i in operator.outputs]
+        operator.inputs = _numbers(number_of[int(i)] for i in operator.inputs)
+        operator.outputs = _numbers(number_of[int(i)] for i in operator.outputs)
 
 
-def _write(content: Any, data: list[bytes], schema: Any) -> bytes:
-    """Packs twice: the tables' size is needed to know where the constants behind them start."""
-    import flatbuffers
+def _numbers(values: Iterable[int]) -> np.ndarray:
+    return np.fromiter(values, np.int32)
+
+
+def write_tables(content: Any, data: list[bytes]) -> bytes:
+    """A file of these tables and constants, packed twice: constants start where the tables end."""
+    from ai_edge_litert import schema_py_generated as schema
 
     def pack(base: int) -> tuple[bytes, bytes]:
         tail = bytearray()
@@ -115,9 +132,7 @@ def _write(content: Any, data: list[bytes], schema: Any) -> bytes:
                 buffer.offset, buffer.size = base + len(tail), len(constant)
                 tail += constant
             content.buffers.append(buffer)
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(content.Pack(builder), file_identifier=FILE_IDENTIFIER)
-        tables = bytes(builder.Output())
+        tables = pack_tables(content)
         return tables + bytes(-len(tables) % ALIGNMENT), bytes(tail)
 
     # Offsets of 2 and more are all stored in full, so the second packing has the size of the first.

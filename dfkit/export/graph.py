@@ -4,9 +4,10 @@
 into logits; batch and streaming both run the two, so they agree by construction. A `lite` network (no
 pictures) has no `encode`.
 
-TFLite has no GRU operator and litert-torch lowers no loops: the recurrence is unrolled over the T steps of
-a clip. All directions of all modalities advance together, which needs sound and pictures on one time grid
-(T_a = T); `clip2s` gives that, and `uniform50` pools its MFCC onto it.
+TFLite has no GRU operator and litert-torch lowers no loops: `score` is converted as what comes before the recurrence,
+one step, and what comes behind it, and `dfkit/export/recurrence.py` joins them. As one module, for other formats and for
+a look at its layers, it is unrolled over the T steps of a clip. All directions of all modalities advance together,
+which needs sound and pictures on one time grid (T_a = T); `clip2s` gives that, and `uniform50` pools its MFCC onto it.
 """
 
 from __future__ import annotations
@@ -118,16 +119,16 @@ class FusedBiGru(nn.Module):
     """Several Bi-GRUs of equal width and length as one recurrence.
 
     Direction d of modality m is row d * M + m of a state of 2 M rows. Each row has its own product per step; all that
-    comes behind it is done for all rows at once. One batched product per step would be 300 operators fewer, but
-    under dynamic INT8 the steps share its weight tensor, and then TensorFlow 2.21 and LiteRT before 2.3 answer at
-    random: only fully connected layers may share weights there. The reset and update gates' hidden biases are folded
-    into the input side; the candidate's must stay inside the reset product.
+    comes behind it is done for all rows at once. One batched product per step would be twelve operators
+    fewer, but under dynamic INT8 TensorFlow 2.16 answers wrong there, and where steps share its weights TensorFlow 2.21
+    and LiteRT before 2.3 answer at random. The reset and update gates' hidden biases are folded into the input side;
+    the candidate's must stay inside the reset product.
     """
 
     def __init__(self, grus: list[nn.GRU]) -> None:
         super().__init__()
         self.num_grus, self.hidden = len(grus), grus[0].hidden_size
-        hidden = self.hidden
+        self.num_rows, hidden = 2 * len(grus), self.hidden
         self.projections, self.recurrent = nn.ModuleList(), nn.ModuleList()
         for end in ("", "_reverse"):
             for gru in grus:
@@ -156,25 +157,38 @@ class FusedBiGru(nn.Module):
         Returns:
             (T, 2 H) per modality, forward then backward.
         """
-        count, hidden = self.num_grus, self.hidden
-        length, rows = steps[0].shape[0], 2 * count
-        forward = [self.projections[m](steps[m]) for m in range(count)]
-        backward = [self.projections[count + m](steps[m]).flip(0) for m in range(count)]
-        # Rows of one step after the other: two axes throughout, so that no step needs a RESHAPE.
-        gates = torch.cat(forward + backward, dim=-1).reshape(length * rows, 3 * hidden)
-        reset_update, new = gates[:, : 2 * hidden], gates[:, 2 * hidden :]
-        state = torch.zeros_like(new[:rows])
+        gates = self.gates(*steps)
+        state = gates.new_zeros(self.num_rows, self.hidden)
         states = []
-        for step in range(length):
-            now = slice(step * rows, (step + 1) * rows)
-            product = torch.cat([self.recurrent[row](state[row : row + 1]) for row in range(rows)])
-            both = torch.sigmoid(reset_update[now] + product[:, : 2 * hidden])
-            candidate = torch.tanh(new[now] + both[:, :hidden] * product[:, 2 * hidden :])
-            state = candidate + both[:, hidden:] * (state - candidate)
+        for of_step in gates.split(self.num_rows):
+            state = self.step(of_step, state)
             states.append(state)
-        joined = torch.cat(states).reshape(length, rows * hidden)
-        ends = joined.split(hidden, dim=-1)
-        return [torch.cat([ends[m], ends[count + m].flip(0)], dim=-1) for m in range(count)]
+        return self.ends(torch.cat(states))
+
+    def gates(self, *steps: Tensor) -> Tensor:
+        """What the steps bring to the gates, before any state: (T, C) per modality to (T * rows, 3 H).
+
+        Rows of one step after the other, backward directions in the order in which they run: two axes throughout, so
+        that no step needs a RESHAPE.
+        """
+        count = self.num_grus
+        forward = [self.projections[m](steps[m]) for m in range(count)]
+        backward = [self.projections[count + m](steps[m].flip(0)) for m in range(count)]
+        return torch.cat(forward + backward, dim=-1).reshape(-1, 3 * self.hidden)
+
+    def step(self, gates: Tensor, state: Tensor) -> Tensor:
+        """One step of all rows: gates (rows, 3 H) and state (rows, H) to the next state (rows, H)."""
+        hidden = self.hidden
+        product = torch.cat([self.recurrent[row](state[row : row + 1]) for row in range(self.num_rows)])
+        both = torch.sigmoid(gates[:, : 2 * hidden] + product[:, : 2 * hidden])
+        candidate = torch.tanh(gates[:, 2 * hidden :] + both[:, :hidden] * product[:, 2 * hidden :])
+        return candidate + both[:, hidden:] * (state - candidate)
+
+    def ends(self, states: Tensor) -> list[Tensor]:
+        """States of all steps, (T * rows, H), to what each modality's GRU gives: (T, 2 H), forward then backward."""
+        count, hidden = self.num_grus, self.hidden
+        rows = states.reshape(-1, self.num_rows * hidden).split(hidden, dim=-1)
+        return [torch.cat([rows[m], rows[count + m].flip(0)], dim=-1) for m in range(count)]
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
@@ -218,16 +232,62 @@ class ScoreGraph(nn.Module):
         Returns:
             Frame logits (T, 2) and clip logits (1, 2), the mean of the frame logits.
         """
+        encoded = self.recurrence(*self.steps(*inputs))
+        return self.logits(encoded)
+
+    def steps(self, *inputs: Tensor) -> list[Tensor]:
+        """What the recurrence takes, (T, C) per modality; `inputs` as for `forward`."""
         steps = dict(zip(self.modalities, inputs, strict=True))
         if "audio" in steps and self.front_end is not None:
             steps["audio"] = self.front_end(steps["audio"])[0]
         if self.motion is not None:
             steps["motion"] = self.motion(steps["motion"][None])[0]
         steps |= {m: steps[m] * scale.gain + scale.offset for m, scale in self.scales.items()}
-        encoded = self.recurrence(*(steps[m] for m in self.modalities))
+        return [steps[m] for m in self.modalities]
+
+    def logits(self, encoded: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Frame and clip logits of what the recurrence gives, (T, 2 H) per modality."""
         dense: dict[str, Tensor] = {
             m: self.dense[m](value)[None] for m, value in zip(self.modalities, encoded, strict=True)
         }
         blocks, _ = self.network.join_blocks(dense, dict.fromkeys(dense))
         frame_logits = self.classifier(torch.cat(list(blocks.values()), dim=-1))[0]
         return frame_logits, frame_logits.mean(dim=0, keepdim=True)
+
+
+class ScoreGates(nn.Module):
+    """The part of `score` before the recurrence: its inputs to (T * rows, 3 H), see `FusedBiGru.gates`."""
+
+    def __init__(self, graph: ScoreGraph) -> None:
+        super().__init__()
+        # Not `graph`: torch's own graph modules have an attribute of that name.
+        self.whole = graph
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Gates of all steps."""
+        return self.whole.recurrence.gates(*self.whole.steps(*inputs))
+
+
+class ScoreStep(nn.Module):
+    """One step of the recurrence, see `FusedBiGru.step`."""
+
+    def __init__(self, graph: ScoreGraph) -> None:
+        super().__init__()
+        self.recurrence = graph.recurrence
+
+    def forward(self, gates: Tensor, state: Tensor) -> Tensor:
+        """(rows, 3 H) and (rows, H) to (rows, H)."""
+        return self.recurrence.step(gates, state)
+
+
+class ScoreLogits(nn.Module):
+    """The part of `score` behind the recurrence: states (T * rows, H) to frame and clip logits."""
+
+    def __init__(self, graph: ScoreGraph) -> None:
+        super().__init__()
+        # Not `graph`: torch's own graph modules have an attribute of that name.
+        self.whole = graph
+
+    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Frame logits (T, 2) and clip logits (1, 2)."""
+        return self.whole.logits(self.whole.recurrence.ends(states))

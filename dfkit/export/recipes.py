@@ -14,7 +14,8 @@ from dfkit.errors import ConfigError
 Mode = Literal["float32", "float16", "dynamic", "static"]
 PICTURES, ALL = ".*EncodeGraph.*", ".*"
 FRONT_ENDS = "(.*front_end.*|.*MotionFrontEnd.*)"
-LOGITS = "score_output_.*"
+LOGITS = "score(_logits)?_output_.*"
+RECURRENCE = "(.*ScoreStep.*|score_step_.*|recurrence_.*)"
 PRODUCTS = ("FULLY_CONNECTED", "BATCH_MATMUL")
 DENSE = ("FULLY_CONNECTED",)
 """What dynamic INT8 may touch: several BATCH_MATMULs of one INT8 weight tensor answer at random in TensorFlow 2.21."""
@@ -78,6 +79,9 @@ RECIPES = {
                 # gives int8, which no kernel does: clip logits were wrong.
                 Rule(LOGITS, ("FULLY_CONNECTED", "MEAN"), "float32"),
                 Rule(FRONT_ENDS, ("*",), "float32"),
+                # Calibration does not look into a graph that another one calls.
+                Rule(RECURRENCE, ("*",), "float32"),
+                Rule(RECURRENCE, DENSE, "dynamic"),
                 Rule(ALL, ("INPUT", "OUTPUT"), "float32"),
             ),
             int8_pictures=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +14,9 @@ import torch
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, MissingExtraError
 from dfkit.export.converter import GraphPart, conversion, convert_graphs
-from dfkit.export.graph import EncodeGraph, ScoreGraph, StepScale
+from dfkit.export.graph import EncodeGraph, ScoreGates, ScoreGraph, ScoreLogits, ScoreStep, StepScale
 from dfkit.export.recipes import Recipe
+from dfkit.export.recurrence import GATES, LOGITS, STEP, join_recurrence
 from dfkit.export.signature import calibration_inputs, encode_example, score_example, score_inputs
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
@@ -43,10 +44,26 @@ def convert(network: MMMSBA, spec: ClipSpec, calibration_clips: Sequence[dict[st
         ConversionError: The converter failed.
     """
     scales = step_scales(network, spec, calibration_clips)
-    parts: list[GraphPart] = [("score", ScoreGraph(network, spec, scales).eval(), score_example(network, spec))]
+    parts = score_parts(network, spec, scales)
     if network.spec.pictures:
         parts.insert(0, ("encode", EncodeGraph(network).eval(), encode_example(network, spec)))
-    return convert_graphs(parts)
+    return join_recurrence(convert_graphs(parts))
+
+
+def convert_score(network: MMMSBA, spec: ClipSpec) -> bytes:
+    """Converts `score` alone, with unscaled steps; see `convert`."""
+    return join_recurrence(convert_graphs(score_parts(network, spec, {})))
+
+
+def score_parts(network: MMMSBA, spec: ClipSpec, scales: Mapping[str, StepScale]) -> list[GraphPart]:
+    """What comes before the recurrence, one step of it, and what comes behind it, for `join_recurrence`."""
+    graph = ScoreGraph(network, spec, scales).eval()
+    rows, hidden = 2 * len(network.spec.modalities), network.spec.gru_hidden
+    return [
+        (GATES, ScoreGates(graph).eval(), score_example(network, spec)),
+        (STEP, ScoreStep(graph).eval(), (torch.zeros(rows, 3 * hidden), torch.zeros(rows, hidden))),
+        (LOGITS, ScoreLogits(graph).eval(), (torch.zeros(spec.num_frames * rows, hidden),)),
+    ]
 
 
 def step_scales(network: MMMSBA, spec: ClipSpec, clips: Sequence[dict[str, np.ndarray]]) -> dict[str, StepScale]:

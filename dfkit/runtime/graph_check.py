@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 
 from dfkit.errors import BundleError
@@ -63,10 +63,14 @@ def check_tflite(content: bytes, *, where: str) -> None:
     try:
         model = read_graphs(content)
         _check_model(model)
+        named = {signature.graph for signature in model.signatures}
+        callable_graphs = {number: graph for number, graph in enumerate(model.graphs) if number not in named}
         for number, graph in enumerate(model.graphs):
             name = next((s.key for s in model.signatures if s.graph == number), None)
             label = f"signature {name}" if name is not None else f"subgraph {number}"
-            _GraphCheck(content, model, graph, label).run()
+            # What is called calls nothing itself: no graph can come back to itself.
+            may_call = callable_graphs if number in named else {}
+            _GraphCheck(content, model, graph, label, may_call).run()
     except (MalformedError, struct.error) as error:
         raise BundleError(f"{where} is damaged: {error}", fix=FIX_FILE) from error
     except MismatchError as error:
@@ -110,8 +114,16 @@ def _check_signature(signature: SignatureRecord, model: ModelRecord) -> None:
 class _GraphCheck:
     """One graph, operator by operator."""
 
-    def __init__(self, content: bytes, model: ModelRecord, graph: GraphRecord, label: str) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        model: ModelRecord,
+        graph: GraphRecord,
+        label: str,
+        callable_graphs: Mapping[int, GraphRecord],
+    ) -> None:
         self._content, self._model, self._graph, self._label = content, model, graph, label
+        self._callable_graphs = callable_graphs
         self._constant = [False] * len(graph.tensors)
         self._int32: dict[int, Shape] = {}
 
@@ -176,7 +188,7 @@ class _GraphCheck:
         fewest, most = kind.num_inputs
         count, num_outputs = len(operator.inputs), len(operator.outputs)
         _need(fewest <= count <= most, f"{count} inputs, expected {fewest} to {most}")
-        _need(num_outputs == 1, f"{num_outputs} outputs, expected one")
+        _need(1 <= num_outputs <= kind.most_outputs, f"{num_outputs} outputs, expected 1 to {kind.most_outputs}")
         if kind.options_type and (operator.options_type or not kind.options_may_lack):
             found = operator.options_type, operator.options is not None
             _need(found == (kind.options_type, True), f"options of kind {found[0]}, expected {kind.options_type}")
@@ -196,7 +208,7 @@ class _GraphCheck:
             field, highest = kind.activations
             activation = operator.options.byte(field)
             _need(0 <= activation <= highest, f"fused activation {activation}")
-        call = Call(inputs, outputs[0], operator.options, self._reader(operator))
+        call = Call(inputs, tuple(outputs), operator.options, self._reader(operator), self._callable_graphs)
         expected = kind.rule(call)
         stated = [tensor.shape for tensor in outputs]
         _need(stated == expected, f"its inputs give {_text(expected)}, the file states {_text(stated)}")

@@ -7,16 +7,16 @@ them. Ranks, types and options are those that exports have, not all that a kerne
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from dfkit.runtime.flat_tables import FlatTable, TensorRecord
+from dfkit.runtime.flat_tables import FlatTable, GraphRecord, TensorRecord
 
 Shape = tuple[int, ...]
-FLOAT32, FLOAT16, INT32, INT8 = 0, 1, 2, 9
+FLOAT32, FLOAT16, INT32, BOOL, INT8 = 0, 1, 2, 6, 9
 """Numbers of the schema's TensorType."""
-DTYPES = {FLOAT32: ("float32", 4), FLOAT16: ("float16", 2), INT32: ("int32", 4), INT8: ("int8", 1)}
+DTYPES = {FLOAT32: ("float32", 4), FLOAT16: ("float16", 2), INT32: ("int32", 4), BOOL: ("bool", 1), INT8: ("int8", 1)}
 """Name and bytes of the types that a graph may hold."""
 NO_ACTIVATION, RELU = 0, 1
 SAME_PADDING, VALID_PADDING = 0, 1
@@ -31,11 +31,12 @@ class Call:
     """One operator with its tensors, as a rule sees it."""
 
     inputs: tuple[TensorRecord | None, ...]
-    output: TensorRecord
-    """The first output."""
+    outputs: tuple[TensorRecord, ...]
     options: FlatTable | None
     read_int32: Callable[[int], Shape]
     """Values of a constant int32 input, by its place."""
+    callable_graphs: Mapping[int, GraphRecord]
+    """Graphs that an operator may call, by number: those that no signature names."""
 
     def shape(self, place: int) -> Shape:
         """Shape of an input that has to be there."""
@@ -88,6 +89,7 @@ class Operator:
     """Whether exports leave the options out."""
     activations: tuple[int, int] | None = None
     """Field of a fused activation and the highest that exports have."""
+    most_outputs: int = 1
 
     def channels(self, inputs: tuple[TensorRecord | None, ...]) -> set[tuple[int, int]]:
         """`per_channel` with axes counted from the front."""
@@ -201,7 +203,7 @@ def _concatenation(call: Call) -> list[Shape]:
 
 def _reshape(call: Call) -> list[Shape]:
     # The output's rank has to be the stated one before anything runs: tensorflow #124982 writes past it.
-    values, stated = call.shape(0), call.output.shape
+    values, stated = call.shape(0), call.outputs[0].shape
     wanted = [call.vector(1)]
     if call.options is not None and call.options.has(0):
         wanted.append(call.options.numbers(0))
@@ -259,7 +261,31 @@ def _softmax(call: Call) -> list[Shape]:
     return [call.shape(0)]
 
 
-_F, _H, _I, _Q = FLOAT32, FLOAT16, INT32, INT8
+def _split(call: Call) -> list[Shape]:
+    (axis,), values, count = call.read_int32(0), call.shape(1), len(call.outputs)
+    _need(call.shape(0) == (), f"an axis of the shape {call.shape(0)}")
+    axis = _axis(axis, len(values))
+    _need(call.option(0) == count, f"{count} outputs, its options say {call.option(0)}")
+    _need(values[axis] % count == 0, f"{values} in {count} along axis {axis}")
+    return [(*values[:axis], values[axis] // count, *values[axis + 1 :])] * count
+
+
+def _if(call: Call) -> list[Shape]:
+    """Exports call a graph by it, the same in both cases."""
+    _need(call.shape(0) == (), f"a condition of the shape {call.shape(0)}")
+    called, other = call.option(0), call.option(1)
+    _need(called == other, f"graph {called} if so, {other} if not, which no export has")
+    _need(called in call.callable_graphs, f"it calls graph {called}, those to be called are {[*call.callable_graphs]}")
+    graph = call.callable_graphs[called]
+    for what, given, numbers in (("takes", call.inputs[1:], graph.inputs), ("gives", call.outputs, graph.outputs)):
+        _need(all(0 <= number < len(graph.tensors) for number in numbers), f"graph {called} has no such tensor")
+        own = [(graph.tensors[number].shape, graph.tensors[number].dtype) for number in numbers]
+        here = [(tensor.shape, tensor.dtype) for tensor in given if tensor is not None]
+        _need(here == own, f"graph {called} {what} {own}, here it is {here}")
+    return [tensor.shape for tensor in call.outputs]
+
+
+_F, _H, _I, _B, _Q = FLOAT32, FLOAT16, INT32, BOOL, INT8
 _FLOAT_PAIR = frozenset({(_F, _F, _F)})
 _PAIR = _FLOAT_PAIR | {(_Q, _Q, _Q)}
 _FLOAT_ONE = frozenset({(_F, _F)})
@@ -271,7 +297,7 @@ _PRODUCT = frozenset({(_F, _F, _F), (_F, _Q, _F), (_Q, _Q, _Q)})
 _OLD_PRODUCT = frozenset({(_Q, _Q, _F)})
 _BIASED = _PRODUCT | {(_F, _F, _F, _F), (_F, _Q, _F, _F), (_Q, _Q, _I, _Q)}
 MANY = 1_000
-"""Most inputs of a concatenation: a state per picture."""
+"""Most inputs of a concatenation, and outputs of a split: a state per picture."""
 
 OPERATORS: dict[int, Operator] = {
     0: Operator("ADD", _elementwise, (2, 2), _PAIR, 11, activations=(0, NO_ACTIVATION)),
@@ -300,6 +326,7 @@ OPERATORS: dict[int, Operator] = {
     41: Operator("SUB", _elementwise, (2, 2), _PAIR, 28, activations=(0, NO_ACTIVATION)),
     42: Operator("DIV", _elementwise, (2, 2), _FLOAT_PAIR, 29, activations=(0, NO_ACTIVATION)),
     55: Operator("MAXIMUM", _elementwise, (2, 2), _FLOAT_PAIR),
+    49: Operator("SPLIT", _split, (2, 2), frozenset({(_I, _F, _F)}), 35, most_outputs=MANY),
     65: Operator("SLICE", _slice, (3, 3), frozenset({(_F, _I, _I, _F), (_Q, _I, _I, _Q)})),
     73: Operator("LOG", _same, (1, 1), _FLOAT_ONE),
     74: Operator("SUM", _reduce, (2, 2), _INDEXED, 27),
@@ -307,6 +334,7 @@ OPERATORS: dict[int, Operator] = {
     82: Operator("REDUCE_MAX", _reduce, (2, 2), _INDEXED, 27),
     105: Operator("REVERSE_V2", _reverse, (2, 2), _INDEXED),
     107: Operator("GATHER_ND", _gather_nd, (2, 2), _INDEXED),
+    118: Operator("IF", _if, (3, 3), frozenset({(_B, _F, _F, _F)}), 92),
     114: Operator("QUANTIZE", _same, (1, 1), frozenset({(_F, _Q), (_Q, _Q)})),
     126: Operator("BATCH_MATMUL", _batch_matmul, (2, 2), _PRODUCT | _OLD_PRODUCT, 101, per_channel=((0, -1), (1, -1))),
 }

@@ -177,7 +177,7 @@ class Unconvertible(nn.Module):
 def test_converter_that_fails_leaves_its_log(
     checkpoint: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tflite, "ScoreGraph", lambda *_: Unconvertible())
+    monkeypatch.setattr(tflite, "ScoreGates", lambda *_: Unconvertible())
     assert export(workspace, checkpoint) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("exporting")]
     assert len(said) == 1 and said[0].startswith("dfkit: conversion to TFLite failed: "), said

@@ -64,9 +64,8 @@ def test_recipes_run(converted: Converted, name: str) -> None:
     np.testing.assert_allclose(logits.clip[0], np.reshape(logits.frame, (-1, 2)).mean(axis=0), atol=1e-5)
     print(f"{name}: {len(model) / 1e6:.3f} MB, {difference:.3g} in logits")
     assert len(model) < len(plain)
-    # On stressed weights. A static recurrence adds its rounding fifty times over and measured 3.1: it is there for
-    # comparison, and an export with it has to pass the gates on trained weights like any other.
-    assert difference < (5.0 if name == "static_int8" else 0.2)
+    # On stressed weights; static INT8 measured 0.34 (3.1 with a static recurrence, whose rounding adds up).
+    assert difference < (0.7 if name == "static_int8" else 0.2)
 
 
 def test_compact_changes_nothing_but_size(converted: Converted) -> None:

@@ -20,11 +20,11 @@ from dfkit.runtime.flat_tables import read_graphs
 from dfkit.runtime.graph_check import check_tflite
 from dfkit.runtime.graph_operators import OPERATORS
 from dfkit.runtime.manifest import Backend, Signature, TensorEntry
-from dfkit.runtime.tflite_file import read_tables
+from dfkit.runtime.tflite_file import buffer_bytes, read_tables
 from tests.runtime.bundles import convert_network
 
-SCORE = 1
-"""Subgraph of `score`."""
+SCORE, STEP = 1, 2
+"""Subgraphs of `score` and of a step of its recurrence."""
 RUN_MANY = """
 import sys
 from pathlib import Path
@@ -55,6 +55,15 @@ def pack(tables: Any) -> bytes:
     return bytes(builder.Output())
 
 
+def unpack(content: bytes) -> Any:
+    """A file's tables with the constants inside of them."""
+    tables = read_tables(content, where="test")
+    for buffer in tables.buffers:
+        buffer.data = np.frombuffer(buffer_bytes(content, buffer), np.uint8)
+        buffer.offset = buffer.size = 0
+    return tables
+
+
 def test_every_number_is_the_schemas() -> None:
     known = vars(schema.BuiltinOperator)
     assert {number: known[kind.name] for number, kind in OPERATORS.items()} == {n: n for n in OPERATORS}
@@ -62,13 +71,14 @@ def test_every_number_is_the_schemas() -> None:
     named = {kind.name: kind.options_type for kind in OPERATORS.values() if kind.options_type}
     assert named["FULLY_CONNECTED"] == options["FullyConnectedOptions"]
     assert named["CONV_2D"] == options["Conv2DOptions"] and named["MEAN"] == options["ReducerOptions"]
+    assert named["SPLIT"] == options["SplitOptions"] and named["IF"] == options["IfOptions"]
     assert named["BATCH_MATMUL"] == options["BatchMatMulOptions"] and named["RESHAPE"] == options["ReshapeOptions"]
 
 
 def test_exports_pass(models: dict[str, bytes]) -> None:
     for name, content in models.items():
         check_tflite(content, where=name)
-        check_tflite(pack(read_tables(content, where=name)), where=f"{name}, packed again")
+        check_tflite(pack(unpack(content)), where=f"{name}, packed again")
 
 
 def operators_of(graph: Any, tables: Any, name: str) -> Iterator[Any]:
@@ -185,6 +195,19 @@ def swap_operators(graph: Any) -> None:
     graph.operators[0], graph.operators[-1] = graph.operators[-1], graph.operators[0]
 
 
+def call_within(tables: Any) -> None:
+    """The step of the recurrence calls itself."""
+    call, graph = first(tables, "IF")
+    step = tables.subgraphs[STEP]
+    step.tensors += [graph.tensors[call.inputs[0]], graph.tensors[call.outputs[0]]]
+    inner = schema.OperatorT()
+    vars(inner).update(vars(call))
+    condition = len(step.tensors) - 2
+    inner.inputs = np.array([condition, *step.inputs], np.int32)
+    inner.outputs = np.array([condition + 1], np.int32)
+    step.operators.append(inner)
+
+
 DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
     "an operator that no export has": (use_builtin("WHILE"), "operator 119, which no export has"),
     "a custom operator": (set_of(lambda t: t.operatorCodes[0], customCode="Detect"), "operator Detect"),
@@ -192,7 +215,7 @@ DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
     "a tensor of no graph": (change_operator("PAD", inputs=np.array([999, 1], np.int32)), "tensor 999 of"),
     "a negative tensor": (change_operator("CONV_2D", outputs=np.array([-7], np.int32)), "tensor -7 of"),
     "a buffer": (set_of(weights, buffer=9999), "buffer 9999 of"),
-    "a subgraph": (set_of(lambda t: t.signatureDefs[0], subgraphIndex=7), "signature encode: subgraph 7 of 2"),
+    "a subgraph": (set_of(lambda t: t.signatureDefs[0], subgraphIndex=7), "signature encode: subgraph 7 of 3"),
     "a signature's tensor": (set_of(lambda t: t.signatureDefs[1].inputs[0], tensorIndex=5), "score: its inputs"),
     "metadata": (set_of(lambda t: t.metadata[0], buffer=9999), "metadata in buffer 9999"),
     "a version": (lambda tables: setattr(tables, "version", 4), "schema version 4"),
@@ -212,7 +235,7 @@ DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
     "a scale of zero": (quantize_weights(scale=np.zeros(8, np.float32)), "zero, negative or no number"),
     "zero points": (quantize_weights(zeroPoint=np.full(8, 400, np.int64)), "zero points outside of -128 to 127"),
     "an input less": (drop_input("CONV_2D"), "2 inputs, expected 3 to 3"),
-    "no output": (change_operator("PAD", outputs=np.array([], np.int32)), "0 outputs, expected one"),
+    "no output": (change_operator("PAD", outputs=np.array([], np.int32)), "0 outputs, expected 1 to 1"),
     "custom options": (change_operator("PAD", customOptions=[1, 2, 3]), "it has custom_options"),
     "other options": (
         change_operator("CONV_2D", builtinOptionsType=5, builtinOptions=schema.Pool2DOptionsT()),
@@ -234,6 +257,24 @@ DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
     "an axis twice": (change_constant("TRANSPOSE", 1, np.zeros_like), r"axes \(0, 0"),
     "an axis beyond": (change_constant("MEAN", 1, lambda v: v + 100), r"axis 10\d of"),
     "a concatenation's axis": (change_option("CONCATENATION", axis=9), "axis 9 of"),
+    "a split in more": (change_option("SPLIT", numSplits=7), "50 outputs, its options say 7"),
+    "a split in fewer": (
+        lambda tables: vars(first(tables, "SPLIT")[0]).update(outputs=first(tables, "SPLIT")[0].outputs[:49]),
+        "49 outputs, its options say 50",
+    ),
+    "a split's output": (change_shape("SPLIT", -1, [7, 24]), r"\(SPLIT\): its inputs give \[6, 24\] and"),
+    "a call of no graph": (change_option("IF", thenSubgraphIndex=9, elseSubgraphIndex=9), "it calls graph 9, those to"),
+    "a call of itself": (
+        change_option("IF", thenSubgraphIndex=SCORE, elseSubgraphIndex=SCORE),
+        r"it calls graph 1, those to be called are \[2\]",
+    ),
+    "a call within a call": (call_within, r"subgraph 2, .* it calls graph 2, those to be called are \[\]"),
+    "two graphs to call": (change_option("IF", elseSubgraphIndex=0), "graph 2 if so, 0 if not"),
+    "a call's answer": (change_shape("IF", -1, [6, 9]), r"\(IF\): graph 2 gives"),
+    "a step of other sizes": (
+        set_of(lambda t: t.subgraphs[STEP].tensors[t.subgraphs[STEP].inputs[1]], shape=np.array([6, 9], np.int32)),
+        r"\(IF\): graph 2 takes",
+    ),
     "weights against values": (swap_weights, r"\(FULLY_CONNECTED\): values .* the weights"),
     "a bias": (swap_bias, r"\(CONV_2D\): the bias has the shape"),
     "a matrix transposed": (change_option("BATCH_MATMUL", adjY=True), r"\(BATCH_MATMUL\)"),

@@ -21,9 +21,9 @@ from dfkit.distill.search.candidates import Candidate
 from dfkit.export import tflite
 from dfkit.export.compact import compact
 from dfkit.export.converter import convert_graphs
-from dfkit.export.graph import EncodeGraph, ScoreGraph
+from dfkit.export.graph import EncodeGraph
 from dfkit.export.recipes import INT8_DEFAULT, recipe_named
-from dfkit.export.signature import SIDE_PX, encode_example, score_example
+from dfkit.export.signature import SIDE_PX, encode_example
 from dfkit.files import write_atomically
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.runtime.backends import TfliteGraphs
@@ -120,13 +120,12 @@ class CandidateBench:
         """A candidate's `score`; shared by sizes and stems."""
         network, spec = self.prune(candidate), candidate.clip_spec
 
-        def convert() -> bytes:
-            return convert_graphs([("score", ScoreGraph(network, spec).eval(), score_example(network, spec))])
-
         def quantize(plain: bytes) -> bytes:
             return tflite.quantize(plain, self.recipe.without_pictures(), network, spec, ())
 
-        return self._export_once(f"score-{candidate.score_label}", convert, quantize)
+        return self._export_once(
+            f"score-{candidate.score_label}", lambda: tflite.convert_score(network, spec), quantize
+        )
 
     def whole_graphs(self, candidate: Candidate) -> ExportedGraphs:
         """Both signatures in one file, as `dfkit export` writes it."""
