@@ -5,8 +5,8 @@ into logits; batch and streaming both run the two, so they agree by construction
 pictures) has no `encode`.
 
 TFLite has no GRU operator and litert-torch lowers no loops: `score` is converted as what comes before the recurrence,
-one step, and what comes behind it, and `dfkit/export/recurrence.py` joins them. As one module, for other formats and for
-a look at its layers, it is unrolled over the T steps of a clip. All directions of all modalities advance together,
+one step, and what comes behind it, and `dfkit/export/recurrence.py` joins them. As one module, for other formats and
+for a look at its layers, it is unrolled over the T steps of a clip. All directions of all modalities advance together,
 which needs sound and pictures on one time grid (T_a = T); `clip2s` gives that, and `uniform50` pools its MFCC onto it.
 """
 

@@ -15,7 +15,7 @@ from dfkit.errors import BundleError, MissingExtraError
 from dfkit.runtime.backends import signature_parts
 from dfkit.runtime.bundle import FIX_COPY, Bundle, open_bundle
 from dfkit.runtime.manifest import Manifest
-from dfkit.runtime.operators import onnx_operators, tflite_operators
+from dfkit.runtime.operators import onnx_operators, tflite_operators, unnamed_graphs
 from dfkit.runtime.tflite_file import (
     FILE_IDENTIFIER,
     FIX_FILE,
@@ -32,6 +32,8 @@ SHARED = "shared"
 UNUSED = "unused"
 TABLES = "tables"
 """Part of a file that is neither constant nor metadata: operators, tensors, shapes, alignment."""
+CALLED = "called graph {}"
+"""A graph without a signature, by its number."""
 METADATA = "metadata"
 
 
@@ -198,6 +200,7 @@ def inspect_tflite(content: bytes, file: str) -> FileFacts:
     tables = read_tables(content, where=file)
     try:
         graphs = tuple(_tflite_graph(tables, signature) for signature in tables.signatureDefs or [])
+        graphs += tuple(_called_graph(tables, number) for number in unnamed_graphs(tables))
         parts = _tflite_parts(content, tables)
     except (IndexError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{file} is damaged: {type(error).__name__}: {error}", fix=FIX_FILE) from error
@@ -211,6 +214,20 @@ def _tflite_graph(tables: Any, signature: Any) -> GraphFacts:
         name=text_of(signature.signatureKey),
         inputs=tuple(_tflite_tensor(graph, entry) for entry in signature.inputs),
         outputs=tuple(_tflite_tensor(graph, entry) for entry in signature.outputs),
+        operators=_counts(kinds),
+        kinds=kinds,
+        num_tensors=len(graph.tensors),
+    )
+
+
+def _called_graph(tables: Any, number: int) -> GraphFacts:
+    """A graph that another one calls: the step of a recurrence."""
+    graph = tables.subgraphs[number]
+    kinds = tflite_operators(tables, graph)
+    return GraphFacts(
+        name=CALLED.format(number),
+        inputs=(),
+        outputs=(),
         operators=_counts(kinds),
         kinds=kinds,
         num_tensors=len(graph.tensors),
@@ -238,7 +255,7 @@ def _tflite_parts(content: bytes, tables: Any) -> dict[str, dict[str, int]]:
     types: dict[int, str] = {}
     for number, graph in enumerate(tables.subgraphs):
         for tensor in graph.tensors:
-            readers.setdefault(tensor.buffer, set()).add(keys.get(number, f"subgraph {number}"))
+            readers.setdefault(tensor.buffer, set()).add(keys.get(number, CALLED.format(number)))
             types[tensor.buffer] = dtype_name(tensor)
     sizes = [len(buffer_bytes(content, buffer)) for buffer in tables.buffers]
     parts: dict[str, Counter[str]] = {key: Counter() for key in keys.values()}

@@ -61,14 +61,22 @@ def constants_by_dtype(content: bytes, tables: Any) -> dict[str, int]:
     return {dtype: size for dtype, size in sizes.most_common() if size}
 
 
+def unnamed_graphs(tables: Any) -> list[int]:
+    """Numbers of the graphs that no signature names: those that others call."""
+    named = {int(signature.subgraphIndex) for signature in tables.signatureDefs or []}
+    return [number for number in range(len(tables.subgraphs)) if number not in named]
+
+
 def shared_dynamic_products(tables: Any) -> int:
-    """BATCH_MATMULs of dynamic INT8 that share their weights with another one: not portable, see `FusedBiGru`."""
+    """BATCH_MATMULs of dynamic INT8 that share their weights with another one, or that stand in a graph which others
+    call: not portable, see `FusedBiGru`."""
     readers: Counter[tuple[int, int]] = Counter()
+    called = set(unnamed_graphs(tables))
     for number, graph in enumerate(tables.subgraphs):
         for operator in graph.operators:
             if operator_name(tables, operator) == "BATCH_MATMUL" and _tflite_kind(tables, graph, operator) == "dynamic":
                 int8 = [i for i in operator.inputs if dtype_name(graph.tensors[i]) == "int8"]
-                readers[number, int(int8[0])] += 1
+                readers[number, int(int8[0])] += 2 if number in called else 1
     return sum(count for count in readers.values() if count > 1)
 
 

