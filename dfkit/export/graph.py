@@ -247,12 +247,19 @@ class ScoreGraph(nn.Module):
 
     def logits(self, encoded: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Frame and clip logits of what the recurrence gives, (T, 2 H) per modality."""
-        dense: dict[str, Tensor] = {
-            m: self.dense[m](value)[None] for m, value in zip(self.modalities, encoded, strict=True)
-        }
-        blocks, _ = self.network.join_blocks(dense, dict.fromkeys(dense))
-        frame_logits = self.classifier(torch.cat(list(blocks.values()), dim=-1))[0]
+        named = zip(self.modalities, encoded, strict=True)
+        dense: dict[str, Tensor] = {m: self.dense[m](value)[None] for m, value in named}
+        frame_logits = self.classifier(torch.cat(self._blocks(dense), dim=-1))[0]
         return frame_logits, frame_logits.mean(dim=0, keepdim=True)
+
+    def _blocks(self, dense: dict[str, Tensor]) -> list[Tensor]:
+        """What `MMMSBA.join_blocks` gives, (1, T, C) each, with all pairs of modalities in one batch."""
+        pairs = self.network.spec.pairs
+        if self.network.spec.attention != "bi_modal" or not pairs:
+            return list(self.network.join_blocks(dense, dict.fromkeys(dense))[0].values())
+        left, right = (torch.cat([dense[pair[side]] for pair in pairs]) for side in (0, 1))
+        fused, _, _ = self.network.attend(left, right)
+        return [*fused.split(1), *(dense[m] for m in self.modalities)]
 
 
 class ScoreGates(nn.Module):

@@ -189,8 +189,10 @@ class MfccFrontEnd(Constants):
         num_rows = steps - 1 + rows_per_frame
         padding = num_rows * hop - self.num_samples
         rows = torch.nn.functional.pad(waveform, (0, padding)).view(-1, num_rows, hop)
-        parts = [rows[:, shift : shift + steps] for shift in range(rows_per_frame)]
-        return torch.cat(parts, dim=-1)[:, :, : self.spec.n_fft]
+        # The last row of a window may be needed in part.
+        widths = [min(hop, self.spec.n_fft - shift * hop) for shift in range(rows_per_frame)]
+        parts = [rows[:, shift : shift + steps, :width] for shift, width in enumerate(widths)]
+        return torch.cat(parts, dim=-1)
 
     def power_spectrum(self, windowed: Tensor) -> Tensor:
         """|DFT|^2 of real windows: (B, T, n_fft) to (B, T, places), bins in the order that the mel bank knows."""
