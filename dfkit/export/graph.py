@@ -160,25 +160,25 @@ class FusedBiGru(nn.Module):
         gates = self.gates(*steps)
         state = gates.new_zeros(self.num_rows, self.hidden)
         states = []
-        for of_step in gates.split(self.num_rows):
+        for of_step in gates.split(1):
             state = self.step(of_step, state)
             states.append(state)
         return self.ends(torch.cat(states))
 
     def gates(self, *steps: Tensor) -> Tensor:
-        """What the steps bring to the gates, before any state: (T, C) per modality to (T * rows, 3 H).
+        """What the steps bring to the gates, before any state: (T, C) per modality to (T, rows * 3 H).
 
-        Rows of one step after the other, backward directions in the order in which they run: two axes throughout, so
-        that no step needs a RESHAPE.
+        Backward directions stand in the order in which they run.
         """
         count = self.num_grus
         forward = [self.projections[m](steps[m]) for m in range(count)]
         backward = [self.projections[count + m](steps[m].flip(0)) for m in range(count)]
-        return torch.cat(forward + backward, dim=-1).reshape(-1, 3 * self.hidden)
+        return torch.cat(forward + backward, dim=-1)
 
     def step(self, gates: Tensor, state: Tensor) -> Tensor:
-        """One step of all rows: gates (rows, 3 H) and state (rows, H) to the next state (rows, H)."""
+        """One step of all rows: gates (1, rows * 3 H) and state (rows, H) to the next state (rows, H)."""
         hidden = self.hidden
+        gates = gates.reshape(self.num_rows, 3 * hidden)
         product = torch.cat([self.recurrent[row](state[row : row + 1]) for row in range(self.num_rows)])
         both = torch.sigmoid(gates[:, : 2 * hidden] + product[:, : 2 * hidden])
         candidate = torch.tanh(gates[:, 2 * hidden :] + both[:, :hidden] * product[:, 2 * hidden :])
@@ -263,7 +263,7 @@ class ScoreGraph(nn.Module):
 
 
 class ScoreGates(nn.Module):
-    """The part of `score` before the recurrence: its inputs to (T * rows, 3 H), see `FusedBiGru.gates`."""
+    """The part of `score` before the recurrence: its inputs to (T, rows * 3 H), see `FusedBiGru.gates`."""
 
     def __init__(self, graph: ScoreGraph) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ class ScoreStep(nn.Module):
         self.recurrence = graph.recurrence
 
     def forward(self, gates: Tensor, state: Tensor) -> Tensor:
-        """(rows, 3 H) and (rows, H) to (rows, H)."""
+        """(1, rows * 3 H) and (rows, H) to (rows, H)."""
         return self.recurrence.step(gates, state)
 
 

@@ -61,7 +61,7 @@ def score_parts(network: MMMSBA, spec: ClipSpec, scales: Mapping[str, StepScale]
     rows, hidden = 2 * len(network.spec.modalities), network.spec.gru_hidden
     return [
         (GATES, ScoreGates(graph).eval(), score_example(network, spec)),
-        (STEP, ScoreStep(graph).eval(), (torch.zeros(rows, 3 * hidden), torch.zeros(rows, hidden))),
+        (STEP, ScoreStep(graph).eval(), (torch.zeros(1, rows * 3 * hidden), torch.zeros(rows, hidden))),
         (LOGITS, ScoreLogits(graph).eval(), (torch.zeros(spec.num_frames * rows, hidden),)),
     ]
 
