@@ -15,8 +15,8 @@ def test_operators_of_the_default_student_by_arithmetic(converted: Converted) ->
     backend = converted.stages["tflite int8"].backend
     operators = backend.operators
     assert operators["CONV_2D"] == {"static": 6} and operators["MAX_POOL_2D"] == {"static": 4}
-    # Projections of six directions, their 49 steps behind the first (of a state of zeros), dense layers, the head.
-    assert operators["FULLY_CONNECTED"]["dynamic"] == 6 + 6 * 49 + 3 + 1
+    # Projections of six directions, the products of one step, dense layers, the head.
+    assert operators["FULLY_CONNECTED"]["dynamic"] == 6 + 6 + 3 + 1
     assert set(operators["FULLY_CONNECTED"]) == {"dynamic", "float"}
     assert set(operators["BATCH_MATMUL"]) == {"float"}, "attention and MFCC alone: none of trained weights"
     onnx_operators = converted.stages["onnx int8"].backend.operators
