@@ -265,4 +265,5 @@ def _names(types: list[int]) -> str:
 
 
 def _text(shapes: list[Shape]) -> str:
-    return " and ".join(f"[{', '.join(map(str, shape))}]" for shape in shapes)
+    """Each shape once: a split may have fifty of one."""
+    return " and ".join(f"[{', '.join(map(str, shape))}]" for shape in dict.fromkeys(shapes))

@@ -262,7 +262,10 @@ DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
         lambda tables: vars(first(tables, "SPLIT")[0]).update(outputs=first(tables, "SPLIT")[0].outputs[:49]),
         "49 outputs, its options say 50",
     ),
-    "a split's output": (change_shape("SPLIT", -1, [7, 24]), r"\(SPLIT\): its inputs give \[6, 24\] and"),
+    "a split's output": (
+        change_shape("SPLIT", -1, [7, 24]),
+        r"\(SPLIT\): its inputs give \[1, 144\], the file states \[7, 24\] and \[1, 144\]",
+    ),
     "a call of no graph": (change_option("IF", thenSubgraphIndex=9, elseSubgraphIndex=9), "it calls graph 9, those to"),
     "a call of itself": (
         change_option("IF", thenSubgraphIndex=SCORE, elseSubgraphIndex=SCORE),
@@ -277,7 +280,7 @@ DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
     ),
     "weights against values": (swap_weights, r"\(FULLY_CONNECTED\): values .* the weights"),
     "a bias": (swap_bias, r"\(CONV_2D\): the bias has the shape"),
-    "a matrix transposed": (change_option("BATCH_MATMUL", adjY=True), r"\(BATCH_MATMUL\)"),
+    "a matrix not transposed": (change_option("BATCH_MATMUL", adjY=False), r"\(BATCH_MATMUL\)"),
     "a value before it is made": (change_score(swap_operators), "which nothing made before"),
     "a constant as an output": (
         change_score(lambda graph: setattr(graph.operators[0], "outputs", graph.operators[0].inputs[1:2])),
