@@ -259,7 +259,8 @@ class ScoreGraph(nn.Module):
             return list(self.network.join_blocks(dense, dict.fromkeys(dense))[0].values())
         left, right = (torch.cat([dense[pair[side]] for pair in pairs]) for side in (0, 1))
         fused, _, _ = self.network.attend(left, right)
-        return [*fused.split(1), *(dense[m] for m in self.modalities)]
+        # Not `split`: the converter cannot split one pair in one part.
+        return [*(fused[n : n + 1] for n in range(len(pairs))), *(dense[m] for m in self.modalities)]
 
 
 class ScoreGates(nn.Module):
