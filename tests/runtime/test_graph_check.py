@@ -211,7 +211,7 @@ def call_within(tables: Any) -> None:
 DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
     "an operator that no export has": (use_builtin("WHILE"), "operator 119, which no export has"),
     "a custom operator": (set_of(lambda t: t.operatorCodes[0], customCode="Detect"), "operator Detect"),
-    "an operator code": (change_operator("PAD", opcodeIndex=99), "operator 0: unknown code 99"),
+    "an operator code": (change_operator("PAD", opcodeIndex=99), r"operator \d+: unknown code 99"),
     "a tensor of no graph": (change_operator("PAD", inputs=np.array([999, 1], np.int32)), "tensor 999 of"),
     "a negative tensor": (change_operator("CONV_2D", outputs=np.array([-7], np.int32)), "tensor -7 of"),
     "a buffer": (set_of(weights, buffer=9999), "buffer 9999 of"),
