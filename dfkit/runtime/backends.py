@@ -153,6 +153,8 @@ class _SignatureGraphs:
         if len(counts) != 1:
             raise ShapeError(f"encode takes as many faces as lips, got {sorted(counts)}")
         count, batch = counts.pop(), entries[0].shape[0]
+        if count == batch:
+            return self._encode_batch({e.name: pictures[e.name] for e in entries})
         # An empty part in front: without pictures there still are features, of zero rows.
         features = {e.name: [np.zeros((0, *e.shape[1:]), np.float32)] for e in self._encode.outputs}
         for start in range(0, count, batch):
