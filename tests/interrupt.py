@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable
 
@@ -29,3 +30,12 @@ def signal_when(process: subprocess.Popen[str], number: int, reached: Callable[[
 def last_line(said: str) -> str:
     """The line that was said last."""
     return said.splitlines()[-1]
+
+
+def hear_ctrl_c() -> None:
+    """Run in a new process before its program: it hears Ctrl-C as one started from a terminal does.
+
+    A process started in the background ignores SIGINT, and so do the ones that it starts.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -39,7 +39,7 @@ class FoldedConv(nn.Module):
         """Rearranges the weights.
 
         Args:
-            conv: Of 3 input channels and a square kernel; on pictures whose side is a multiple of its stride.
+            conv: Of 3 input channels and a square kernel.
         """
         super().__init__()
         assert isinstance(conv, nn.Conv2d)
@@ -55,10 +55,14 @@ class FoldedConv(nn.Module):
         self.conv = nn.Conv2d(3 * self.step, channels, (size, self.left + right + 1), stride=(self.step, 1))
         self.conv.weight.data = kernel
         self.conv.bias = conv.bias
+        self.plain = conv
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(N, side, side, 3) to (N, C, side / s, side / s)."""
         count, side = pictures.shape[:2]
+        if side % self.step:
+            whole: Tensor = self.plain(pictures.permute(0, 3, 1, 2))
+            return whole
         folded = pictures.reshape(count, side, side // self.step, 3 * self.step)
         if self.padding:
             folded = nn.functional.pad(folded, (0, 0, self.left, 0, self.padding, 0))

@@ -28,9 +28,9 @@ MODEL_SHA256 = {
     "face_detection_full_range_sparse.tflite": "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1",
 }
 INT8_SHA256 = {
-    "face_detection_short_range_int8.tflite": "7a0fcd4e5f5c4b78ca4f2635f41f0b75268bb78524a306b5417849304d28d04a",
-    "face_landmark_int8.tflite": "791bb082f7732a30adc7ca2b78ae1afb3112e1b5a8731d23759c8aab187b76f0",
-    "face_detection_full_range_sparse_int8.tflite": "19aabdd17115cce6b553ea62e6462e768d197abc8d8b9301c1c0540508798826",
+    "face_detection_short_range_int8.tflite": "b4c95fece35dc4212d95acb39428fc0e696a430baacc6ef57157ef1b5aa4869f",
+    "face_landmark_int8.tflite": "32a7de2059121455c040883df5345c2b5983e8b2c28b80a937d1c057c23b6c62",
+    "face_detection_full_range_sparse_int8.tflite": "6e4ae419a1df48d206bdbbe59cc4c462c1192edd29c8d494237aefc9db84bf72",
 }
 VARIANTS: dict[FaceVariant, dict[str, str]] = {"float16": MODEL_SHA256, "int8": INT8_SHA256}
 """SHA-256 by file name, in the order of `ROLES`."""

@@ -24,6 +24,7 @@ from dfkit.runtime.answers import CSV_COLUMNS, Answer
 from dfkit.runtime.bundle import Bundle
 from dfkit.runtime.detector import Detector
 from dfkit.runtime.predict import PredictOptions, check_places, predictions
+from tests.interrupt import hear_ctrl_c
 from tests.runtime.bundles import write_bundle
 from tests.runtime.stand_in_detectors import open_detector
 
@@ -183,6 +184,7 @@ def test_ctrl_c_closes_the_array_and_ends_the_workers(tiny_folder: Path, videos:
     process = subprocess.Popen(
         [*command, "--bundle", str(tiny_folder), "--workers", str(workers), "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=hear_ctrl_c,  # noqa: PLW1509
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None
     said = ""
