@@ -124,7 +124,7 @@ def time_clip(graphs: Graphs, inputs: Mapping[str, np.ndarray], spec: ClipSpec) 
     if spec.preset != "clip2s":
         return measured
     # A stream has the features of the frames before the hop already.
-    for index in range(spec.hop_frames):
+    for index in range(min(spec.hop_frames, spec.num_frames)):
         features[index] = graphs.encode({m: inputs[m][index : index + 1] for m in ("face", "lip")})
     _score(graphs, features, inputs)
     return measured | {"next_clip": [time.perf_counter() - end]}

@@ -71,6 +71,8 @@ def write_reference(
             "name": f"{manifest.name}-straight",
             "network": network.spec.model_dump(mode="json"),
             "clip_spec": spec,
+            # Of the student's features, whose widths these are not.
+            "familiarity": None,
             "warnings": (STRAIGHT_WARNING,),
         }
         write_graphs(folder / STRAIGHT_FOLDER, manifest, {"tflite": stage}, changes)
