@@ -16,8 +16,10 @@ from dfkit.data.logits_file import write_teacher_logits
 from dfkit.data.shards import write_index
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
+from dfkit.export import reference, tflite
 from dfkit.export.reference import reference_rows, teacher_logits, write_reference
 from dfkit.export.stages import Graph
+from dfkit.measures.familiarity import Familiarity, FeatureSpread
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.models.checkpoint import Checkpoint
 from dfkit.runtime.backends import open_backend
@@ -184,3 +186,23 @@ def test_the_folder_holds_float_graphs_logits_and_times(
     assert (twin.manifest.name, list(twin.manifest.backends)) == ("tiny-fp32", ["tflite"])
     assert twin.manifest.backends["tflite"].recipe == "fp32"
     assert (folder / "fp32" / "model.tflite").read_bytes() == files["model.tflite"]
+
+
+def test_the_straight_conversion_has_no_features_to_be_far_from(
+    tiny_bundle: Bundle, student: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its CNNs are wider than those whose features the student's bundle knows: it could not be opened."""
+    wide = MMMSBA(NetworkSpec(face_channels=(8, 8, 24), lip_channels=(8, 8, 16), gru_hidden=8, dense_dim=8)).eval()
+    monkeypatch.setattr(reference, "straight_network", lambda _: wide)
+    monkeypatch.setattr(reference, "straight_model", tflite.convert)
+    rng = np.random.default_rng(0)
+    spreads = {
+        entry.name: FeatureSpread.of(rng.standard_normal((30, entry.shape[-1])))
+        for entry in tiny_bundle.manifest.backends["tflite"].encode.outputs  # type: ignore[union-attr]
+    }
+    known = Familiarity(spreads=spreads, max_distance=3.0, fitted_on="by hand")
+    manifest = tiny_bundle.manifest.model_copy(update={"familiarity": known})
+    own = Checkpoint(student.network, tiny_bundle.manifest.clip_spec, "student", student.path)
+    write_reference(tmp_path / "r", own, [], {}, manifest, straight=True)
+    straight = open_bundle(tmp_path / "r" / "straight").manifest
+    assert straight.familiarity is None and straight.network["face_channels"] == [8, 8, 24]
