@@ -147,8 +147,11 @@ class ClipSpec(BaseModel, frozen=True, extra="forbid"):
 
         Two contracts that are equal then make the same clips of a video, cut to other sizes.
         """
-        sides = {"face_px": other.picture.face_px, "lip_px": other.picture.lip_px}
-        return self.model_copy(update={"picture": self.picture.model_copy(update=sides)})
+        return self.resized(other.picture.face_px, other.picture.lip_px)
+
+    def resized(self, face_px: int | None, lip_px: int | None = None) -> ClipSpec:
+        """This contract with pictures of other sides; see `PictureSpec.resized`."""
+        return self.model_copy(update={"picture": self.picture.resized(face_px, lip_px)})
 
     def clip_starts(self, num_grid_frames: int) -> list[int]:
         """First grid frame of every clip of a video.

@@ -115,7 +115,7 @@ def test_a_view_of_another_size_holds_the_same_clips_cut_from_the_video(heads: P
     workspace = Workspace(tmp_path)
     pipeline.prepare([heads], workspace, unlabelled=True, out_dir=workspace.data / "heads")
     data = PreparedData(workspace.data / "heads")
-    spec = CLIP2S.model_copy(update={"picture": CLIP2S.picture.resized(112, None)})
+    spec = CLIP2S.resized(112)
     assert (spec.picture.face_px, spec.picture.lip_px) == (112, 48)
     view = open_view(data, spec, pipeline.prepare_view)
     assert view.path == str(workspace.data / "heads-112px") and view.info.view_of == "heads"
@@ -125,5 +125,5 @@ def test_a_view_of_another_size_holds_the_same_clips_cut_from_the_video(heads: P
     np.testing.assert_array_equal(stored.landmarks, data[0].landmarks)
     # JPEG lies between.
     assert np.abs(stored.face.astype(int) - served.face).mean() < 2
-    odd = pipeline.prepare_view(data, CLIP2S.model_copy(update={"picture": CLIP2S.picture.resized(112, 64)}))
+    odd = pipeline.prepare_view(data, CLIP2S.resized(112, 64))
     assert odd == workspace.data / "heads-112px-lips-64px"

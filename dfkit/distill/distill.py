@@ -81,8 +81,7 @@ class DistillationSetup:
 
 def student_clip_spec(spec: ClipSpec, section: DistillConfig) -> ClipSpec:
     """The contract of the student's clips: the data's, with pictures of the configured sides."""
-    picture = spec.picture.resized(section.face_px, section.lip_px)
-    return spec.model_copy(update={"picture": picture})
+    return spec.resized(section.face_px, section.lip_px)
 
 
 def student_spec(teacher: NetworkSpec, config: DistillConfig) -> NetworkSpec:

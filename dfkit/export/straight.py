@@ -77,7 +77,7 @@ def straight_spec(spec: ClipSpec, teacher_picture: Mapping[str, object] | None) 
     if teacher_picture is None:
         return spec
     picture = PictureSpec.model_validate(teacher_picture)
-    return spec.with_pictures_of(spec.model_copy(update={"picture": picture}))
+    return spec.resized(picture.face_px, picture.lip_px)
 
 
 def straight_model(network: MMMSBA, spec: ClipSpec) -> bytes:

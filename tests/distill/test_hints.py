@@ -391,7 +391,7 @@ def test_sound_of_uniform50_is_averaged_onto_the_pictures(npz_data: Path, tmp_pa
 
 
 def test_the_teacher_sees_pictures_of_its_own_size(data_dir: Path, teacher_path: Path, tmp_path: Path) -> None:
-    small = SPEC.model_copy(update={"picture": SPEC.picture.resized(32, 16)})
+    small = SPEC.resized(32, 16)
     data = make_synthetic_data(tmp_path / "small", num_videos=8, clips_per_video=2, spec=small)
     config = configured(BOTH, epochs=1).model_copy(update={"clip": small})
     setup = distill.prepare_distillation(teacher_path, data, config, make_view=lambda *_: data_dir)

@@ -82,7 +82,7 @@ def made(spec: NetworkSpec) -> MMMSBA:
 
 def converted(name: str, network: MMMSBA, face_px: int, *, int8: bool) -> Iterator[tuple[str, bytes, MMMSBA, ClipSpec]]:
     """A network as `dfkit export` converts it, in FP32, and in INT8 if asked for."""
-    spec = CLIP2S.model_copy(update={"picture": CLIP2S.picture.resized(face_px, None)})
+    spec = CLIP2S.resized(face_px)
     plain = tflite.convert(network, spec)
     yield f"{name}, FP32", compact(plain), network, spec
     if int8:

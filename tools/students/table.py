@@ -20,7 +20,13 @@ import torch
 from dfkit.config import Config, DistillConfig, WidthConfig
 from dfkit.data.datasets import ClipDataset
 from dfkit.data.storage import PreparedData
-from dfkit.distill.distill import DistillationSetup, prepare_distillation, resized_setup, train_students
+from dfkit.distill.distill import (
+    DistillationSetup,
+    prepare_distillation,
+    resized_setup,
+    student_clip_spec,
+    train_students,
+)
 from dfkit.experiment import read_config
 from dfkit.export import tflite
 from dfkit.export.compact import compact
@@ -28,7 +34,9 @@ from dfkit.export.parity import ParityClip, graph_logits
 from dfkit.export.ranges import calibration_set, clip_arrays, evenly
 from dfkit.export.recipes import INT8_DEFAULT, recipe_named
 from dfkit.files import write_atomically
+from dfkit.measures.decision import p_fake_of
 from dfkit.measures.environment import cpu_model
+from dfkit.measures.spread import spread
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.pipeline import prepare_view
 from dfkit.runtime.backends import TfliteGraphs
@@ -89,8 +97,7 @@ def measure_row(name: str, setup: DistillationSetup, config: Config, out: Path) 
         out: Gets a folder for its runs.
     """
     section = config.distill
-    picture = setup.base.spec.picture.resized(section.face_px, section.lip_px)
-    sized = resized_setup(setup, setup.base.spec.model_copy(update={"picture": picture}), prepare_view)
+    sized = resized_setup(setup, student_clip_spec(setup.base.spec, section), prepare_view)
     folder = out / name.replace(" ", "-").replace(",", "")
     folder.mkdir(parents=True, exist_ok=True)
     summary = train_students(sized, config, folder)
@@ -113,11 +120,11 @@ def of_teacher(setup: DistillationSetup, checkpoint: Path, section: DistillConfi
     clips = ClipDataset(setup.data, sorted(setup.indices["test"]))
     found = clip_logits(ClipNetwork(network, setup.data.spec), clip_loader(clips, section, FixedOrder(len(clips))))
     student, teacher = torch.from_numpy(found.clip), setup.teacher_logits.clip_logits[found.indices]
-    p_student, p_teacher = (logits.softmax(-1)[:, 1] for logits in (student, teacher))
+    p_student, p_teacher = (p_fake_of(each.numpy(), calibration_temperature=1.0) for each in (student, teacher))
     return {
         "divergence": float(distill_loss(student, teacher, temperature=section.temperature)),
-        "p_change": float((p_student - p_teacher).abs().mean()),
-        "same_verdict": float(((p_student > 0.5) == (p_teacher > 0.5)).float().mean()),
+        "p_change": float(np.abs(p_student - p_teacher).mean()),
+        "same_verdict": float(((p_student > 0.5) == (p_teacher > 0.5)).mean()),
     }
 
 
@@ -146,22 +153,19 @@ def of_int8(setup: DistillationSetup, checkpoint: Path) -> dict[str, float]:
 def _p_fake(model: bytes, recipe: str, network: Any, data: PreparedData, clips: list[ParityClip]) -> np.ndarray:
     backend = tflite.describe(model, network, data.spec, recipe)
     graphs = TfliteGraphs(backend, {tflite.MODEL_FILE: model}, num_threads=1, where=recipe)
-    logits = graph_logits(graphs, clips).clip.astype(np.float64)
-    fake: np.ndarray = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
-    return fake
+    return p_fake_of(graph_logits(graphs, clips).clip, calibration_temperature=1.0)
 
 
 def row_line(row: dict[str, Any]) -> str:
     """A row as one line of a Markdown table."""
 
-    def spread(key: str, scale: float) -> str:
-        values = np.array([seed[key] for seed in row["seeds"]]) * scale
-        return f"{values.mean():.3g} ± {values.std(ddof=1) if len(values) > 1 else 0:.2g}"
+    def text(key: str, scale: float) -> str:
+        return spread([seed[key] * scale for seed in row["seeds"]]).text()
 
     int8 = row["int8"]
     return (
-        f"| {row['name']} | {int8['model_bytes'] / 1e6:.3f} | {spread('divergence', 1e3)} | {spread('p_change', 1)} | "
-        f"{spread('same_verdict', 100)} | {int8['mean_p_change']:.4f}, {int8['max_p_change']:.4f} |"
+        f"| {row['name']} | {int8['model_bytes'] / 1e6:.3f} | {text('divergence', 1e3)} | {text('p_change', 1)} | "
+        f"{text('same_verdict', 100)} | {int8['mean_p_change']:.4f}, {int8['max_p_change']:.4f} |"
     )
 
 

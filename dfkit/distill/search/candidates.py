@@ -96,8 +96,7 @@ def picture_sizes(spec: ClipSpec, section: SearchConfig) -> list[ClipSpec]:
     if spec.preset == "uniform50":
         return [spec]
     sides = section.face_px or [spec.picture.face_px * share.numerator // share.denominator for share in SMALLER]
-    pictures = dict.fromkeys(spec.picture.resized(side, None) for side in sorted(sides, reverse=True))
-    return [spec.model_copy(update={"picture": picture}) for picture in pictures]
+    return list(dict.fromkeys(spec.resized(side) for side in sorted(sides, reverse=True)))
 
 
 def make_candidates(

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from dfkit.benchmarks.latency import Percentiles, Variant, measure_latency
+from dfkit.clip import ClipSpec
 from dfkit.distill.search.candidates import Candidate
 from dfkit.export import tflite
 from dfkit.export.compact import compact
@@ -106,35 +107,19 @@ class CandidateBench:
 
     def encode_graphs(self, candidate: Candidate) -> ExportedGraphs:
         """A candidate's `encode`; shared by candidates of equal CNNs and sides."""
-        network, spec = self.prune(candidate), candidate.clip_spec
 
-        def convert() -> bytes:
+        def convert(network: MMMSBA, spec: ClipSpec) -> bytes:
             return convert_graphs([("encode", EncodeGraph(network).eval(), encode_example(network, spec))])
 
-        def quantize(plain: bytes) -> bytes:
-            return tflite.quantize(plain, self.recipe, network, spec, self._clips_for(candidate))
-
-        return self._export_once(f"encode-{candidate.encode_label}", convert, quantize)
+        return self._export_once(f"encode-{candidate.encode_label}", candidate, convert)
 
     def score_graphs(self, candidate: Candidate) -> ExportedGraphs:
         """A candidate's `score`; shared by sizes and stems."""
-        network, spec = self.prune(candidate), candidate.clip_spec
-
-        def quantize(plain: bytes) -> bytes:
-            return tflite.quantize(plain, self.recipe.without_pictures(), network, spec, ())
-
-        return self._export_once(
-            f"score-{candidate.score_label}", lambda: tflite.convert_score(network, spec), quantize
-        )
+        return self._export_once(f"score-{candidate.score_label}", candidate, tflite.convert_score, pictures=False)
 
     def whole_graphs(self, candidate: Candidate) -> ExportedGraphs:
         """Both signatures in one file, as `dfkit export` writes it."""
-        network, spec = self.prune(candidate), candidate.clip_spec
-
-        def quantize(plain: bytes) -> bytes:
-            return tflite.quantize(plain, self.recipe, network, spec, self._clips_for(candidate))
-
-        return self._export_once(f"whole-{candidate.label}", lambda: tflite.convert(network, spec), quantize)
+        return self._export_once(f"whole-{candidate.label}", candidate, tflite.convert)
 
     def part_bytes(self, candidate: Candidate) -> int:
         """Size of a candidate's INT8 `encode` and `score` together, in bytes."""
@@ -146,15 +131,23 @@ class CandidateBench:
         return [clip | {m: resize(clip[m], side) for m, side in sides.items()} for clip in self.clips]
 
     def _export_once(
-        self, name: str, convert: Callable[[], bytes], quantize: Callable[[bytes], bytes]
+        self,
+        name: str,
+        candidate: Candidate,
+        convert: Callable[[MMMSBA, ClipSpec], bytes],
+        *,
+        pictures: bool = True,
     ) -> ExportedGraphs:
         """Content of two files in the folder, made if they are not there; the INT8 one comes last."""
         float_path, path = self.folder / f"{name}{FLOAT_SUFFIX}", self.folder / f"{name}{INT8_SUFFIX}"
         if not path.is_file() or not float_path.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            plain = convert()
+            network, spec = self.prune(candidate), candidate.clip_spec
+            recipe = self.recipe if pictures else self.recipe.without_pictures()
+            clips = self._clips_for(candidate) if pictures else ()
+            plain = convert(network, spec)
             write_atomically(float_path, compact(plain))
-            write_atomically(path, compact(quantize(plain)))
+            write_atomically(path, compact(tflite.quantize(plain, recipe, network, spec, clips)))
         return ExportedGraphs(path.read_bytes(), float_path.read_bytes())
 
     def open_parts(self, candidate: Candidate) -> OpenedCandidate:
@@ -171,15 +164,16 @@ class CandidateBench:
     def _opened(self, candidate: Candidate, parts: dict[str, ExportedGraphs]) -> OpenedCandidate:
         int8 = {f"{name}.tflite": graphs.int8 for name, graphs in parts.items()}
         fp32 = {f"{name}.tflite": graphs.fp32 for name, graphs in parts.items()}
+        network = self.prune(candidate)
         return OpenedCandidate(
-            self._graphs_of(candidate, int8),
-            self._graphs_of(candidate, fp32),
+            self._graphs_of(candidate, network, int8),
+            self._graphs_of(candidate, network, fp32),
             sum(map(len, int8.values())),
             sum(map(len, fp32.values())),
         )
 
-    def _graphs_of(self, candidate: Candidate, files: dict[str, bytes]) -> TfliteGraphs:
-        network, spec = self.prune(candidate), candidate.clip_spec
+    def _graphs_of(self, candidate: Candidate, network: MMMSBA, files: dict[str, bytes]) -> TfliteGraphs:
+        spec = candidate.clip_spec
         signatures: dict[Literal["encode", "score"], Signature] = {}
         for key in ("encode", "score"):
             if key == "score" or network.spec.pictures:
