@@ -80,6 +80,9 @@ class VideoRow:
     """How much of pictures and sound was read and what is missing (`FileRead.to_json`), and `notes`; None of a file
     that could not be opened, of an NPZ file, and in data of before."""
     wall_s: float = 0.0
+    columns: dict[str, str] | None = None
+    """Further columns of the label file (such as `language`) that are filled in for this video; None without a label
+    file, and in data of before."""
 
     @property
     def name(self) -> str:

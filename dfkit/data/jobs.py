@@ -71,7 +71,7 @@ def prepare_video(job: VideoJob) -> VideoRow:
     started = time.perf_counter()
     row = _start_row(job)
     if job.previous is not None and job.previous.key == row.key:
-        return replace(job.previous, mtime_ns=row.mtime_ns)
+        return replace(job.previous, mtime_ns=row.mtime_ns, columns=row.columns)
     try:
         row = _store(row, job)
     except MediaError as error:
@@ -119,6 +119,7 @@ def _start_row(job: VideoJob, *, hashed: bool = True) -> VideoRow:
         reason=None,
         facts=None,
         origin=source.origin,
+        columns=source.columns,
     )
 
 

@@ -102,6 +102,11 @@ def _word(name: str) -> str:
     return _VIDEOS.sub("", name.strip().lower())
 
 
+def family_of_method(method: str) -> str:
+    """The generator behind a method: `SadTalker` for `SadTalker (256 px)`, `AniTalker` for `AniTalker + face SR`."""
+    return re.split(r" \+ | \(", method.strip(), maxsplit=1)[0].strip()
+
+
 def method_of(folder_name: str, classes: Mapping[str, int]) -> str | None:
     """The manipulation that a class folder is named for; None where one folder holds all fakes.
 

@@ -51,6 +51,8 @@ class Source:
     """Of an own manipulation: where picture, person and sound came from."""
     row: int | None = None
     """Line in the label file, header = 1."""
+    columns: dict[str, str] | None = None
+    """Cells of the label file's further columns, by their name; blank ones are left out."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ def read_csv(csv_path: Path, *, base: Path | None = None, unlabelled: bool = Fal
     and labels do not matter, nor does the delimiter (comma, semicolon, tab).
 
     Args:
-        csv_path: UTF-8, or UTF-16 with a byte order mark; other columns are ignored and named.
+        csv_path: UTF-8, or UTF-16 with a byte order mark; other columns are kept as they are, and named.
         base: A second folder that paths may be relative to, after the one of the CSV.
         unlabelled: Whether a blank label is an unknown one, not a fault.
     Returns:
@@ -249,15 +251,20 @@ def _csv_notes(columns: Sequence[str], sources: Sequence[Source], unnamed: int) 
     notes = []
     if unnamed:
         notes.append(f"the groups of {unnamed} rows do not name every person (column groups_known)")
-    used = {*COLUMNS, label_column(columns)} if "label" not in columns else {*COLUMNS}
-    if ignored := [column for column in columns if column and column not in used]:
-        notes.append(f"columns ignored: {', '.join(ignored)}")
+    used = _used_columns(columns)
+    if kept := [column for column in columns if column and column not in used]:
+        notes.append(f"further columns kept: {', '.join(kept)}")
     if "group" in columns and (blank := [source.row for source in sources if not source.groups]):
         notes.append(
             f"{len(blank)} of {len(sources)} files have no group (rows {shown(blank)}): each is its own, and their "
             "persons may leak; all other groups hold"
         )
     return tuple(notes)
+
+
+def _used_columns(columns: Sequence[str]) -> set[str | None]:
+    """Columns that have a meaning here; the others are kept as they are."""
+    return {*COLUMNS, label_column(columns)}
 
 
 def label_column(columns: Sequence[str]) -> str | None:
@@ -315,8 +322,11 @@ def _parse_row(row: dict[str, str], number: int, table: Table, faults: list[str]
     if len(faults) > before:
         return None
     intervals = (interval,) if interval else ()
-    groups = split_ids(cell("group"))
-    return Source(Path(cell("path")), label, groups, cell("method") or None, intervals, split, row=number)
+    groups, used = split_ids(cell("group")), _used_columns(table.columns)
+    further = {name: cell(name) for name in table.columns if name and name not in used and cell(name)}
+    return Source(
+        Path(cell("path")), label, groups, cell("method") or None, intervals, split, row=number, columns=further
+    )
 
 
 def _label_fault(text: str, column: str) -> str:
@@ -382,8 +392,18 @@ def _merge(sources: Sequence[Source], faults: list[str]) -> list[Source]:
             faults.append(f"{where} is once wholly and once partly fake")
         groups = tuple(dict.fromkeys((*first.groups, *source.groups)))
         intervals = tuple(sorted({*first.intervals, *source.intervals}))
-        merged[key] = replace(first, groups=groups, intervals=intervals, method=first.method or source.method)
+        method, columns = first.method or source.method, _join_cells(first.columns or {}, source.columns or {})
+        merged[key] = replace(first, groups=groups, intervals=intervals, method=method, columns=columns)
     return list(merged.values())
+
+
+def _join_cells(first: dict[str, str], second: dict[str, str]) -> dict[str, str]:
+    """Cells of two rows of one file; values that differ stand behind each other, a semicolon between."""
+    joined = dict(first)
+    for name, value in second.items():
+        if value not in split_ids(joined.get(name, "")) and value != joined.get(name):
+            joined[name] = f"{joined[name]};{value}" if name in joined else value
+    return joined
 
 
 def two_label_faults(sources: Sequence[Source]) -> list[str]:

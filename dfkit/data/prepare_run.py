@@ -184,7 +184,8 @@ class PrepareRun:
         for position, source in enumerate(self.label_set.sources):
             previous = self.former_rows.get(str(source.path))
             if previous is not None and self._is_same(source, previous):
-                self.rows[position] = previous
+                # Further columns change no sample: what they say now is taken over without preparing again.
+                self.rows[position] = replace(previous, columns=source.columns)
             else:
                 jobs.append((position, VideoJob(source, self.spec, self.folder, self.faces, previous, num_threads)))
         return jobs

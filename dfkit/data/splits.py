@@ -73,16 +73,16 @@ def make_split(
             class, or a given split has a group on two sides.
     """
     data.require_labels()
-    rows = _Rows.of(data, duration_bins=duration_bins)
+    rows = SplitRows.of(data, duration_bins=duration_bins)
     everything = np.arange(len(rows.videos))
     parts = {"train": everything, "val": everything[:0], "test": everything[:0]}
     if use_given and any(row.split or _parts_named(row) for row in rows.videos):
         parts = _given_parts(rows)
     if test_share and not len(parts["test"]):
-        parts["train"], parts["test"] = _cut(rows, parts["train"], test_share, seed, "test")
+        parts["train"], parts["test"] = cut_part(rows, parts["train"], test_share, seed, "test")
     if not len(parts["val"]):
         share_of_rest = val_share / (1 - test_share)
-        parts["train"], parts["val"] = _cut(rows, parts["train"], share_of_rest, seed, "val")
+        parts["train"], parts["val"] = cut_part(rows, parts["train"], share_of_rest, seed, "val")
     return _checked(rows, parts, data, seed)
 
 
@@ -108,16 +108,16 @@ def make_folds(
     if folds < MIN_GROUPS:
         raise DataError(f"{folds} folds: needs at least {MIN_GROUPS}")
     data.require_labels()
-    rows = _Rows.of(data, duration_bins=duration_bins)
+    rows = SplitRows.of(data, duration_bins=duration_bins)
     splits = []
     for number, (rest, test) in enumerate(_whole_folds(rows, folds, seed), start=1):
         share_of_rest = min(val_share * folds / (folds - 1), 0.5)
-        train, val = _cut(rows, rest, share_of_rest, seed, f"val (fold {number} of {folds})")
+        train, val = cut_part(rows, rest, share_of_rest, seed, f"val (fold {number} of {folds})")
         splits.append(_checked(rows, {"train": train, "val": val, "test": test}, data, seed))
     return splits
 
 
-def _checked(rows: _Rows, parts: dict[str, NDArray[np.int64]], data: PreparedData, seed: int) -> Split:
+def _checked(rows: SplitRows, parts: dict[str, NDArray[np.int64]], data: PreparedData, seed: int) -> Split:
     named = {name: tuple(rows.positions[i] for i in sorted(part)) for name, part in parts.items()}
     split = Split(named["train"], named["val"], named["test"], data.groups_known, seed)
     check_leaks(split, data.videos)
@@ -153,7 +153,7 @@ def check_leaks(split: Split, videos: Sequence[VideoRow]) -> None:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class SplitRows:
     """Groups, labels and strata of the videos that have clips, as arrays of equal length."""
 
     positions: tuple[int, ...]
@@ -165,7 +165,7 @@ class _Rows:
     """What parts should be alike in: the label, or label and range of duration."""
 
     @classmethod
-    def of(cls, data: PreparedData, *, duration_bins: int = 0) -> _Rows:
+    def of(cls, data: PreparedData, *, duration_bins: int = 0) -> SplitRows:
         positions = tuple(i for i, row in enumerate(data.videos) if row.clips)
         videos = tuple(data.videos[i] for i in positions)
         groups = tuple(data.groups[i] for i in positions)
@@ -200,7 +200,7 @@ def _parts_named(row: VideoRow) -> str | None:
     return (row.origin or {}).get(PARTS_KEY)
 
 
-def _given_parts(rows: _Rows) -> dict[str, NDArray[np.int64]]:
+def _given_parts(rows: SplitRows) -> dict[str, NDArray[np.int64]]:
     doubled = [row for row in rows.videos if _parts_named(row)]
     if doubled:
         raise faults_error(
@@ -222,8 +222,8 @@ def _given_parts(rows: _Rows) -> dict[str, NDArray[np.int64]]:
     return parts
 
 
-def _cut(
-    rows: _Rows, within: NDArray[np.int64], share: float, seed: int, name: str
+def cut_part(
+    rows: SplitRows, within: NDArray[np.int64], share: float, seed: int, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cuts a part of about `share` off; the nearest cut that has both classes on both sides."""
     groups = len({rows.groups[i] for i in within})
@@ -246,7 +246,7 @@ def _cut(
     raise _no_cut_has_both(rows, within, name)
 
 
-def _whole_folds(rows: _Rows, folds: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _whole_folds(rows: SplitRows, folds: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Outer folds with both classes on both sides of each; several shuffles are tried."""
     within = np.arange(len(rows.videos))
     groups = len(set(rows.groups))
@@ -270,7 +270,7 @@ def _whole_folds(rows: _Rows, folds: int, seed: int) -> list[tuple[NDArray[np.in
 
 
 def _folds(
-    rows: _Rows, within: NDArray[np.int64], folds: int, seed: int
+    rows: SplitRows, within: NDArray[np.int64], folds: int, seed: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     try:
         from sklearn.model_selection import StratifiedGroupKFold
@@ -292,7 +292,7 @@ def _folds(
             yield within[rest], within[part]
 
 
-def _too_few_groups(rows: _Rows, within: NDArray[np.int64], wanted: str) -> DataError:
+def _too_few_groups(rows: SplitRows, within: NDArray[np.int64], wanted: str) -> DataError:
     sizes = Counter(rows.groups[i] for i in within)
     name, size = sizes.most_common(1)[0]
     return DataError(
@@ -304,7 +304,7 @@ def _too_few_groups(rows: _Rows, within: NDArray[np.int64], wanted: str) -> Data
     )
 
 
-def _no_cut_has_both(rows: _Rows, within: NDArray[np.int64], name: str) -> DataError:
+def _no_cut_has_both(rows: SplitRows, within: NDArray[np.int64], name: str) -> DataError:
     counts = {
         LABEL_NAMES[label]: len({rows.groups[i] for i in within if rows.labels[i] == label}) for label in LABEL_NAMES
     }

@@ -70,7 +70,7 @@ def test_csv_merges_rows_and_names_what_it_ignores(tmp_path: Path) -> None:
     assert (real.split, other.split) == ("train", "test")
     assert other.path == tmp_path / "sub/d.mp4"
     assert label_set.groups_known
-    assert label_set.notes == ("columns ignored: colour",)
+    assert label_set.notes == ("further columns kept: colour",)
 
 
 def test_csv_reports_every_fault_with_its_row(tmp_path: Path) -> None:

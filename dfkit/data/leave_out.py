@@ -1,0 +1,427 @@
+"""Folds that leave out whole families of fakes: what a detector is worth on a generator it never saw.
+
+A family is what fakes have in common: their generator, their group, or a column of the label file. A fold leaves one
+family out: no video of it is trained on or fixes a threshold. Its fakes are tested against real videos of the same
+fold; every fake and every real video is tested in one fold. Groups stay whole: a group with a tested video is held
+out as a whole. Its other fakes, and those of some groups cut off for it, are `seen`: fakes of generators that the fold
+trained on, of persons that it did not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dfkit.data.catalog import VideoRow
+from dfkit.data.groups import components
+from dfkit.data.label_table import column_name
+from dfkit.data.label_words import FAKE, REAL, family_of_method
+from dfkit.data.splits import Split, SplitRows, check_leaks, cut_part
+from dfkit.data.storage import PreparedData
+from dfkit.errors import DataError
+from dfkit.report.table import table_lines
+
+METHOD, GROUP = "method", "group"
+"""What families are made of; any other name is a column of the label file, such as `source` or `language`."""
+MIN_VIDEOS = 5
+"""Fewest fakes of a family of its own; smaller ones are left out together."""
+POOLED = "others"
+"""Name of the family that is pooled of small ones."""
+MIN_REST_SHARE = 0.5
+"""Least share of the other fakes, and of the real videos, that a fold keeps to learn from; where the groups of a
+family's fakes hold more than that, the family is tested in several pieces, each in a fold of its own."""
+MAX_PIECES = 5
+SEEN_SHARE = 0.15
+"""Wanted share of the other families' fakes that is held out beside the left-out family, at least `MIN_VIDEOS`."""
+
+
+@dataclass(frozen=True)
+class LeaveOutFold:
+    """Video indices of one fold, rising; `train`, `val` and what is held out share no group."""
+
+    family: str
+    """What is left out."""
+    members: tuple[str, ...]
+    """Families in it: itself, or those that were pooled."""
+    piece: int
+    """Which of `pieces`, from 1 on."""
+    pieces: int
+    """In how many folds the family is tested; above 1 where its groups hold too much to be held out at once."""
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+    """Of the families and groups that are not held out: for stopping, calibration and threshold."""
+    test: tuple[int, ...]
+    """Fakes of the family, and the real videos of the fold."""
+    seen: tuple[int, ...]
+    """Fakes of families in `train`, of groups in neither `train` nor `val`."""
+    aside: tuple[int, ...]
+    """In no part: of held-out groups and tested in another fold, or of the left-out family and so not trained on."""
+    groups_known: bool
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The family, and which piece of it where there are several."""
+        return self.family if self.pieces == 1 else f"{self.family} ({self.piece} of {self.pieces})"
+
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """Video indices by name of the part: `train`, `val`, `test`, `seen`."""
+        return {"train": self.train, "val": self.val, "test": self.test, "seen": self.seen}
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+
+@dataclass
+class _Piece:
+    """A fold in the making. Numbers are places in `SplitRows`."""
+
+    family: str
+    members: tuple[str, ...]
+    number: int
+    pieces: int
+    fakes: list[int]
+    reals: list[int] = field(default_factory=list)
+
+    def groups(self, rows: SplitRows) -> set[str]:
+        return {rows.groups[i] for i in (*self.fakes, *self.reals)}
+
+    @property
+    def name(self) -> str:
+        return self.family if self.pieces == 1 else f"{self.family} ({self.number} of {self.pieces})"
+
+
+def leave_out_folds(
+    data: PreparedData,
+    by: str = METHOD,
+    *,
+    val_share: float = 0.15,
+    seed: int = 0,
+    min_videos: int = MIN_VIDEOS,
+) -> list[LeaveOutFold]:
+    """Folds that leave out one family of fakes each.
+
+    Args:
+        data: Labelled, both classes present.
+        by: `method` (the generator, see `family_of_method`), `group`, or a column of the label file.
+        val_share: Wanted share of all videos for each fold's validation part.
+        seed: Same seed, same folds.
+        min_videos: Families with fewer fakes are pooled into one, called `others`.
+    Returns:
+        The largest family first, the pooled one last. Every fake and every real video is in one test part.
+    Raises:
+        DataError: A fake has no family, there are fewer than two families, or groups are too few; names families
+            with their counts.
+    """
+    data.require_labels()
+    by, rows = column_name(by), SplitRows.of(data)
+    keys = family_keys(rows.videos, rows.groups, by)
+    families = _families(rows, keys, by, min_videos)
+    pieces = [piece for name, members in families.items() for piece in _pieces(rows, keys, name, members, by, seed)]
+    _spread_reals(rows, keys, pieces, by)
+    return [_fold(data, rows, keys, piece, by, val_share, seed + number) for number, piece in enumerate(pieces)]
+
+
+def family_keys(videos: Sequence[VideoRow], groups: Sequence[str], by: str) -> list[str | None]:
+    """The family of each video before small ones are pooled; None of a real video that belongs to none.
+
+    Args:
+        videos: Labelled rows.
+        groups: Group of each.
+        by: As in `leave_out_folds`.
+    Raises:
+        DataError: A fake has no family.
+    """
+    if by == GROUP:
+        return list(groups)
+    if by == METHOD:
+        keys = [family_of_method(row.method) if row.label == FAKE and row.method else None for row in videos]
+    else:
+        keys = column_values(videos, by)
+    without = [row.name for row, key in zip(videos, keys, strict=True) if row.label == FAKE and not key]
+    if without:
+        num_fakes = sum(row.label == FAKE for row in videos)
+        raise DataError(
+            f"{len(without)} of {num_fakes} fake videos have no {by}, among them {without[0]}: "
+            f"folds that leave out a {by} cannot place them",
+            fix=f"fill in the column {by} of the label file and run dfkit prepare again, or --leave-out group",
+        )
+    return keys
+
+
+def column_values(videos: Sequence[VideoRow], name: str) -> list[str | None]:
+    """The cells of a further column of the label file; None where blank.
+
+    Args:
+        videos: Rows of prepared data.
+        name: As in the header; case and blanks around do not matter.
+    Raises:
+        DataError: No video has such a column.
+    """
+    column = column_name(name)
+    known = sorted({each for row in videos for each in row.columns or ()})
+    if column not in known:
+        raise DataError(
+            f"no prepared video has a column {column}; there are {', '.join(known) or 'no further columns'}",
+            fix=f"put a column {column} into the label file and run the same dfkit prepare --labels again: it prepares "
+            "nothing anew and takes the new cells over",
+        )
+    return [(row.columns or {}).get(column) for row in videos]
+
+
+def _families(rows: SplitRows, keys: Sequence[str | None], by: str, min_videos: int) -> dict[str, tuple[str, ...]]:
+    """Names of the families, each with the keys in it, the largest first and the pooled one last."""
+    counts = Counter(key for key, label in zip(keys, rows.labels, strict=True) if label == FAKE and key)
+    ranked = sorted(counts, key=lambda key: (-counts[key], key))
+    families: dict[str, tuple[str, ...]] = {key: (key,) for key in ranked if counts[key] >= min_videos}
+    small = tuple(key for key in ranked if counts[key] < min_videos)
+    if small:
+        pooled = POOLED
+        while pooled in families:
+            pooled += "*"
+        families[pooled] = small
+    # Groups that were pooled are still left out by themselves: a piece at a time.
+    if len(counts if by == GROUP else families) < 2:
+        raise DataError(
+            f"folds that leave out a {by} need two families of fakes, so that one is left to learn from; there is "
+            f"{_counted(counts, ranked)} (families with fewer than {min_videos} fakes are pooled)",
+            fix="add fakes of other generators (dfkit forge makes several kinds), or plain folds: --kfold 5",
+        )
+    return families
+
+
+def _counted(counts: Counter[str], names: Sequence[str]) -> str:
+    return ", ".join(f"{name} with {counts[name]}" for name in names) or "none"
+
+
+def _pieces(
+    rows: SplitRows, keys: Sequence[str | None], name: str, members: tuple[str, ...], by: str, seed: int
+) -> list[_Piece]:
+    """Folds of a family: one, or as few as leave the others enough to learn from."""
+    fakes = [i for i, key in enumerate(keys) if rows.labels[i] == FAKE and key in members]
+    by_group: dict[str, list[int]] = defaultdict(list)
+    for i in fakes:
+        by_group[rows.groups[i]].append(i)
+    order: list[str] = np.random.default_rng(seed).permutation(sorted(by_group)).tolist()
+    order.sort(key=lambda group: -len(by_group[group]))
+    pieces: list[_Piece] = []
+    for count in range(1, min(MAX_PIECES, len(order)) + 1):
+        pieces = [_Piece(name, members, number, count, []) for number in range(1, count + 1)]
+        for group in order:
+            min(pieces, key=lambda piece: len(piece.fakes)).fakes += by_group[group]
+        if all(_keeps_enough(rows, keys, piece, by) for piece in pieces):
+            break
+    return pieces
+
+
+def _keeps_enough(rows: SplitRows, keys: Sequence[str | None], piece: _Piece, by: str) -> bool:
+    rest = set(_rest(rows, keys, piece, by))
+    left_out = set() if by == GROUP else _left_out(keys, piece, by)
+    others = [i for i, key in enumerate(keys) if rows.labels[i] == FAKE and key not in left_out]
+    reals = [i for i in range(len(keys)) if rows.labels[i] == REAL]
+    return all(sum(i in rest for i in part) >= MIN_REST_SHARE * len(part) > 0 for part in (others, reals))
+
+
+def _left_out(keys: Sequence[str | None], piece: _Piece, by: str) -> set[str]:
+    """Keys of which nothing is trained on in a piece's fold."""
+    if by == GROUP:
+        return {key for i in piece.fakes if (key := keys[i])}
+    return {*piece.members, *(key for i in piece.reals if (key := keys[i]))}
+
+
+def _rest(rows: SplitRows, keys: Sequence[str | None], piece: _Piece, by: str) -> list[int]:
+    """Places of what may be trained on: neither of a held-out group nor of the left-out family."""
+    held_out, left_out = piece.groups(rows), _left_out(keys, piece, by)
+    return [i for i in range(len(keys)) if rows.groups[i] not in held_out and keys[i] not in left_out]
+
+
+def _spread_reals(rows: SplitRows, keys: Sequence[str | None], pieces: list[_Piece], by: str) -> None:
+    """Gives each piece real videos to be tested against: those of its family and groups, then whole blocks in turn.
+
+    A block is a group, or where real videos have a family (as of a column) all that its groups and families join.
+    Pieces get as many blocks as videos in turn: n videos of one person count as the square root of n.
+    """
+    reals = [i for i in range(len(keys)) if rows.labels[i] == REAL]
+    ids = [
+        [f"group:{rows.groups[i]}"] + ([f"key:{keys[i]}"] if by not in (METHOD, GROUP) and keys[i] else [])
+        for i in reals
+    ]
+    blocks: dict[str, list[int]] = defaultdict(list)
+    for i, name in zip(reals, components(ids), strict=True):
+        blocks[name].append(i)
+    if len(blocks) < len(pieces):
+        raise _too_few_reals(pieces, len(reals), len(blocks), by)
+    fake_groups = [piece.groups(rows) for piece in pieces]
+    weights = {id(piece): 0.0 for piece in pieces}
+
+    def own(block: list[int]) -> list[_Piece]:
+        family = [
+            piece for piece in pieces if any(keys[i] in piece.members for i in block if by not in (METHOD, GROUP))
+        ]
+        group = [
+            piece
+            for piece, groups in zip(pieces, fake_groups, strict=True)
+            if any(rows.groups[i] in groups for i in block)
+        ]
+        return family or group
+
+    ordered = sorted(blocks.values(), key=lambda block: (not own(block), -len(block), rows.groups[block[0]]))
+    for block in ordered:
+        receiver = min(own(block) or pieces, key=lambda piece: weights[id(piece)])
+        receiver.reals += block
+        weights[id(receiver)] += len(block) ** 0.5
+    for piece in pieces:
+        if not piece.reals:
+            _take_block(piece, pieces, ordered)
+
+
+def _take_block(piece: _Piece, pieces: Sequence[_Piece], blocks: Sequence[list[int]]) -> None:
+    """Moves the smallest block of the piece with most blocks to one that has none."""
+
+    def blocks_of(other: _Piece) -> list[list[int]]:
+        return [block for block in blocks if block[0] in other.reals]
+
+    giver = max(pieces, key=lambda other: len(blocks_of(other)))
+    block = min(blocks_of(giver), key=len)
+    giver.reals = [i for i in giver.reals if i not in block]
+    piece.reals = list(block)
+
+
+def _too_few_reals(pieces: Sequence[_Piece], num_reals: int, num_blocks: int, by: str) -> DataError:
+    listed = ", ".join(f"{piece.name} with {len(piece.fakes)}" for piece in pieces)
+    together = "groups" if by in (METHOD, GROUP) else f"groups and values of {by}"
+    return DataError(
+        f"{len(pieces)} folds that leave out a {by} ({listed}) need real videos of as many groups to be tested "
+        f"against: the {num_reals} real videos are of {num_blocks} {together} that stay whole",
+        fix="add real videos of other persons, or leave out by something with fewer values",
+    )
+
+
+def _fold(
+    data: PreparedData,
+    rows: SplitRows,
+    keys: Sequence[str | None],
+    piece: _Piece,
+    by: str,
+    val_share: float,
+    seed: int,
+) -> LeaveOutFold:
+    rest = _rest(rows, keys, piece, by)
+    try:
+        share = min(val_share * len(keys) / max(len(rest), 1), 0.5)
+        name = f"val (left out: {piece.name})"
+        train, val = cut_part(rows, np.asarray(rest, np.int64), share, seed, name)
+    except DataError as error:
+        raise _nothing_left(rows, piece, rest, by, error) from error
+    held_out, test = piece.groups(rows), {*piece.fakes, *piece.reals}
+    trained = {keys[i] for i in train if rows.labels[i] == FAKE}
+    free = [
+        i
+        for i in range(len(keys))
+        if rows.groups[i] in held_out
+        and rows.labels[i] == FAKE
+        and i not in test
+        and (by == GROUP or keys[i] in trained)
+    ]
+    cut_off = _cut_seen(rows, keys, train.tolist(), free, by, seed)
+    seen = {*free, *(i for i in cut_off if rows.labels[i] == FAKE)}
+    places = {"train": {*train.tolist()} - cut_off, "val": {*val.tolist()}, "test": test, "seen": seen}
+    places["aside"] = set(range(len(keys))).difference(*places.values())
+    parts = {part: tuple(rows.positions[i] for i in sorted(members)) for part, members in places.items()}
+    fold = LeaveOutFold(
+        family=piece.family,
+        members=piece.members,
+        piece=piece.number,
+        pieces=piece.pieces,
+        **parts,
+        groups_known=data.groups_known,
+        seed=seed,
+    )
+    held = tuple(sorted({*fold.test, *fold.seen}))
+    check_leaks(Split(fold.train, fold.val, held, data.groups_known, seed), data.videos)
+    return fold
+
+
+def _nothing_left(rows: SplitRows, piece: _Piece, rest: Sequence[int], by: str, error: DataError) -> DataError:
+    counts = Counter(int(rows.labels[i]) for i in rest)
+    groups = len({rows.groups[i] for i in rest})
+    return DataError(
+        f"without the {by} {piece.name} ({len(piece.fakes)} fakes) and the groups it is tested on, {counts[REAL]} real "
+        f"and {counts[FAKE]} fake videos of {groups} groups are left to learn from: {error.found}",
+        fix="add persons, or fakes of other families; or plain folds: --kfold 5",
+    )
+
+
+def _cut_seen(
+    rows: SplitRows, keys: Sequence[str | None], rest: Sequence[int], free: Sequence[int], by: str, seed: int
+) -> set[int]:
+    """Places of whole groups to take from the training part, one family after the other.
+
+    Args:
+        rows: All.
+        keys: Family of each.
+        rest: The training part.
+        free: Fakes of the other families that are held out already.
+        by: As in `leave_out_folds`.
+        seed: Of the order of groups.
+    Returns:
+        Enough that `SEEN_SHARE` of the fakes are held out; a family keeps at least half of its fakes, so there may
+        be fewer.
+    """
+    if by == GROUP:
+        keys = [""] * len(keys)  # a group has no half that could stay: they are taken whole, as of one family
+    fakes = [i for i in rest if rows.labels[i] == FAKE]
+    wanted = max(MIN_VIDEOS, round(SEEN_SHARE * (len(fakes) + len(free))))
+    total, left = Counter(keys[i] for i in fakes), Counter(keys[i] for i in fakes)
+    chosen = Counter(keys[i] for i in free)
+    members: dict[str, list[int]] = defaultdict(list)
+    for i in rest:
+        members[rows.groups[i]].append(i)
+    order: list[str] = np.random.default_rng(seed).permutation(sorted({rows.groups[i] for i in fakes})).tolist()
+    cut: set[int] = set()
+    while sum(chosen.values()) < wanted:
+        candidates: list[tuple[int, int, int]] = []
+        for place, group in enumerate(order):
+            count = Counter(keys[i] for i in members[group] if rows.labels[i] == FAKE)
+            if all(2 * (left[key] - number) >= total[key] for key, number in count.items()):
+                num_reals = len(members[group]) - sum(count.values())
+                candidates.append((max(chosen[key] for key in count), num_reals, place))
+        if not candidates:
+            break
+        group = order.pop(min(candidates)[2])
+        count = Counter(keys[i] for i in members[group] if rows.labels[i] == FAKE)
+        cut |= set(members[group])
+        chosen.update(count)
+        left.subtract(count)
+    return cut
+
+
+def format_folds(data: PreparedData, folds: Sequence[LeaveOutFold]) -> list[str]:
+    """A table of folds: videos of each part as real + fake.
+
+    Args:
+        data: What the folds are of.
+        folds: From `leave_out_folds`.
+    """
+
+    def counted(indices: Sequence[int]) -> str:
+        labels = [data.videos[i].label for i in indices]
+        return f"{labels.count(REAL)} + {labels.count(FAKE)}"
+
+    rows = []
+    for fold in folds:
+        groups = len({data.groups[i] for i in fold.test})
+        cells = [counted(part) for part in (fold.test, fold.train, fold.val)]
+        rows.append([fold.name, cells[0], str(groups), *cells[1:], counted(fold.seen), counted(fold.aside)])
+    head = ("left out", "tested", "groups", "trained", "validated", "seen", "in no part")
+    notes = [
+        f"{fold.family} is pooled of {', '.join(fold.members)}"
+        for fold in folds
+        if len(fold.members) > 1 and fold.piece == 1
+    ]
+    return [*table_lines(head, rows), "videos as real + fake", *notes]
