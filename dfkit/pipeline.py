@@ -24,6 +24,7 @@ from dfkit.workspace import Workspace, find_stored, holds_own_data
 if TYPE_CHECKING:
     from dfkit.audit import BaselineResult
     from dfkit.audit.audit import AuditResult
+    from dfkit.audit.left_out import LeftOutFinding
     from dfkit.benchmarks.report import BenchReport
     from dfkit.config import Config, SplitConfig
     from dfkit.config.flags import DistillFlags, TrainFlags
@@ -137,9 +138,10 @@ def audit(
     config_path: Path | None = None,
     data_dir: Path | None = None,
     folds: int | None = None,
+    leave_out: str | None = None,
     seed: int | None = None,
-) -> AuditResult:
-    """`dfkit audit`; number of folds and seed are those of the configuration's `split` where left out.
+) -> AuditResult | LeftOutFinding:
+    """`dfkit audit`; kind and number of folds and seed are those of the configuration's `split` where left out.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -148,9 +150,13 @@ def audit(
     from dfkit.audit.audit import audit as audit_data
     from dfkit.data.storage import PreparedData
 
-    split = folds_of(config_path, folds, seed)
+    split = folds_of(config_path, folds, seed, leave_out)
     chosen = data_dir or workspace.newest_data()
     note(f"auditing {chosen}")
+    if split.leave_out is not None:
+        from dfkit.audit.left_out import audit_left_out
+
+        return audit_left_out(PreparedData(chosen), split.leave_out, seed=split.seed, split=split)
     return audit_data(PreparedData(chosen), folds=split.folds or DEFAULT_FOLDS, seed=split.seed, split=split)
 
 
@@ -160,9 +166,10 @@ def baseline(
     config_path: Path | None = None,
     data_dir: Path | None = None,
     folds: int | None = None,
+    leave_out: str | None = None,
     seed: int | None = None,
-) -> BaselineResult:
-    """`dfkit baseline`; number of folds and seed are those of the configuration's `split` where left out.
+) -> BaselineResult | LeftOutFinding:
+    """`dfkit baseline`; kind and number of folds and seed are those of the configuration's `split` where left out.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -171,19 +178,36 @@ def baseline(
     from dfkit.audit import baseline as run_baseline
     from dfkit.data.storage import PreparedData
 
-    split = folds_of(config_path, folds, seed)
+    split = folds_of(config_path, folds, seed, leave_out)
     chosen = data_dir or workspace.newest_data()
     note(f"hand-made features of {chosen}")
+    if split.leave_out is not None:
+        from dfkit.audit.left_out import baseline_left_out
+
+        return baseline_left_out(PreparedData(chosen), split.leave_out, seed=split.seed, split=split)
     return run_baseline(PreparedData(chosen), folds=split.folds or DEFAULT_FOLDS, seed=split.seed, split=split)
 
 
-def folds_of(config_path: Path | None, folds: int | None, seed: int | None) -> SplitConfig:
-    """The configuration's `split`, with the flags of `audit` and `baseline` before it."""
+def folds_of(
+    config_path: Path | None, folds: int | None, seed: int | None, leave_out: str | None = None
+) -> SplitConfig:
+    """The configuration's `split`, with the flags of `audit` and `baseline` before it.
+
+    Raises:
+        ConfigError: Two kinds of folds at once.
+    """
     split = read_config(config_path).split
-    if config_path is None:
+    if folds is not None and leave_out is not None:
+        raise ConfigError(f"--folds {folds} and --leave-out {leave_out} are two kinds of folds", fix="take one of them")
+    given: dict[str, int | str | None] = {} if seed is None else {"seed": seed}
+    if leave_out is not None:
+        given |= {"leave_out": leave_out, "folds": None}
+    elif folds is not None:
+        given |= {"folds": folds, "leave_out": None}
+    split = split.model_copy(update=given)
+    if config_path is None and split.leave_out is None:
         split = split.model_copy(update={"val_share": FOLD_VAL_SHARE})
-    given = {name: value for name, value in (("folds", folds), ("seed", seed)) if value is not None}
-    return split.model_copy(update=given)
+    return split
 
 
 def forge(
@@ -277,7 +301,7 @@ def train(
     executor: Literal["local", "ray"] = "local",
     num_processes: int = 1,
 ) -> RunSummary | KfoldSummary:
-    """`dfkit train`: one run, or one per fold where `split.folds` or `--kfold` asks for folds.
+    """`dfkit train`: one run, or one per fold where `split.folds`, `split.leave_out` or a flag asks for folds.
 
     Args:
         workspace: Where the run folder is made.
@@ -301,7 +325,7 @@ def train(
     config = fit_lips(experiment(config_path, chosen), chosen)
     config = config if flags is None else flags.apply_to(config)
     split = config.split
-    if split.folds is not None and split.fold is None:
+    if split.in_folds and split.fold is None:
         from dfkit.training.kfold import train_folds
 
         return train_folds(chosen, workspace, config, executor=executor, num_processes=num_processes, resume=resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,29 +108,13 @@ def audit(
     Raises:
         DataError: A class is missing, groups are too few, no fact is known, or a foreign audit.json is there.
     """
-    try:
-        from sklearn.ensemble import RandomForestClassifier
-        from sklearn.tree import DecisionTreeClassifier
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "train") from error
+    models = fact_models(seed)
     videos = FoldedVideos.from_data(data, folds=folds, seed=seed, repeats=repeats, split=split)
     facts, skipped = collect_facts(data, videos.positions)
     if not facts:
         raise DataError(f"{data.path}: not one fact of its files is known", fix="dfkit prepare the videos again")
-    options = {"class_weight": "balanced", "random_state": seed}
-    scores = [
-        videos.score(
-            fact.name,
-            fact.values,
-            lambda: DecisionTreeClassifier(max_depth=TREE_DEPTH, min_samples_leaf=2, **options),
-        )
-        for fact in facts
-    ]
-    together = videos.score(
-        ALL_FACTS,
-        _join_columns(facts),
-        lambda: RandomForestClassifier(NUM_TREES, min_samples_leaf=2, n_jobs=1, **options),
-    )
+    scores = [videos.score(fact.name, fact.values, models.tree) for fact in facts]
+    together = videos.score(ALL_FACTS, join_facts(facts), models.forest)
     result = AuditResult(
         data=data.path,
         facts=tuple(sorted(scores, key=lambda score: -score.auc)),
@@ -146,7 +131,38 @@ def audit(
     return replace(result, path=path)
 
 
-def _join_columns(facts: list[Fact]) -> np.ndarray:
+@dataclass(frozen=True)
+class FactModels:
+    """Makers of unfitted scikit-learn classifiers."""
+
+    tree: Callable[[], Any]
+    """For one fact."""
+    forest: Callable[[], Any]
+    """For all of them."""
+
+
+def fact_models(seed: int) -> FactModels:
+    """The models that file facts are judged by, with balanced classes.
+
+    Args:
+        seed: Of both.
+    Raises:
+        MissingExtraError: There is no scikit-learn.
+    """
+    try:
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.tree import DecisionTreeClassifier
+    except ImportError as error:
+        raise MissingExtraError("scikit-learn", "train") from error
+    options = {"class_weight": "balanced", "random_state": seed}
+    return FactModels(
+        tree=lambda: DecisionTreeClassifier(max_depth=TREE_DEPTH, min_samples_leaf=2, **options),
+        forest=lambda: RandomForestClassifier(NUM_TREES, min_samples_leaf=2, n_jobs=1, **options),
+    )
+
+
+def join_facts(facts: Sequence[Fact]) -> np.ndarray:
+    """(N, K) the columns of all facts beside each other."""
     return np.concatenate([fact.values for fact in facts], axis=1)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ from dfkit.measures.metrics import auc
 SCHEMA_VERSION = 1
 AUDIT_FILE, BASELINE_FILE = "audit.json", "baseline.json"
 COMMANDS = {AUDIT_FILE: "dfkit audit", BASELINE_FILE: "dfkit baseline"}
+NOT_IN_NAMES = re.compile(r"[^\w.-]+")
+"""What a column may be called and a file may not."""
 LISTS = ("warnings", "videos")
 """Keys of a finding that hold lists where they are there."""
 WARN_AUC = 0.7
@@ -256,4 +259,10 @@ def _read_strictly(path: Path) -> dict[str, Any] | None:
 
 
 def _foreign_file(path: Path, found: str) -> DataError:
-    return DataError(f"{path}: {found}", fix=f"run {COMMANDS[path.name]} again, or take the file away")
+    command = COMMANDS.get(path.name, f"dfkit {path.name.split('.')[0]} --leave-out")
+    return DataError(f"{path}: {found}", fix=f"run {command} again, or take the file away")
+
+
+def left_out_file(kind: Literal["audit", "baseline"], by: str) -> str:
+    """Name of the file of a finding under folds that leave out families, such as `audit.left-out-method.json`."""
+    return f"{kind}.left-out-{NOT_IN_NAMES.sub('-', by)}.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,18 +113,9 @@ def baseline(
     Raises:
         DataError: A class is missing, groups are too few, or a foreign baseline.json is there.
     """
-    try:
-        from sklearn.ensemble import RandomForestClassifier
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "train") from error
+    forest = feature_forest(seed)
     videos = FoldedVideos.from_data(data, folds=folds, seed=seed, repeats=repeats, split=split)
     features, columns = video_features(data, videos.positions)
-
-    def forest() -> Any:
-        return RandomForestClassifier(
-            NUM_TREES, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=1
-        )
-
     everything = np.concatenate(list(columns.values()), axis=1)
     p_fake = videos.out_of_fold(everything, forest)
     notes = []
@@ -145,6 +136,23 @@ def baseline(
     )
     path = write_finding(data, BASELINE_FILE, result.to_json())
     return replace(result, path=path)
+
+
+def feature_forest(seed: int) -> Callable[[], Any]:
+    """Makes unfitted random forests with balanced classes.
+
+    Args:
+        seed: Of the forest.
+    Raises:
+        MissingExtraError: There is no scikit-learn.
+    """
+    try:
+        from sklearn.ensemble import RandomForestClassifier
+    except ImportError as error:
+        raise MissingExtraError("scikit-learn", "train") from error
+    return lambda: RandomForestClassifier(
+        NUM_TREES, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=1
+    )
 
 
 def video_features(

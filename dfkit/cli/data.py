@@ -10,6 +10,15 @@ import typer
 from dfkit.cli.app import HERE, ConfigOption, DataOption, JsonOption, TimeoutOption, WorkspaceOption, command
 from dfkit.console import show
 
+LeaveOutOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Folds that leave out a generator each (method), a group, or a value of a column of the label file, as "
+        "those of dfkit train --leave-out.",
+        metavar="method|group|COLUMN",
+    ),
+]
+
 
 @command(extra="train")
 def prepare(
@@ -86,6 +95,7 @@ def audit(
     folds: Annotated[
         int | None, typer.Option(help="Grouped folds; the configuration's, else 5, where left out.", min=2)
     ] = None,
+    leave_out: LeaveOutOption = None,
     seed: Annotated[
         int | None, typer.Option(help="Of folds, models and intervals; split.seed where left out.", min=0)
     ] = None,
@@ -100,10 +110,14 @@ def audit(
         dfkit audit
 
         dfkit audit data/videos --json
+
+        dfkit audit data/videos --leave-out method
     """
     from dfkit import pipeline
 
-    result = pipeline.audit(pipeline.Workspace(workspace), config_path=config, data_dir=data, folds=folds, seed=seed)
+    result = pipeline.audit(
+        pipeline.Workspace(workspace), config_path=config, data_dir=data, folds=folds, leave_out=leave_out, seed=seed
+    )
     show(result, as_json=as_json)
 
 
@@ -113,6 +127,7 @@ def baseline(
     folds: Annotated[
         int | None, typer.Option(help="Grouped folds; the configuration's, else 5, where left out.", min=2)
     ] = None,
+    leave_out: LeaveOutOption = None,
     seed: Annotated[
         int | None, typer.Option(help="Of folds, forest and intervals; split.seed where left out.", min=0)
     ] = None,
@@ -127,10 +142,14 @@ def baseline(
         dfkit baseline
 
         dfkit baseline data/videos --folds 10
+
+        dfkit baseline data/videos --leave-out method
     """
     from dfkit import pipeline
 
-    result = pipeline.baseline(pipeline.Workspace(workspace), config_path=config, data_dir=data, folds=folds, seed=seed)
+    result = pipeline.baseline(
+        pipeline.Workspace(workspace), config_path=config, data_dir=data, folds=folds, leave_out=leave_out, seed=seed
+    )
     show(result, as_json=as_json)
 
 

@@ -36,6 +36,14 @@ def train(
     kfold: Annotated[
         int | None, typer.Option(help=f"Nested k-fold with so many folds; {DEFAULT_FOLDS} without a number.", min=2)
     ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Folds that leave out a generator each (method), a group, or a value of a column of the label file, "
+            "such as source; dfkit evaluate joins them.",
+            metavar="method|group|COLUMN",
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Folds at once, each a process with one CPU thread.", min=1)] = 1,
     executor: Annotated[
         Literal["local", "ray"], typer.Option(help="Where folds run: here, or on a Ray cluster.")
@@ -72,6 +80,8 @@ def train(
 
         dfkit train --kfold 5 --jobs 2
 
+        dfkit train --leave-out method
+
         dfkit train --resume runs/default
     """
     from dfkit import pipeline
@@ -86,6 +96,7 @@ def train(
         modalities=modalities,
         save_format=save_format,
         own_split=own_split,
+        leave_out=leave_out,
     )
     result = pipeline.train(
         pipeline.Workspace(workspace),

@@ -35,6 +35,8 @@ class TrainFlags:
     save_format: str | None = None
     own_split: bool = False
     """Split by group though the labels or the index name a split."""
+    leave_out: str | None = None
+    """What the folds leave out: method, group, or a column of the label file."""
 
     def apply_to(self, config: Config) -> Config:
         """The configuration with these flags applied.
@@ -66,6 +68,8 @@ class TrainFlags:
             given.append(("train.save.format", self.save_format, f"--save-format {self.save_format}"))
         if self.own_split:
             given.append(("split.use_given", False, "--own-split"))
+        if self.leave_out is not None:
+            given.append(("split.leave_out", self.leave_out, f"--leave-out {self.leave_out}"))
         return given
 
 

@@ -124,12 +124,26 @@ class SplitConfig(Section):
     """Above 1, parts are alike in this many ranges of duration, too."""
     folds: int | None = Field(default=None, ge=2)
     """Nested k-fold: every video is tested once; `test_share` and `use_given` have no part in it."""
+    leave_out: str | None = Field(default=None, min_length=1)
+    """Folds that leave out a family of fakes each: `method` (the generator), `group`, or a column of the label file
+    such as `source`; `test_share`, `use_given`, `duration_bins` and `folds` have no part in it."""
     fold: int | None = Field(default=None, ge=1)
     """One of the folds, from 1 on; `dfkit train` sets it for each of them."""
 
+    @property
+    def in_folds(self) -> bool:
+        """Whether the data is split into folds, of which `fold` may name one."""
+        return self.folds is not None or self.leave_out is not None
+
     @model_validator(mode="after")
     def _fold_of_folds(self) -> SplitConfig:
-        if self.fold is not None and (self.folds is None or self.fold > self.folds):
+        if self.folds is not None and self.leave_out is not None:
+            raise ValueError(
+                f"folds {self.folds} and leave_out {self.leave_out}: take one kind of folds (null the other)"
+            )
+        if self.fold is not None and not self.in_folds:
+            raise ValueError(f"fold {self.fold} of {self.folds} folds: fold has to be between 1 and folds")
+        if self.fold is not None and self.folds is not None and self.fold > self.folds:
             raise ValueError(f"fold {self.fold} of {self.folds} folds: fold has to be between 1 and folds")
         if self.val_share + self.test_share >= 1:
             raise ValueError(f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on")

@@ -10,19 +10,21 @@ trained on, of persons that it did not.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from dfkit.data.catalog import VideoRow
 from dfkit.data.groups import components
+from dfkit.data.hashing import sha256_json
 from dfkit.data.label_table import column_name
 from dfkit.data.label_words import FAKE, REAL, family_of_method
 from dfkit.data.splits import Split, SplitRows, check_leaks, cut_part
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
+from dfkit.measures.left_out import HeldOutScore, LeftOutFamily
 from dfkit.report.table import table_lines
 
 METHOD, GROUP = "method", "group"
@@ -35,6 +37,8 @@ MIN_REST_SHARE = 0.5
 """Least share of the other fakes, and of the real videos, that a fold keeps to learn from; where the groups of a
 family's fakes hold more than that, the family is tested in several pieces, each in a fold of its own."""
 MAX_PIECES = 5
+VAL_SHARE = 0.2
+"""Wanted share of all videos for a fold's validation part, that of `dfkit train` by default."""
 SEEN_SHARE = 0.15
 """Wanted share of the other families' fakes that is held out beside the left-out family, at least `MIN_VIDEOS`."""
 
@@ -100,7 +104,7 @@ def leave_out_folds(
     data: PreparedData,
     by: str = METHOD,
     *,
-    val_share: float = 0.15,
+    val_share: float = VAL_SHARE,
     seed: int = 0,
     min_videos: int = MIN_VIDEOS,
 ) -> list[LeaveOutFold]:
@@ -399,6 +403,50 @@ def _cut_seen(
         chosen.update(count)
         left.subtract(count)
     return cut
+
+
+def left_out_families(folds: Sequence[LeaveOutFold]) -> list[LeftOutFamily]:
+    """What the folds leave out, each family with the numbers of its folds."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number, fold in enumerate(folds, start=1):
+        numbers[fold.family].append(number)
+    members = {fold.family: fold.members for fold in folds}
+    return [LeftOutFamily(name, members[name], tuple(places)) for name, places in numbers.items()]
+
+
+def held_out_scores(
+    data: PreparedData, fold: LeaveOutFold, number: int, p_fake: Mapping[int, float]
+) -> list[HeldOutScore]:
+    """The scores of one fold as they are joined with those of the others.
+
+    Args:
+        data: What the fold is of.
+        fold: Its `test` and `seen` videos were scored.
+        number: Of the fold, from 1 on.
+        p_fake: By index of the video.
+    """
+    parts: dict[Literal["test", "seen"], tuple[int, ...]] = {"test": fold.test, "seen": fold.seen}
+    return [
+        HeldOutScore(
+            video=data.videos[index].key,
+            label=int(data.videos[index].label or 0),
+            group=str(data.groups[index]),
+            fold=number,
+            part=part,
+            p_fake=round(float(p_fake[index]), 6),
+        )
+        for part, indices in parts.items()
+        for index in indices
+    ]
+
+
+def folds_hash(data: PreparedData, folds: Sequence[LeaveOutFold]) -> str:
+    """SHA-256 over the folds' families and the videos in their parts: equal hashes, like tables."""
+
+    def keys(indices: Sequence[int]) -> list[str]:
+        return sorted(data.videos[index].key for index in indices)
+
+    return sha256_json([[fold.family, {name: keys(part) for name, part in fold.parts().items()}] for fold in folds])
 
 
 def format_folds(data: PreparedData, folds: Sequence[LeaveOutFold]) -> list[str]:

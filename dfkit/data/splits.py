@@ -328,12 +328,15 @@ def _refuse_missing_class(split: Split, videos: Sequence[VideoRow]) -> None:
 
 
 def split_clips(data: PreparedData, config: SplitConfig) -> dict[str, list[int]]:
-    """Clip indices of train, val and test, split by group and checked for leaks.
+    """Clip indices of train, val and test, split by group and checked for leaks; of a fold that leaves a family out
+    those of `seen` and `aside`, too (`dfkit.data.leave_out`).
 
     Raises:
         DataError: A class is missing somewhere, or a group or file stands on both sides.
-        ConfigError: `folds` without the fold that is meant.
+        ConfigError: Folds without the fold that is meant, or one beyond the last.
     """
+    if config.leave_out is not None:
+        return _left_out_clips(data, config, config.leave_out)
     shared: dict[str, Any] = {"val_share": config.val_share, "seed": config.seed, "duration_bins": config.duration_bins}
     if config.folds is None:
         split = make_split(data, test_share=config.test_share, use_given=config.use_given, **shared)
@@ -345,3 +348,19 @@ def split_clips(data: PreparedData, config: SplitConfig) -> dict[str, list[int]]
     else:
         split = make_folds(data, folds=config.folds, **shared)[config.fold - 1]
     return {name: data.clip_indices(list(videos)) for name, videos in split.parts().items()}
+
+
+def _left_out_clips(data: PreparedData, config: SplitConfig, by: str) -> dict[str, list[int]]:
+    # Made of this module's groups and cuts.
+    from dfkit.data.leave_out import leave_out_folds
+
+    folds = leave_out_folds(data, by, val_share=config.val_share, seed=config.seed)
+    if config.fold is None or config.fold > len(folds):
+        found = "one split is needed here" if config.fold is None else f"there is no fold {config.fold}"
+        raise ConfigError(
+            f"split.leave_out is {by}, which makes {len(folds)} folds of these data, and {found}",
+            fix=f"name one with split.fold (1 to {len(folds)}), or leave split.leave_out out",
+        )
+    fold = folds[config.fold - 1]
+    parts = {**fold.parts(), "aside": fold.aside}
+    return {name: data.clip_indices(list(videos)) for name, videos in parts.items()}

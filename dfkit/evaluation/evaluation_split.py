@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dfkit.config import SplitConfig
+from dfkit.data.catalog import HASH_LENGTH
 from dfkit.data.seen import Seen
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
@@ -91,15 +92,19 @@ def _recorded_splits(data: PreparedData, member: EnsembleMember) -> tuple[dict[s
     if member.splits is None:
         return None
     split_of_group: dict[str, str] = {}
+    split_of_file: dict[str, str] = {}
     for name, facts in member.splits.items():
         for group in facts["groups"]:
             split_of_group.setdefault(group, name)
-    indices: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+        # Folds that leave a family out hold groups of which some videos are tested and others `seen` or `aside`.
+        split_of_file |= dict.fromkeys(facts.get("file_hashes", ()), name)
+    indices: dict[str, list[int]] = {"train": [], "val": [], "test": [], **{name: [] for name in member.splits}}
     for clip in data.clips:
         group = str(clip.group)
         if group not in split_of_group:
             return None
-        indices[split_of_group[group]].append(clip.index)
+        file_hash = data.videos[clip.video_index].sha256[:HASH_LENGTH]
+        indices[split_of_file.get(file_hash, split_of_group[group])].append(clip.index)
     return indices, f"as recorded in {member.path}"
 
 

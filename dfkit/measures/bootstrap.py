@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,12 +72,49 @@ def group_bootstrap(
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, len(members), size=(repeats, len(members)))
     values = np.array([statistic(np.concatenate([members[g] for g in draw])) for draw in draws])
+    return percentile_interval(value, values, level=level, num_groups=len(members))
+
+
+def percentile_interval(value: float, values: np.ndarray, *, level: float = 0.95, num_groups: int) -> Interval:
+    """The interval that holds the middle share of a statistic's resampled values.
+
+    Args:
+        value: Of all answers.
+        values: (N,) of the resamples; NaN where one has no value.
+        level: Share inside the interval, in (0, 1).
+        num_groups: That were drawn from.
+    """
     valid = values[np.isfinite(values)]
-    if valid.size < MIN_VALID_SHARE * repeats:
-        reason = f"{repeats - valid.size} of {repeats} resamples hold one class only"
-        return _unknown(value, level, len(members), repeats, reason)
+    if valid.size < MIN_VALID_SHARE * values.size:
+        reason = f"{values.size - valid.size} of {values.size} resamples hold one class only"
+        return _unknown(value, level, num_groups, values.size, reason)
     low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), level, len(members), repeats)
+    return Interval(value, float(low), float(high), level, num_groups, values.size)
+
+
+def stratified_draws(
+    groups: Sequence[str], strata: Sequence[str], *, repeats: int = REPEATS, seed: int = 0
+) -> Iterator[np.ndarray]:
+    """Resamples of whole groups that hold as many groups of each stratum as there are.
+
+    Where a stratum has few groups, draws from all groups alike would often hold none of it, and no statistic of it.
+
+    Args:
+        groups: (N,) group of each answer.
+        strata: (N,) stratum of each answer; a group is in that of its first answer.
+        repeats: Resamples.
+        seed: Of the drawing.
+    Yields:
+        (M,) places, with repetitions, of one resample.
+    """
+    members_of: dict[str, list[np.ndarray]] = {}
+    for members in rows_by_group(np.asarray(groups)):
+        members_of.setdefault(strata[members[0]], []).append(members)
+    rng = np.random.default_rng(seed)
+    for _ in range(repeats):
+        yield np.concatenate(
+            [members[n] for members in members_of.values() for n in rng.integers(0, len(members), size=len(members))]
+        )
 
 
 def _unknown(value: float, level: float, num_groups: int, repeats: int, reason: str) -> Interval:

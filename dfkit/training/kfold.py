@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from dfkit.audit.findings import findings_notes
-from dfkit.config import Config, upgrade
+from dfkit.config import Config, SplitConfig, upgrade
 from dfkit.console import note
+from dfkit.data.leave_out import leave_out_folds
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError, DataError
@@ -30,6 +31,7 @@ from dfkit.measures.spread import spread
 from dfkit.original.results import KFOLD_FILE, write_kfold_results
 from dfkit.processes import RAY_RETRIES, WorkerDiedError, map_processes, map_ray
 from dfkit.training.fit import different_keys, refuse_other_config
+from dfkit.training.left_out import LEAVE_OUT, LEFT_OUT_FILE, LeftOutRun, join_left_out
 from dfkit.training.original_checkpoints import LOGGED_NAMES, reserve_checkpoint_folders
 from dfkit.training.recorder import METRICS_FILE, RESUME_FILE
 from dfkit.training.scoring import split_facts
@@ -73,6 +75,8 @@ class KfoldSummary:
     """AUC of all test predictions together, each by the one model that had not seen the video, with its interval."""
     notes: tuple[str, ...] = ()
     """The baseline's comparison and the audit's warnings."""
+    left_out: LeftOutRun | None = None
+    """Of folds that leave families out: what the models are worth on these, beside those that they saw."""
 
     def summary(self) -> list[str]:
         """The summary as lines of text."""
@@ -88,6 +92,8 @@ class KfoldSummary:
             f"{name.replace('_', ' ')} {format_metric(value['mean'])} ± {format_metric(value['std'])}"
             for name, value in self.test.items()
         )
+        if self.left_out is not None:
+            return [*lines, *self.left_out.summary(), f"dfkit evaluate --run {self.run_dir} writes the page"]
         lines.append(f"test, mean ± standard deviation over folds (ddof 1): {means}")
         lines.append(f"pooled over folds: {self.pooled['text']}")
         warnings = [fold["metrics"]["test"].get("warning") for fold in self.folds]
@@ -95,7 +101,8 @@ class KfoldSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Content of `kfold.json`."""
-        return {**vars(self), "folds": list(self.folds), "notes": list(self.notes), "ddof": 1}
+        left_out = None if self.left_out is None else self.left_out.result.to_json()
+        return {**vars(self), "folds": list(self.folds), "notes": list(self.notes), "ddof": 1, "left_out": left_out}
 
 
 def train_folds(
@@ -123,12 +130,12 @@ def train_folds(
     """
     data = PreparedData(data_dir)
     require_clip_spec(data.spec, config.clip, str(data_dir))
-    configs = fold_configs(config)
+    configs = fold_configs(config, data)
     # All folds are cut before the first is trained: one that lacks a class is refused now, not after hours.
     refuse_unsaveable(config.train)
     plan = _plan(data, configs)
     if resume is None:
-        run_dir = workspace.new_run_dir(config.name, "kfold")
+        run_dir = workspace.new_run_dir(config.name, "kfold" if config.split.leave_out is None else LEAVE_OUT)
         write_atomically(run_dir / CONFIG_FILE, config.to_json_text(indent=2))
         stored = {**plan, "data": stored_path(data.path, run_dir)}
         write_atomically(run_dir / PLAN_FILE, json.dumps(stored, indent=2))
@@ -150,23 +157,32 @@ def train_folds(
         )
     for number in run_jobs(jobs, executor=executor, num_processes=num_processes):
         note(f"fold {number} of {len(configs)}: finished")
-    summary = summarize_folds(run_dir, str(data.path), len(configs))
+    summary = summarize_folds(run_dir, str(data.path), len(configs), config.split)
     workspace.finish_run(run_dir, folds=len(configs), results=SUMMARY_FILE)
     return summary
 
 
-def fold_configs(config: Config) -> list[Config]:
+def fold_configs(config: Config, data: PreparedData | None = None) -> list[Config]:
     """One deep copy of the experiment per fold, with its number.
 
+    Args:
+        config: The experiment.
+        data: What is folded; only where `split.leave_out` is set, whose number of folds depends on it.
     Raises:
-        ConfigError: `split.folds` is not set.
+        ConfigError: Neither `split.folds` nor `split.leave_out` is set.
+        DataError: The data cannot be folded so.
     """
     split = config.split
-    if split.folds is None:
-        raise ConfigError("split.folds is not set", fix="dfkit train --kfold 5")
+    count = split.folds
+    if split.leave_out is not None:
+        assert data is not None, "families are counted in the data"
+        folds = leave_out_folds(data, split.leave_out, val_share=split.val_share, seed=split.seed)
+        count = len(folds)
+    if count is None:
+        raise ConfigError("split.folds is not set", fix="dfkit train --kfold 5, or --leave-out method")
     content = config.model_dump(mode="json")
     configs = []
-    for number in range(1, split.folds + 1):
+    for number in range(1, count + 1):
         content["split"]["fold"] = number
         configs.append(Config.model_validate(content).model_copy(deep=True))
     return configs
@@ -274,25 +290,34 @@ def _absolute(job: FoldJob) -> FoldJob:
     return FoldJob(data_dir, str(Path(job.run_dir).resolve()), job.config_json, job.num_threads)
 
 
-def summarize_folds(run_dir: Path, data_dir: str, count: int) -> KfoldSummary:
-    """Summarizes finished folds; writes `kfold.json` and `kfold_results.json`.
+def summarize_folds(run_dir: Path, data_dir: str, count: int, split: SplitConfig | None = None) -> KfoldSummary:
+    """Summarizes finished folds; writes `kfold.json` and `kfold_results.json`, and `left_out.json` of folds that leave
+    families out.
 
     Args:
         run_dir: Folder of the k-fold run.
         data_dir: Prepared data.
         count: Number of folds.
+        split: How they were cut; plain folds where left out.
     """
     folders = [run_dir / f"fold_{number}" for number in range(1, count + 1)]
     folds = tuple(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")) for folder in folders)
     tests = [fold["metrics"]["test"]["video"] for fold in folds]
     pooled, data = pool_folds(folders), PreparedData(data_dir)
+    left_out = None
+    if split is not None and split.leave_out is not None:
+        left_out = join_left_out(data, split, split.leave_out, folders)
+        write_atomically(run_dir / LEFT_OUT_FILE, json.dumps(left_out.to_json(), indent=2, allow_nan=False))
     summary = KfoldSummary(
         data_dir=data_dir,
         run_dir=str(run_dir),
         folds=folds,
         test={name: spread([test[name] for test in tests]).to_json() for name in MEASURES},
         pooled=pooled,
-        notes=findings_notes(data, pooled["auc"], sorted({clip.video_index for clip in data.clips})),
+        notes=()
+        if left_out is not None
+        else findings_notes(data, pooled["auc"], sorted({clip.video_index for clip in data.clips})),
+        left_out=left_out,
     )
     write_kfold_results(
         run_dir / KFOLD_FILE,

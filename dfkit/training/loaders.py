@@ -24,6 +24,8 @@ class Loaders:
     test: DataLoader[Batch]
     indices: dict[str, list[int]]
     """Clip indices of each split."""
+    seen: DataLoader[Batch] | None = None
+    """Held-out fakes of families that are trained on; of folds that leave a family out alone."""
 
 
 def make_loaders(
@@ -59,11 +61,13 @@ def make_loaders(
     train = ClipDataset(data, indices["train"], augmenter=augmenter, pictures=pictures or augmenter is not None)
     val = ClipDataset(data, indices["val"], pictures=pictures)
     test = ClipDataset(data, indices["test"], pictures=pictures)
+    seen = ClipDataset(data, indices.get("seen", []), pictures=pictures)
     return Loaders(
         clip_loader(train, config, order),
         clip_loader(val, config, FixedOrder(len(val))),
         clip_loader(test, config, FixedOrder(len(test))),
         indices,
+        clip_loader(seen, config, FixedOrder(len(seen))) if "seen" in indices else None,
     )
 
 

@@ -260,6 +260,9 @@ def score_best(
     decision = decide(data, validation)
     logits = {"val": validation, "test": clip_logits(model, loaders.test)}
     metrics = {name: summarize(data, part, decision) for name, part in logits.items()}
+    if loaders.seen is not None:
+        # Fakes alone: they have no metrics by themselves.
+        logits["seen"] = clip_logits(model, loaders.seen)
     write_scores(result.run_dir, data, logits, decision)
     facts = {
         **best.facts,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dfkit.data.label_words import SPLITS
 from dfkit.data.storage import PreparedData
 from dfkit.files import write_atomically
 from dfkit.measures.decision import Decision, judge
@@ -35,7 +36,7 @@ def video_rows(data: PreparedData, logits: ClipLogits, decision: Decision) -> li
 
 
 def write_scores(run_dir: Path, data: PreparedData, logits: Mapping[str, ClipLogits], decision: Decision) -> None:
-    """Writes `scores.json`, and `{split}_results.json` in the original's format for every split with videos.
+    """Writes `scores.json`, and `{split}_results.json` in the original's format for train, val and test with videos.
 
     Args:
         run_dir: Folder of the run.
@@ -46,7 +47,7 @@ def write_scores(run_dir: Path, data: PreparedData, logits: Mapping[str, ClipLog
     scores = {name: video_rows(data, part, decision) for name, part in logits.items()}
     write_atomically(run_dir / SCORES_FILE, json.dumps(scores, indent=2, allow_nan=False))
     for split, rows in scores.items():
-        if rows:
+        if rows and split in SPLITS:
             write_original_results(
                 run_dir / results_name(split),
                 [row["label"] for row in rows],

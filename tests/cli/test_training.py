@@ -25,6 +25,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         (["--kfold"], TrainFlags(kfold=5)),
         (["--kfold", "--workers", "2"], TrainFlags(kfold=5, workers=2)),
         (["--kfold", "3"], TrainFlags(kfold=3)),
+        (["--leave-out", "method"], TrainFlags(leave_out="method")),
         (["--class-weights", "1.5", "0.5", "--use-weighted-loss"], TrainFlags(None, None, False, True, (1.5, 0.5))),
         (["--modalities", "audio,motion", "--own-split"], TrainFlags(modalities="audio,motion", own_split=True)),
         (["--save-format", "original", "--use-weighted-sampler"], TrainFlags(None, None, True, save_format="original")),
