@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 
 from dfkit.clip import ClipSpec
 from dfkit.config import Config, DistillConfig
@@ -30,6 +29,7 @@ from dfkit.distill.prune import Weights, prune
 from dfkit.distill.quantization_aware import QuantizationAware
 from dfkit.distill.request import make_request, refuse_other_request, write_request
 from dfkit.distill.seen_groups import refuse_seen_groups
+from dfkit.distill.taylor import minibatch_gradients
 from dfkit.distill.teacher_features import refuse_unmatchable, remove_features, teacher_features
 from dfkit.distill.teacher_logits import teacher_clip_logits, teacher_metrics, teacher_video_logits
 from dfkit.distill.variants import (
@@ -47,9 +47,8 @@ from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.training.balance import class_weights, note_class_balance
 from dfkit.training.fit import compute_device
 from dfkit.training.hints import HintLosses
-from dfkit.training.loaders import Loaders, make_loaders
-from dfkit.training.losses import classification_loss
-from dfkit.training.objective import TeacherLogits, fake_share
+from dfkit.training.loaders import make_loaders
+from dfkit.training.objective import TeacherLogits
 from dfkit.training.recorder import RESUME_FILE
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.train import RunSummary, require_clip_spec, run_and_score, set_threads, train_labels
@@ -94,37 +93,6 @@ def student_spec(teacher: NetworkSpec, config: DistillConfig) -> NetworkSpec:
             "lip_channels": config.widths.lip_channels,
         }
     )
-
-
-def minibatch_gradients(
-    teacher: MMMSBA, spec: ClipSpec, loaders: Loaders, *, device: torch.device, num_batches: int = 8
-) -> tuple[Weights, ...]:
-    """Gradients of the clip loss by parameter name, on the CPU, one set for each of some training batches.
-
-    Args:
-        teacher: In eval mode, so without dropout; its weights stay.
-        spec: Clips it takes.
-        loaders: The training part is used.
-        device: Where the gradients are computed.
-        num_batches: How many, at most.
-    """
-    model = ClipNetwork(teacher, spec).eval().to(device)
-    gradients: list[Weights] = []
-    # cuDNN refuses the backward pass of a GRU that is not in training mode; torch's own kernels do it.
-    with torch.backends.cudnn.flags(enabled=False):
-        for batch in itertools.islice(loaders.train, num_batches):
-            on_device = {name: value.to(device) for name, value in batch.items()}
-            model.zero_grad()
-            classification_loss(model(on_device).clip_logits, fake_share(on_device)).backward()
-            gradients.append(
-                {
-                    name: torch.zeros_like(p, device="cpu") if p.grad is None else p.grad.cpu().clone()
-                    for name, p in teacher.named_parameters()
-                }
-            )
-    model.zero_grad()
-    model.to("cpu")
-    return tuple(gradients)
 
 
 def prepare_distillation(
@@ -195,7 +163,7 @@ def prepare_distillation(
     if section.importance == "taylor":
         pictures = bool(teacher.network.spec.pictures)
         loaders = make_loaders(seen, indices, section, keep_videos=not same_view, pictures=pictures)
-        gradients = minibatch_gradients(teacher.network, seen.spec, loaders, device=compute_device(section))
+        gradients = minibatch_gradients(teacher.network, seen.spec, loaders.train, device=compute_device(section))
     return DistillationSetup(str(teacher_path), teacher, base, seen, data, indices, logits, gradients, notes)
 
 

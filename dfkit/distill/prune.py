@@ -52,7 +52,7 @@ def check_widths(teacher: NetworkSpec, student: NetworkSpec) -> None:
         for name, whole, kept in pairs
         if kept % WIDTH_MULTIPLE and kept != whole
     ]
-    same = ("modalities", "attention", "dense_dim", "audio_dim")
+    same = ("modalities", "attention", "dense_dim", "audio_dim", "face_trunk", "face_blocks")
     problems += [
         f"{name} {getattr(student, name)}: the teacher has {getattr(teacher, name)}"
         for name in same
@@ -179,7 +179,7 @@ def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Sequence[Wei
     weights = {name: value.detach().clone() for name, value in teacher.state_dict().items()}
     grads = None if gradients is None else [dict(each) for each in gradients]
     for modality in student_spec.modalities:
-        if modality in student_spec.pictures:
+        if modality in student_spec.plain_cnns:
             teacher_widths = getattr(teacher.spec, f"{modality}_channels")
             student_widths = getattr(student_spec, f"{modality}_channels")
             for layer, (num_units, num_kept) in enumerate(zip(teacher_widths, student_widths, strict=True)):
@@ -189,7 +189,7 @@ def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Sequence[Wei
             slices = gru_weight_slices(modality, teacher.spec.gru_hidden, reverse=reverse)
             _prune_group(weights, grads, slices, teacher.spec.gru_hidden, student_spec.gru_hidden)
     if student_spec.stem != teacher.spec.stem:
-        for picture in student_spec.pictures:
+        for picture in student_spec.plain_cnns:
             kernel = f"{PREFIX[picture]}_feature_extractor.{CONV_LAYER_INDICES[0]}.weight"
             weights[kernel] = patch_kernel(weights[kernel])
     student = MMMSBA(student_spec, frame_resampling=teacher.frame_resampling)

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -152,6 +153,42 @@ class EfficientNetLite0(nn.Module):
         """
         out: Tensor = self.blocks(self.stem(pictures))
         return out
+
+
+class FaceTexture(nn.Module):
+    """A trunk's maps as one vector per picture: mean and standard deviation over space of every channel.
+
+    The statistics of the batch normalizations stay those of the weights, in training, too: a batch holds the
+    neighbouring pictures of few people.
+    """
+
+    def __init__(self, num_blocks: int) -> None:
+        """Makes a trunk with random weights.
+
+        Args:
+            num_blocks: As in `EfficientNetLite0`.
+        """
+        super().__init__()
+        self.trunk = EfficientNetLite0(num_blocks)
+
+    @property
+    def num_features(self) -> int:
+        """Width of the vector."""
+        return 2 * self.trunk.num_channels
+
+    def train(self, mode: bool = True) -> FaceTexture:
+        """Training mode of everything but the batch normalizations."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Pictures (N, 3, h, w) in [0, 1] to (N, num_features)."""
+        maps = self.trunk((pictures * 255 - PIXEL_MEAN) / PIXEL_SCALE).flatten(2)
+        std, mean = torch.std_mean(maps.float(), dim=2, correction=0)
+        return torch.cat([mean, std], dim=1)
 
 
 def pad_same(maps: Tensor, kernel: int, stride: int) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dfkit.errors import ShapeError
+from dfkit.models.efficientnet_lite import BLOCKS, FaceTexture
 from dfkit.models.motion import MOTION_DIM
 
 Attention = Literal["bi_modal", "self", "none"]
@@ -27,6 +28,9 @@ Resampling = Literal["padded", "valid"]
 Stem = Literal["conv3", "patch4"]
 """First layers of a CNN, from a picture to maps of a quarter of its side: `conv3` is the original's 3 x 3 convolution
 of stride 2 with a 2 x 2 pool behind it; `patch4` is one 4 x 4 convolution of stride 4, which sees each pixel once."""
+FaceTrunk = Literal["mmms_ba", "efficientnet_lite0"]
+"""CNN of the face: the original's three layers, or the first blocks of EfficientNet-Lite0, of whose maps mean and
+standard deviation over space are taken."""
 # A softmax over a row whose allowed columns are all far below this still stays finite, unlike with -inf.
 MASKED_SCORE = -1e4
 # The original calls the face "visual"; its parameter names stay.
@@ -67,6 +71,10 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     """Fusion: `bi_modal`, `self`, or `none` (plain concatenation)."""
     stem: Stem = "conv3"
     """First layers of each CNN."""
+    face_trunk: FaceTrunk = "mmms_ba"
+    """CNN of the face; `face_channels` and `stem` are those of `mmms_ba`."""
+    face_blocks: int = Field(default=5, ge=1, le=len(BLOCKS))
+    """Blocks of `efficientnet_lite0`."""
 
     @field_validator("modalities")
     @classmethod
@@ -77,13 +85,20 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
 
     def feature_dim(self, modality: str) -> int:
         """Width of one time step of a modality before its GRU."""
-        widths = {"audio": self.audio_dim, "face": self.face_channels[-1], "lip": self.lip_channels[-1]}
+        texture = self.face_trunk == "efficientnet_lite0"
+        face = 2 * BLOCKS[self.face_blocks - 1].channels if texture else self.face_channels[-1]
+        widths = {"audio": self.audio_dim, "face": face, "lip": self.lip_channels[-1]}
         return {**widths, "motion": MOTION_DIM}[modality]
 
     @property
     def pictures(self) -> tuple[str, ...]:
         """The modalities that pass through a CNN, in order."""
         return tuple(m for m in self.modalities if m in CNN_MODALITIES)
+
+    @property
+    def plain_cnns(self) -> tuple[str, ...]:
+        """Those of `pictures` with the original's three layers."""
+        return tuple(m for m in self.pictures if m != "face" or self.face_trunk == "mmms_ba")
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -265,8 +280,7 @@ class MMMSBA(nn.Module):
         self.frame_resampling = frame_resampling
         # In the original's order, kind by kind: the state dict's order is part of the format.
         for name in self.spec.pictures:
-            channels = self.spec.face_channels if name == "face" else self.spec.lip_channels
-            self.add_module(f"{PREFIX[name]}_feature_extractor", image_cnn(channels, self.spec.stem))
+            self.add_module(f"{PREFIX[name]}_feature_extractor", self._picture_network(name))
         for name in self.spec.modalities:
             encoder = Encoder(self.spec.feature_dim(name), self.spec.gru_hidden, dropout=gru_dropout)
             self.add_module(f"{PREFIX[name]}_encoder", encoder)
@@ -275,9 +289,21 @@ class MMMSBA(nn.Module):
             self.add_module(f"{PREFIX[name]}_dense", nn.Sequential(nn.Dropout(dense_dropout), linear, nn.Tanh()))
         self.classifier = nn.Sequential(nn.Linear(self.spec.head_dim, 2))
 
+    def _picture_network(self, modality: str) -> nn.Module:
+        if modality == "face" and self.spec.face_trunk == "efficientnet_lite0":
+            return FaceTexture(self.spec.face_blocks)
+        return image_cnn(self.spec.face_channels if modality == "face" else self.spec.lip_channels, self.spec.stem)
+
+    def picture_network(self, modality: str) -> nn.Module:
+        """From pictures (N, 3, h, w) of `face` or `lip` to features (N, C), whatever the trunk."""
+        return self.get_submodule(f"{PREFIX[modality]}_feature_extractor")
+
     def cnn(self, modality: str) -> nn.Sequential:
-        """The CNN of `face` or `lip`; its layers are those of `image_cnn`."""
-        return cast(nn.Sequential, self.get_submodule(f"{PREFIX[modality]}_feature_extractor"))
+        """The CNN of `face` or `lip` of a network with the original's trunks; its layers are those of `image_cnn`."""
+        found = self.picture_network(modality)
+        if not isinstance(found, nn.Sequential):
+            raise ShapeError(f"the {modality} CNN is a {self.spec.face_trunk}, expected the original's three layers")
+        return found
 
     def encoder(self, modality: str) -> Encoder:
         """The Bi-GRU of a modality."""
@@ -291,7 +317,7 @@ class MMMSBA(nn.Module):
         """CNN features of a batch of clips: (B, T, 3, h, w) float in [0, 1] to (B, T, C)."""
         batch, steps = pictures.shape[:2]
         flat = pictures.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.cnn(modality)(flat)
+        features: Tensor = self.picture_network(modality)(flat)
         return features.view(batch, steps, -1)
 
     def forward(

@@ -9,9 +9,8 @@ import torch
 
 from dfkit.clip import CLIP2S
 from dfkit.config import TrainConfig
-from dfkit.distill.distill import minibatch_gradients
+from dfkit.distill.taylor import minibatch_gradients
 from dfkit.models import MMMSBA, NetworkOutput, NetworkSpec
-from dfkit.training.loaders import Loaders
 from dfkit.training.objective import Batch, label_loss
 from dfkit.training.task import ClipNetwork, ClipTask
 from tests.training.tiny import SPEC, WIDTHS
@@ -108,8 +107,7 @@ def test_sound_front_end_stays_fp32_under_bf16() -> None:
 
 
 def gradients_of(network: MMMSBA, batches: list[Batch], device: str) -> tuple[dict[str, torch.Tensor], ...]:
-    loaders = Loaders(batches, batches, batches, {})  # type: ignore[arg-type]
-    return minibatch_gradients(network, SPEC, loaders, device=torch.device(device), num_batches=2)
+    return minibatch_gradients(network, SPEC, batches, device=torch.device(device), num_batches=2)
 
 
 def test_gradients_are_those_of_each_minibatch_alone() -> None:
