@@ -19,7 +19,7 @@ from dfkit.extras import require_extra, require_tflite_converter
 from dfkit.files import check_output_folder
 from dfkit.media.listing import is_pattern
 from dfkit.named_inputs import require_checkpoint, require_videos
-from dfkit.workspace import Workspace, find_stored, holds_own_data
+from dfkit.workspace import LEAVE_OUT_RUN, Workspace, find_stored, holds_own_data
 
 if TYPE_CHECKING:
     from dfkit.audit import BaselineResult
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dfkit.distill.search.run import SearchSummary
     from dfkit.distill.variants import StudentSummary
     from dfkit.evaluation.gallery import Gallery
+    from dfkit.evaluation.left_out_report import LeftOutReport
     from dfkit.evaluation.report import EvaluationReport
     from dfkit.export.export import ExportSummary
     from dfkit.export.parity import ParityReport
@@ -655,12 +656,31 @@ def evaluate(
     mc_dropout: int = 0,
     tta: bool = False,
     output: Path | None = None,
-) -> EvaluationReport:
-    """`dfkit evaluate`; without a model the newest student, else the newest teacher."""
+    run: Path | None = None,
+    columns: Sequence[str] = (),
+) -> EvaluationReport | LeftOutReport:
+    """`dfkit evaluate`; without a model a run that left families out if it is the newest, else the newest student, else
+    the newest teacher.
+
+    Args:
+        run: Folder of a run that left families out, whose folds are joined.
+        columns: Columns of the label file whose values the scores are also listed by.
+        The others: see `EvaluationRequest`.
+    """
     from dfkit.evaluation.evaluate import EvaluationRequest
     from dfkit.evaluation.evaluate import evaluate as run_evaluation
 
     chosen = tuple(checkpoints)
+    if run is not None and (chosen or bundle is not None):
+        raise ConfigError(f"--run {run} names models of its own", fix="leave out --checkpoint and --bundle, or --run")
+    if run is None and not chosen and bundle is None:
+        run = _newest_left_out(workspace)
+    if run is not None:
+        from dfkit.evaluation.left_out import evaluate_left_out
+
+        note(f"joining the folds of {run}")
+        check_output_folder(output or workspace.reports)
+        return evaluate_left_out(run, reports=workspace.reports, output=output, data_dir=data_dir, columns=columns)
     if bundle is not None:
         refuse_weights_of_bundle(weights)
     if not chosen and bundle is None:
@@ -684,6 +704,15 @@ def evaluate(
         tta=tta,
     )
     return run_evaluation(question, reports=workspace.reports, output=output, make_view=prepare_view)
+
+
+def _newest_left_out(workspace: Workspace) -> Path | None:
+    """The run that left families out, where no teacher and no student is newer."""
+    try:
+        newest = workspace.newest_run("teacher", "student", LEAVE_OUT_RUN)
+    except DataError:
+        return None
+    return newest if workspace.run_kind(newest) == LEAVE_OUT_RUN else None
 
 
 def predict(

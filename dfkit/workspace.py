@@ -19,6 +19,8 @@ RUN_FILE = "run.json"
 MANIFEST_FILE = "manifest.json"
 REPORT_FILE = "report.json"
 TEACHER_LOGITS_FILE = "teacher_logits.npz"
+LEAVE_OUT_RUN = "leave-out"
+"""Kind of a run whose folds leave families of fakes out."""
 MAKERS = {"teacher": "dfkit train", "student": "dfkit distill --teacher CHECKPOINT"}
 URL_MARK = "://"
 NAME_PATTERN = re.compile(r"[^\w.-]+")
@@ -81,21 +83,26 @@ class Workspace:
             command="dfkit prepare VIDEOS",
         )
 
-    def newest_run(self, kind: str) -> Path:
-        """The newest finished run of a kind.
+    def newest_run(self, *kinds: str) -> Path:
+        """The newest finished run of some kinds.
 
         Args:
-            kind: `teacher`, `student`, or what another command wrote as `kind` into its `run.json`.
+            kinds: `teacher`, `student`, or what another command wrote as `kind` into its `run.json`.
         Raises:
             DataError: There is none.
         """
         return self._newest(
             self.runs,
             RUN_FILE,
-            lambda _, content: _is_finished(content) and content.get("kind") == kind,
-            what=f"{kind} run",
-            command=MAKERS.get(kind, "dfkit train"),
+            lambda _, content: _is_finished(content) and content.get("kind") in kinds,
+            what=f"{' or '.join(kinds)} run",
+            command=MAKERS.get(kinds[0], "dfkit train"),
         )
+
+    @staticmethod
+    def run_kind(folder: Path) -> str | None:
+        """What a run's `run.json` says that it is; None where it says nothing."""
+        return (read_json_object(folder / RUN_FILE) or {}).get("kind")
 
     def newest_export(self) -> Path:
         """The newest bundle.

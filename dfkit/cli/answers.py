@@ -30,6 +30,13 @@ def evaluate(
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .zip instead of a checkpoint.")] = None,
     backend: Annotated[Literal["tflite", "onnx"] | None, typer.Option(help="Of the bundle; tflite first.")] = None,
     weights: WeightsOption = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder of dfkit train --leave-out instead of a checkpoint: joins its folds."),
+    ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Also list AUC by the values of a column of the label file.")
+    ] = None,
     data: DataOption = None,
     split: Annotated[
         Literal["test", "val", "train", "all"],
@@ -55,6 +62,8 @@ def evaluate(
         dfkit evaluate --checkpoint fold4.pth --data data/videos --split all
 
         dfkit evaluate --checkpoint runs/a/best.pth --checkpoint runs/b/best.pth --mc-dropout 20 --tta
+
+        dfkit evaluate --run runs/default --by language
     """
     from dfkit import pipeline
 
@@ -69,6 +78,8 @@ def evaluate(
         mc_dropout=mc_dropout,
         tta=tta,
         output=output,
+        run=run,
+        columns=by or [],
     )
     show(report, as_json=as_json)
 

@@ -17,11 +17,11 @@ from typing import Any, Literal
 import numpy as np
 
 from dfkit.data.catalog import VideoRow
+from dfkit.data.grouped_cuts import Split, SplitRows, check_leaks, cut_part
 from dfkit.data.groups import components
 from dfkit.data.hashing import sha256_json
 from dfkit.data.label_table import column_name
 from dfkit.data.label_words import FAKE, REAL, family_of_method
-from dfkit.data.splits import Split, SplitRows, check_leaks, cut_part
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 from dfkit.measures.left_out import HeldOutScore, LeftOutFamily

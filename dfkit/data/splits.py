@@ -5,46 +5,33 @@ A group is a connected component of persons, sources and sounds; files of equal 
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfkit.config import SplitConfig
-from dfkit.data.catalog import PARTS_KEY, VideoRow, group_names
+from dfkit.data.catalog import PARTS_KEY, VideoRow
+from dfkit.data.grouped_cuts import (
+    MIN_GROUPS,
+    NO_TEST_PART,
+    SPLIT_AGAIN,
+    TRIES,
+    Split,
+    SplitRows,
+    check_leaks,
+    cut_part,
+    grouped_folds,
+    too_few_groups,
+)
 from dfkit.data.label_words import LABEL_NAMES, SPLITS
 from dfkit.data.labels import faults_error
+from dfkit.data.leave_out import leave_out_folds
 from dfkit.data.storage import PreparedData
-from dfkit.errors import ConfigError, DataError, MissingExtraError
+from dfkit.errors import ConfigError, DataError
 
-TRIES = 20
-MIN_GROUPS = 2
-SPLIT_AGAIN = "let dfkit split by group itself: dfkit train --own-split, or split: {use_given: false}"
-NO_TEST_PART = "split: {test_share: 0} goes without a test part (nothing is then reported)"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Video indices of each part, rising."""
-
-    train: tuple[int, ...]
-    val: tuple[int, ...]
-    test: tuple[int, ...]
-    groups_known: bool
-    seed: int
-
-    def parts(self) -> dict[str, tuple[int, ...]]:
-        """Video indices by name of the part: `train`, `val`, `test`."""
-        return {"train": self.train, "val": self.val, "test": self.test}
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with the video indices of each part."""
-        parts = {name: list(indices) for name, indices in self.parts().items()}
-        return {**parts, "groups_known": self.groups_known, "seed": self.seed}
+__all__ = ["Split", "check_leaks", "make_folds", "make_split", "split_clips"]
 
 
 def make_split(
@@ -125,76 +112,6 @@ def _checked(rows: SplitRows, parts: dict[str, NDArray[np.int64]], data: Prepare
     return split
 
 
-def check_leaks(split: Split, videos: Sequence[VideoRow]) -> None:
-    """Refuses a split where a group or a file's content stands on both sides.
-
-    Args:
-        split: Indices into `videos`.
-        videos: All rows.
-    Raises:
-        DataError: Names the groups and the files.
-    """
-    names = group_names(videos)
-    sides: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for part, indices in split.parts().items():
-        for index in indices:
-            sides[names[index]][part].append(index)
-    faults = []
-    for group, parts in sorted(sides.items()):
-        if len(parts) > 1:
-            shown = "; ".join(f"{part}: {videos[members[0]].name}" for part, members in sorted(parts.items()))
-            faults.append(f"group {group} stands in {shown}")
-    if faults:
-        raise faults_error(
-            faults,
-            "the split leaks",
-            fix=f"give all files of a group the same split, or {SPLIT_AGAIN}",
-        )
-
-
-@dataclass(frozen=True)
-class SplitRows:
-    """Groups, labels and strata of the videos that have clips, as arrays of equal length."""
-
-    positions: tuple[int, ...]
-    """Index of each in `PreparedData.videos`."""
-    videos: tuple[VideoRow, ...]
-    groups: tuple[str, ...]
-    labels: NDArray[np.int64]
-    strata: NDArray[np.int64]
-    """What parts should be alike in: the label, or label and range of duration."""
-
-    @classmethod
-    def of(cls, data: PreparedData, *, duration_bins: int = 0) -> SplitRows:
-        positions = tuple(i for i, row in enumerate(data.videos) if row.clips)
-        videos = tuple(data.videos[i] for i in positions)
-        groups = tuple(data.groups[i] for i in positions)
-        labels = np.asarray([row.label for row in videos], np.int64)
-        strata = labels if duration_bins < 2 else labels * duration_bins + _duration_bin(videos, duration_bins)
-        return cls(positions, videos, groups, labels, strata)
-
-
-def _duration_bin(videos: Sequence[VideoRow], bins: int) -> NDArray[np.int64]:
-    """The range of duration of each video: `bins` ranges with about equally many videos each."""
-    durations_s = [duration_s(row) for row in videos]
-    unknown = [row.name for row, value in zip(videos, durations_s, strict=True) if value is None]
-    if unknown:
-        raise DataError(
-            f"the duration of {len(unknown)} videos is not known, among them {unknown[0]}: "
-            "the split cannot be stratified by it",
-            fix="split.duration_bins: 0",
-        )
-    values = np.asarray(durations_s, np.float64)
-    return np.searchsorted(np.quantile(values, np.arange(1, bins) / bins), values, side="right")
-
-
-def duration_s(row: VideoRow) -> float | None:
-    """Duration of a video in seconds: of the file, or to the last picture of an NPZ; None where unknown."""
-    if row.facts is not None:
-        return float(row.facts["duration_s"])
-    return max((clip.end_s for clip in row.clips), default=0.0) or None
-
-
 def _parts_named(row: VideoRow) -> str | None:
     """The parts that an index names for a file that it puts into more than one."""
     return (row.origin or {}).get(PARTS_KEY)
@@ -222,40 +139,16 @@ def _given_parts(rows: SplitRows) -> dict[str, NDArray[np.int64]]:
     return parts
 
 
-def cut_part(
-    rows: SplitRows, within: NDArray[np.int64], share: float, seed: int, name: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cuts a part of about `share` off; the nearest cut that has both classes on both sides."""
-    groups = len({rows.groups[i] for i in within})
-    if groups < MIN_GROUPS:
-        raise _too_few_groups(rows, within, f"a {name} part")
-    # scikit-learn refuses more folds than members of the rarest class.
-    rarest = int(np.bincount(rows.labels[within], minlength=2).min())
-    largest_stratum = int(np.bincount(rows.strata[within]).max())
-    most = max(MIN_GROUPS, min(groups, rarest, largest_stratum))
-    folds = int(np.clip(round(1 / share), MIN_GROUPS, most))
-    best: tuple[float, NDArray[np.int64], NDArray[np.int64]] | None = None
-    for attempt in range(TRIES):
-        for rest, part in _folds(rows, within, folds, seed + 1000 * attempt):
-            whole = len(set(rows.labels[rest])) == len(set(rows.labels[part])) == len(LABEL_NAMES)
-            distance = abs(len(part) / len(within) - share)
-            if whole and (best is None or distance < best[0] - 1e-12):
-                best = (distance, rest, part)
-        if best is not None:
-            return best[1], best[2]
-    raise _no_cut_has_both(rows, within, name)
-
-
 def _whole_folds(rows: SplitRows, folds: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Outer folds with both classes on both sides of each; several shuffles are tried."""
     within = np.arange(len(rows.videos))
     groups = len(set(rows.groups))
     # A fold's rest is cut once more.
     if groups < max(folds, MIN_GROUPS + 1):
-        raise _too_few_groups(rows, within, f"{folds} folds")
+        raise too_few_groups(rows, within, f"{folds} folds")
     faults: list[str] = []
     for attempt in range(TRIES):
-        parts = list(_folds(rows, within, folds, seed + 1000 * attempt))
+        parts = list(grouped_folds(rows, within, folds, seed + 1000 * attempt))
         faults = [
             f"fold {number} of {folds}: the test part has no {LABEL_NAMES[label]} video"
             for number, (_, test) in enumerate(parts, start=1)
@@ -266,52 +159,6 @@ def _whole_folds(rows: SplitRows, folds: int, seed: int) -> list[tuple[NDArray[n
             return parts
     raise faults_error(
         faults, f"no {folds} folds with both classes were found", fix="take fewer folds, or add persons (dfkit forge)"
-    )
-
-
-def _folds(
-    rows: SplitRows, within: NDArray[np.int64], folds: int, seed: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    try:
-        from sklearn.model_selection import StratifiedGroupKFold
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "train") from error
-    strata = rows.strata[within]
-    groups = [rows.groups[i] for i in within]
-    if np.unique(strata, return_counts=True)[1].max() < folds:
-        raise DataError(
-            f"{len(within)} videos in {len(set(strata.tolist()))} classes and ranges of duration are too few for "
-            f"{folds} parts",
-            fix="split: {duration_bins: 0} in the file given with --config, or fewer folds",
-        )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # Its warning about rare classes; parts that lack a class are refused here.
-        warnings.simplefilter("ignore", UserWarning)
-        for rest, part in splitter.split(np.zeros(len(within)), strata, groups):
-            yield within[rest], within[part]
-
-
-def _too_few_groups(rows: SplitRows, within: NDArray[np.int64], wanted: str) -> DataError:
-    sizes = Counter(rows.groups[i] for i in within)
-    name, size = sizes.most_common(1)[0]
-    return DataError(
-        f"too few groups for {wanted}: {len(within)} videos are in {len(sizes)} group(s), the largest "
-        f"({name}) holds {size}; a group (person, source, sound) is kept whole",
-        fix="add videos of other persons, or fewer folds (split: {folds: N}, or --folds and --kfold)"
-        if "fold" in wanted
-        else f"add videos of other persons: a whole split needs three groups with both classes; {NO_TEST_PART}",
-    )
-
-
-def _no_cut_has_both(rows: SplitRows, within: NDArray[np.int64], name: str) -> DataError:
-    counts = {
-        LABEL_NAMES[label]: len({rows.groups[i] for i in within if rows.labels[i] == label}) for label in LABEL_NAMES
-    }
-    listed = " and ".join(f"{count} with {label} videos" for label, count in counts.items())
-    return DataError(
-        f"no {name} part can hold both classes: there are {listed} groups to choose from",
-        fix="add persons, or make fakes of the same persons: dfkit forge",
     )
 
 
@@ -351,9 +198,6 @@ def split_clips(data: PreparedData, config: SplitConfig) -> dict[str, list[int]]
 
 
 def _left_out_clips(data: PreparedData, config: SplitConfig, by: str) -> dict[str, list[int]]:
-    # Made of this module's groups and cuts.
-    from dfkit.data.leave_out import leave_out_folds
-
     folds = leave_out_folds(data, by, val_share=config.val_share, seed=config.seed)
     if config.fold is None or config.fold > len(folds):
         found = "one split is needed here" if config.fold is None else f"there is no fold {config.fold}"

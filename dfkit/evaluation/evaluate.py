@@ -28,6 +28,7 @@ from dfkit.evaluation.ensemble_members import (
 )
 from dfkit.evaluation.ensembles import AucGain, auc_gain, combine_members
 from dfkit.evaluation.evaluation_split import EvaluationSplit, SplitName, choose_evaluation_split
+from dfkit.evaluation.free_folder import free_folder
 from dfkit.evaluation.levels import Level, LevelMetrics, make_levels, measure_level, video_curves
 from dfkit.evaluation.localization import IOU_LIMITS, Detection, average_precision, find_intervals
 from dfkit.evaluation.operating_points import ValidationFit, fit_and_apply
@@ -452,13 +453,9 @@ def write_report(report: EvaluationReport, folder: Path) -> EvaluationReport:
     Returns:
         The report with the folder that it was written to.
     """
-    target, number = folder, 1
-    while target.exists() and (not target.is_dir() or any(target.iterdir())):
-        number += 1
-        target = folder.with_name(f"{folder.name}-{number}")
+    target = free_folder(folder)
     report = replace(report, output_dir=str(target))
     level = report.levels["video"]
-    target.mkdir(parents=True, exist_ok=True)
     write_original_results(
         target / results_name(report.split),
         level.labels.tolist(),

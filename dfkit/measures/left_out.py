@@ -257,17 +257,28 @@ class _Table:
         return np.array([[self._auc(places, folds, seen=seen) for seen in (False, True)] for folds in self.folds_of])
 
     def _auc(self, places: np.ndarray, folds: Sequence[int], *, seen: bool) -> float:
-        """Share of the pairs of a fake and a real video of one fold that are in the right order."""
-        total, num_pairs = 0.0, 0
-        for fold in folds:
-            rows = places[self.folds[places] == fold]
-            labels = self.labels[rows]
-            rows = rows[(labels == 0) | (self.is_seen[rows] == seen)]
-            labels = self.labels[rows]
-            pairs = int(labels.sum()) * int((labels == 0).sum())
-            if pairs:
-                total, num_pairs = total + pairs * auc(labels, self.p_fake[rows]), num_pairs + pairs
-        return total / num_pairs if num_pairs else float("nan")
+        rows = places[np.isin(self.folds[places], folds)]
+        rows = rows[(self.labels[rows] == 0) | (self.is_seen[rows] == seen)]
+        return auc_within_folds(self.labels[rows], self.p_fake[rows], self.folds[rows])
+
+
+def auc_within_folds(labels: np.ndarray, p_fake: np.ndarray, folds: np.ndarray) -> float:
+    """Share of the pairs of a fake and a real video of one fold that are in the right order, ties counting half.
+
+    Args:
+        labels: (N,) 0 or 1.
+        p_fake: (N,); only the order within a fold matters.
+        folds: (N,) number of the model that scored each.
+    Returns:
+        In [0, 1]; NaN where no fold has both classes.
+    """
+    total, num_pairs = 0.0, 0
+    for fold in np.unique(folds):
+        own = folds == fold
+        pairs = int(labels[own].sum()) * int((labels[own] == 0).sum())
+        if pairs:
+            total, num_pairs = total + pairs * auc(labels[own], p_fake[own]), num_pairs + pairs
+    return total / num_pairs if num_pairs else float("nan")
 
 
 def _strata(scores: Sequence[HeldOutScore]) -> list[str]:

@@ -31,13 +31,13 @@ from dfkit.measures.spread import spread
 from dfkit.original.results import KFOLD_FILE, write_kfold_results
 from dfkit.processes import RAY_RETRIES, WorkerDiedError, map_processes, map_ray
 from dfkit.training.fit import different_keys, refuse_other_config
-from dfkit.training.left_out import LEAVE_OUT, LEFT_OUT_FILE, LeftOutRun, join_left_out
+from dfkit.training.left_out import LEFT_OUT_FILE, LeftOutRun, join_left_out
 from dfkit.training.original_checkpoints import LOGGED_NAMES, reserve_checkpoint_folders
 from dfkit.training.recorder import METRICS_FILE, RESUME_FILE
 from dfkit.training.scoring import split_facts
 from dfkit.training.train import format_metric, refuse_unsaveable, require_clip_spec, set_threads, train_on_split
 from dfkit.training.video_scores import SCORES_FILE
-from dfkit.workspace import Workspace, stored_path
+from dfkit.workspace import LEAVE_OUT_RUN, Workspace, stored_path
 
 Executor = Literal["local", "ray"]
 CONFIG_FILE, PLAN_FILE, RESULT_FILE, SUMMARY_FILE = "config.json", "folds.json", "results.json", "kfold.json"
@@ -135,7 +135,7 @@ def train_folds(
     refuse_unsaveable(config.train)
     plan = _plan(data, configs)
     if resume is None:
-        run_dir = workspace.new_run_dir(config.name, "kfold" if config.split.leave_out is None else LEAVE_OUT)
+        run_dir = workspace.new_run_dir(config.name, "kfold" if config.split.leave_out is None else LEAVE_OUT_RUN)
         write_atomically(run_dir / CONFIG_FILE, config.to_json_text(indent=2))
         stored = {**plan, "data": stored_path(data.path, run_dir)}
         write_atomically(run_dir / PLAN_FILE, json.dumps(stored, indent=2))

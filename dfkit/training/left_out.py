@@ -17,10 +17,8 @@ from dfkit.measures.bootstrap import REPEATS
 from dfkit.measures.left_out import HeldOutScore, LeftOutFamily, LeftOutResult, measure_left_out
 from dfkit.report.left_out import left_out_lines
 from dfkit.training.video_scores import SCORES_FILE
-from dfkit.workspace import stored_path
+from dfkit.workspace import LEAVE_OUT_RUN, stored_path
 
-LEAVE_OUT = "leave-out"
-"""Kind of such a run in its `run.json`."""
 LEFT_OUT_FILE = "left_out.json"
 CONFIG_FILE = "config.json"
 SCHEMA_VERSION = 1
@@ -62,7 +60,7 @@ class LeftOutRun:
         """Content of `left_out.json`, from which the folds are joined again without training."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "kind": LEAVE_OUT,
+            "kind": LEAVE_OUT_RUN,
             "by": self.by,
             "data": self.data_dir,
             "folds_hash": self.folds_hash,
@@ -183,7 +181,7 @@ def read_left_out_json(run_dir: Path) -> Mapping[str, Any]:
     path = run_dir / LEFT_OUT_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["kind"] != LEAVE_OUT or content["schema_version"] > SCHEMA_VERSION:
+        if content["kind"] != LEAVE_OUT_RUN or content["schema_version"] > SCHEMA_VERSION:
             raise ValueError(f"kind {content['kind']}, schema version {content['schema_version']}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

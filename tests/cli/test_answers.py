@@ -31,7 +31,11 @@ def test_options_of_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:
         "mc_dropout": 20,
         "tta": True,
         "output": None,
+        "run": None,
+        "columns": [],
     }
+    run("evaluate", "--run", "runs/a", "--by", "language", "--by", "method")
+    assert (called.options["run"], called.options["columns"]) == (Path("runs/a"), ["language", "method"])
     assert run("evaluate").exit_code == 0 and called.options["checkpoints"] == []
     assert run("evaluate", "--split", "dev").exit_code == 2
 

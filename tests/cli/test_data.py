@@ -83,7 +83,13 @@ def test_folds_and_seed_reach_the_measurement(monkeypatch: pytest.MonkeyPatch, c
     run(command, "data/x", "--leave-out", "source")
     assert called.options["leave_out"] == "source"
     run(command, "--config", "mine.yaml")
-    assert called.options == {"config_path": Path("mine.yaml"), "data_dir": None, "folds": None, "seed": None}
+    assert called.options == {
+        "config_path": Path("mine.yaml"),
+        "data_dir": None,
+        "folds": None,
+        "leave_out": None,
+        "seed": None,
+    }
     assert run(command, "--folds", 1).exit_code == 2
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dfkit.measures.left_out import HeldOutScore, LeftOutFamily, measure_left_out
-from dfkit.report.left_out import left_out_lines
+from dfkit.report.left_out import left_out_head, left_out_lines, left_out_rows
 
 A, B, POOL = LeftOutFamily("a", ("a",), (1,)), LeftOutFamily("b", ("b",), (2,)), LeftOutFamily("c", ("c", "d"), (3, 4))
 
@@ -90,13 +90,16 @@ def test_one_group_alone_has_no_interval_and_is_said() -> None:
 
 def test_the_table_has_seen_beside_unseen_and_what_else_was_scored() -> None:
     network = measure_left_out(joined(), [A, B], repeats=50)
-    lines = left_out_lines({"network": network, "file facts": network})
-    for name in (
+    rows = left_out_rows({"network": network, "file facts": network})
+    assert left_out_head({"network": network, "file facts": network})[3:] == [
         "network, unseen",
         "network, seen",
         "file facts, unseen",
         "file facts, seen",
-        "worst",
-        "unseen - seen",
-    ):
-        assert any(name in line for line in lines), name
+    ]
+    assert [row[0] for row in rows] == ["a", "b", "mean of 2", "worst", "unseen - seen"]
+    assert rows[1][1:3] == ["5 (5)", "2 (2)"] and rows[1][3].startswith("0.60 [") and rows[1][4].startswith("0.75")
+    assert rows[3][4] == "b"
+    lines = left_out_lines({"network": network, "facts": network})
+    assert "network, unseen" in lines[0] and "network, seen" in lines[0] and "facts, unseen / seen" in lines[0]
+    assert "0.60 / 0.75" in lines[3]

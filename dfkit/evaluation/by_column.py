@@ -1,0 +1,151 @@
+"""AUC by the values of a column of the label file, such as `language`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dfkit.data.label_table import column_name
+from dfkit.data.label_words import family_of_method
+from dfkit.data.leave_out import METHOD, column_values
+from dfkit.data.storage import PreparedData
+from dfkit.measures.bootstrap import REPEATS, Interval, percentile_interval, stratified_draws
+from dfkit.measures.left_out import MIN_GROUPS, auc_within_folds, interval_facts
+from dfkit.report.left_out import format_auc
+from dfkit.report.table import table_lines
+
+BLANK = "(blank)"
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class ColumnValue:
+    """Fakes of one value against real videos."""
+
+    value: str
+    num_fakes: int
+    fake_groups: int
+    num_reals: int
+    real_groups: int
+    own_reals: bool
+    """Whether the real videos are those of the same value; else all of them, since it has none."""
+    auc: Interval
+
+
+@dataclass(frozen=True)
+class ColumnTable:
+    """AUC by video for each value of a column."""
+
+    HEAD: ClassVar[tuple[str, ...]] = ("value", "fakes", "reals", "against", "AUC")
+    column: str
+    values: tuple[ColumnValue, ...]
+    in_folds: bool
+    """Whether scores are of several models, so that only videos of one fold are compared."""
+
+    @property
+    def note(self) -> str:
+        """How to read it."""
+        folds = "; videos of one fold are compared with each other alone" if self.in_folds else ""
+        return f"Fakes and reals are videos (groups); AUC by video with its 95 % interval over groups{folds}."
+
+    def rows(self) -> list[list[str]]:
+        """Cells by value."""
+        return [
+            [
+                each.value,
+                f"{each.num_fakes} ({each.fake_groups})",
+                f"{each.num_reals} ({each.real_groups})",
+                f"reals of the same {self.column}" if each.own_reals else "all reals",
+                format_auc(each.auc),
+            ]
+            for each in self.values
+        ]
+
+    def summary(self) -> list[str]:
+        """The table as lines of text."""
+        return [f"by {self.column}:", *table_lines(self.HEAD, self.rows()), self.note]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field; NaN is None."""
+        values = [{**vars(each), "auc": interval_facts(each.auc)} for each in self.values]
+        return {"column": self.column, "in_folds": self.in_folds, "values": values}
+
+
+def column_table(
+    data: PreparedData,
+    column: str,
+    videos: Sequence[int],
+    p_fake: Sequence[float],
+    *,
+    folds: Sequence[int] | None = None,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> ColumnTable:
+    """AUC of each value's fakes against the real videos of that value, or against all where it has none.
+
+    Args:
+        data: Prepared data.
+        column: Of its label file, or `method`.
+        videos: Index of each of N scored videos.
+        p_fake: Their scores.
+        folds: Number of the model that scored each; one model where left out.
+        repeats: Resamples of the intervals.
+        seed: Of the drawing.
+    Raises:
+        DataError: No video has such a column.
+    """
+    name = column_name(column)
+    rows = [data.videos[index] for index in videos]
+    if name == METHOD:
+        cells: list[str | None] = [family_of_method(row.method) if row.method else None for row in rows]
+    else:
+        of_all = column_values(data.videos, name)
+        cells = [of_all[index] for index in videos]
+    values = np.array([cell or BLANK for cell in cells], str)
+    labels = np.array([row.label for row in rows], np.int64)
+    groups = np.array([str(data.groups[index]) for index in videos], str)
+    scores, numbers = np.asarray(p_fake, np.float64), np.zeros(len(rows), np.int64)
+    if folds is not None:
+        numbers = np.asarray(folds, np.int64)
+    found = []
+    for value in sorted(set(values[labels == 1].tolist())):
+        own = (values == value) & (labels == 0)
+        reals = own if own.any() else labels == 0
+        at = np.flatnonzero(((values == value) & (labels == 1)) | reals)
+        interval = _interval(labels[at], scores[at], groups[at], numbers[at], repeats=repeats, seed=seed)
+        fakes = at[labels[at] == 1]
+        found.append(
+            ColumnValue(
+                value=value,
+                num_fakes=len(fakes),
+                fake_groups=len(set(groups[fakes].tolist())),
+                num_reals=int(reals.sum()),
+                real_groups=len(set(groups[reals].tolist())),
+                own_reals=bool(own.any()),
+                auc=interval,
+            )
+        )
+    return ColumnTable(name, tuple(found), folds is not None)
+
+
+def _interval(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, folds: np.ndarray, *, repeats: int, seed: int
+) -> Interval:
+    value = auc_within_folds(labels, scores, folds)
+    with_fakes = set(groups[labels == 1].tolist())
+    strata = ["fakes" if group in with_fakes else "reals" for group in groups.tolist()]
+    num_groups, nan = len(set(groups.tolist())), float("nan")
+    few = [
+        f"{name} of {count} group(s)"
+        for name, label in (("fakes", 1), ("reals", 0))
+        if (count := len(set(groups[labels == label].tolist()))) < MIN_GROUPS
+    ]
+    if few or not np.isfinite(value):
+        reason = " and ".join(few) or "no fake and real video of one fold"
+        return Interval(value, nan, nan, LEVEL, num_groups, repeats, reason)
+    draws = stratified_draws(groups.tolist(), strata, repeats=repeats, seed=seed)
+    values = np.array([auc_within_folds(labels[at], scores[at], folds[at]) for at in draws])
+    return percentile_interval(value, values, level=LEVEL, num_groups=num_groups)
