@@ -702,6 +702,7 @@ def evaluate(
         split=split,
         mc_dropout=mc_dropout,
         tta=tta,
+        columns=tuple(columns),
     )
     return run_evaluation(question, reports=workspace.reports, output=output, make_view=prepare_view)
 

@@ -115,7 +115,7 @@ def column_table(
         own = (values == value) & (labels == 0)
         reals = own if own.any() else labels == 0
         at = np.flatnonzero(((values == value) & (labels == 1)) | reals)
-        interval = _interval(labels[at], scores[at], groups[at], numbers[at], repeats=repeats, seed=seed)
+        interval = auc_interval(labels[at], scores[at], groups[at], numbers[at], repeats=repeats, seed=seed)
         fakes = at[labels[at] == 1]
         found.append(
             ColumnValue(
@@ -131,10 +131,29 @@ def column_table(
     return ColumnTable(name, tuple(found), folds is not None)
 
 
-def _interval(
-    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, folds: np.ndarray, *, repeats: int, seed: int
+def auc_interval(
+    labels: np.ndarray,
+    p_fake: np.ndarray,
+    groups: np.ndarray,
+    folds: np.ndarray | None = None,
+    *,
+    repeats: int = REPEATS,
+    seed: int = 0,
 ) -> Interval:
-    value = auc_within_folds(labels, scores, folds)
+    """AUC with its interval over groups, which are drawn within those with fakes and those without.
+
+    Args:
+        labels: (N,) 0 or 1.
+        p_fake: (N,).
+        groups: (N,) str.
+        folds: (N,) number of the model that scored each; one model where left out.
+        repeats: Resamples.
+        seed: Of the drawing.
+    Returns:
+        Without ends where a class is of fewer than two groups.
+    """
+    numbers = np.zeros(len(labels), np.int64) if folds is None else folds
+    value = auc_within_folds(labels, p_fake, numbers)
     with_fakes = set(groups[labels == 1].tolist())
     strata = ["fakes" if group in with_fakes else "reals" for group in groups.tolist()]
     num_groups, nan = len(set(groups.tolist())), float("nan")
@@ -147,5 +166,5 @@ def _interval(
         reason = " and ".join(few) or "no fake and real video of one fold"
         return Interval(value, nan, nan, LEVEL, num_groups, repeats, reason)
     draws = stratified_draws(groups.tolist(), strata, repeats=repeats, seed=seed)
-    values = np.array([auc_within_folds(labels[at], scores[at], folds[at]) for at in draws])
+    values = np.array([auc_within_folds(labels[at], p_fake[at], numbers[at]) for at in draws])
     return percentile_interval(value, values, level=LEVEL, num_groups=num_groups)

@@ -18,6 +18,7 @@ from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.storage import PreparedData
 from dfkit.data.views import MakeView
 from dfkit.errors import CheckpointError, ConfigError
+from dfkit.evaluation.by_column import column_table
 from dfkit.evaluation.data_findings import data_findings
 from dfkit.evaluation.ensemble_members import (
     EnsembleMember,
@@ -29,6 +30,7 @@ from dfkit.evaluation.ensemble_members import (
 from dfkit.evaluation.ensembles import AucGain, auc_gain, combine_members
 from dfkit.evaluation.evaluation_split import EvaluationSplit, SplitName, choose_evaluation_split
 from dfkit.evaluation.free_folder import free_folder
+from dfkit.evaluation.generators import seen_generators
 from dfkit.evaluation.levels import Level, LevelMetrics, make_levels, measure_level, video_curves
 from dfkit.evaluation.localization import IOU_LIMITS, Detection, average_precision, find_intervals
 from dfkit.evaluation.operating_points import ValidationFit, fit_and_apply
@@ -84,6 +86,8 @@ class EvaluationRequest:
     """Passes of Monte-Carlo dropout of the first checkpoint; 0: none."""
     tta: bool = False
     """Whether test-time augmentation of the first checkpoint is measured."""
+    columns: tuple[str, ...] = ()
+    """Columns of the label file whose values the AUC is also listed by."""
 
 
 def needs_view(wanted: ClipSpec, found: ClipSpec) -> bool:
@@ -163,6 +167,8 @@ def evaluate(
         uncertainty=_video_uncertainty(data, predictions, video.videos),
         muted=_muted_result(data, predictions, frame_labels, members),
         reads=tuple(data.videos[index].read_json() for index in video.videos),
+        generators=seen_generators(data, video.videos.tolist(), p_videos, members),
+        columns=tuple(column_table(data, name, video.videos.tolist(), p_videos.tolist()) for name in request.columns),
     )
     return write_report(report, output if output is not None else reports / report.name)
 

@@ -6,6 +6,7 @@ import json
 from html import escape
 from typing import Literal
 
+from dfkit.evaluation.left_out_page import column_card
 from dfkit.evaluation.plots import det_plot, reliability_plot, roc_plot
 from dfkit.evaluation.report import EvaluationReport, format_gain, format_interval
 from dfkit.measures.decision import p_fake_of
@@ -36,6 +37,8 @@ def render_page(report: EvaluationReport) -> str:
         warnings_box(_warning_texts(report)),
         _tiles(report),
         _metrics(report),
+        _generators(report),
+        *(column_card(table) for table in report.columns),
         _curves(report),
         f'<div class="two">{_confusion(report)}{_points(report)}</div>',
         _calibration(report),
@@ -99,6 +102,14 @@ def _metrics(report: EvaluationReport) -> str:
         note("AUC with its 95 % bootstrap interval over groups. A clip of a fake may be real, and so may a frame.")
     )
     return card("Metrics", *parts)
+
+
+def _generators(report: EvaluationReport) -> str:
+    """Seen beside unseen: a score on the generators that a model trained on says nothing about others."""
+    if report.generators is None:
+        return ""
+    lines = "".join(f"<p>{escape(text[0].upper() + text[1:])}.</p>" for text in report.generators.texts)
+    return card("Seen and unseen generators", lines, note("Fakes of these generators against all judged real videos."))
 
 
 def _curves(report: EvaluationReport) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dfkit.evaluation.by_column import ColumnTable
 from dfkit.evaluation.ensembles import AucGain
+from dfkit.evaluation.generators import SeenGenerators
 from dfkit.evaluation.levels import Level, LevelMetrics, interval_json, level_metrics_json
 from dfkit.evaluation.operating_points import ValidationFit
 from dfkit.evaluation.reliability import ReliabilityBin
@@ -135,6 +137,10 @@ class EvaluationReport:
     reads: tuple[dict[str, Any], ...] = ()
     """How much was read of each evaluated video when it was prepared, see `VideoRow.read_json`."""
     output_dir: str = ""
+    generators: SeenGenerators | None = None
+    """AUC on generators that the models trained on and on others; every evaluation has it."""
+    columns: tuple[ColumnTable, ...] = ()
+    """AUC by the values of columns that were asked for."""
 
     @property
     def thin_reading(self) -> str | None:
@@ -163,6 +169,8 @@ class EvaluationReport:
             f"{self.decision.text}: {self.decision_source}",
             *table_lines(("", *self.level_metrics), self.metric_rows()),
         ]
+        lines += [] if self.generators is None else self.generators.texts
+        lines += [line for table in self.columns for line in table.summary()]
         if video.metrics.undefined:
             lines.append(f"metrics without a value: {video.metrics.undefined}")
         lines += [format_gain(gain) for gain in self.gains]
@@ -200,6 +208,8 @@ class EvaluationReport:
                 "source": self.decision_source,
             },
             "levels": {name: level_metrics_json(level) for name, level in self.level_metrics.items()},
+            "generators": None if self.generators is None else self.generators.to_json(),
+            "columns": [table.to_json() for table in self.columns],
             "fitted_on_validation": self.fitted.to_json(),
             "reliability": [asdict(row) for row in self.reliability],
             "review": asdict(self.review),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dfkit.data.catalog import HASH_LENGTH
+from dfkit.data.label_words import FAKE, family_of_method
 from dfkit.data.storage import PreparedData
 from dfkit.measures import metrics
 from dfkit.measures.bootstrap import rows_by_group
@@ -149,7 +150,7 @@ def split_facts(data: PreparedData, splits: Mapping[str, Sequence[int]]) -> dict
     """Sizes of each split, its groups, and what tells its videos and persons apart in other data, too.
 
     `group_ids` are the persons, sources and sounds as the labels name them, of which a group may join several;
-    `file_hashes` are beginnings of the files' SHA-256.
+    `file_hashes` are beginnings of the files' SHA-256, `families` the generators of the fakes.
 
     Args:
         data: Prepared data.
@@ -159,6 +160,7 @@ def split_facts(data: PreparedData, splits: Mapping[str, Sequence[int]]) -> dict
     for name, indices in splits.items():
         videos = sorted({data.clips[index].video_index for index in indices})
         labels = [data.videos[index].label for index in videos]
+        fakes = [data.videos[index] for index in videos if data.videos[index].label == FAKE]
         facts[name] = {
             "clips": len(indices),
             "videos": len(videos),
@@ -167,5 +169,6 @@ def split_facts(data: PreparedData, splits: Mapping[str, Sequence[int]]) -> dict
             "groups": sorted({str(data.clips[index].group) for index in indices}),
             "group_ids": sorted({each for v in videos for each in data.videos[v].groups}),
             "file_hashes": sorted({data.videos[v].sha256[:HASH_LENGTH] for v in videos}),
+            "families": sorted({family_of_method(row.method) for row in fakes if row.method}),
         }
     return facts
