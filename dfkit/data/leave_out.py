@@ -61,7 +61,7 @@ class LeaveOutFold:
     test: tuple[int, ...]
     """Fakes of the family, and the real videos of the fold."""
     seen: tuple[int, ...]
-    """Fakes of families in `train`, of groups in neither `train` nor `val`."""
+    """Fakes of families in `train`, of groups in neither `train` nor `val`; of a column real videos, too."""
     aside: tuple[int, ...]
     """In no part: of held-out groups and tested in another fold, or of the left-out family and so not trained on."""
     groups_known: bool
@@ -108,7 +108,7 @@ def leave_out_folds(
     seed: int = 0,
     min_videos: int = MIN_VIDEOS,
 ) -> list[LeaveOutFold]:
-    """Folds that leave out one family of fakes each.
+    """Folds that leave out one family of fakes each, see `LeaveOutPlan`.
 
     Args:
         data: Labelled, both classes present.
@@ -122,13 +122,50 @@ def leave_out_folds(
         DataError: A fake has no family, there are fewer than two families, or groups are too few; names families
             with their counts.
     """
-    data.require_labels()
-    by, rows = column_name(by), SplitRows.of(data)
-    keys = family_keys(rows.videos, rows.groups, by)
-    families = _families(rows, keys, by, min_videos)
-    pieces = [piece for name, members in families.items() for piece in _pieces(rows, keys, name, members, by, seed)]
-    _spread_reals(rows, keys, pieces, by)
-    return [_fold(data, rows, keys, piece, by, val_share, seed + number) for number, piece in enumerate(pieces)]
+    plan = LeaveOutPlan(data, by, val_share=val_share, seed=seed, min_videos=min_videos)
+    return [plan.fold(number) for number in range(1, plan.num_folds + 1)]
+
+
+class LeaveOutPlan:
+    """Which fakes and which real videos each fold tests; the rest of a fold is cut when it is asked for."""
+
+    def __init__(
+        self,
+        data: PreparedData,
+        by: str = METHOD,
+        *,
+        val_share: float = VAL_SHARE,
+        seed: int = 0,
+        min_videos: int = MIN_VIDEOS,
+    ) -> None:
+        """Shares out fakes and real videos; arguments and errors as of `leave_out_folds`."""
+        data.require_labels()
+        self.data, self.by, self.val_share, self.seed = data, column_name(by), val_share, seed
+        self._rows = SplitRows.of(data)
+        self._keys = family_keys(self._rows.videos, self._rows.groups, self.by)
+        families = _families(self._rows, self._keys, self.by, min_videos)
+        self._pieces = [
+            piece
+            for name, members in families.items()
+            for piece in _pieces(self._rows, self._keys, name, members, self.by, seed)
+        ]
+        _spread_reals(self._rows, self._keys, self._pieces, self.by)
+
+    @property
+    def num_folds(self) -> int:
+        """How many folds there are."""
+        return len(self._pieces)
+
+    def fold(self, number: int) -> LeaveOutFold:
+        """One of the folds.
+
+        Args:
+            number: From 1 on.
+        Raises:
+            DataError: Without its family and groups too little is left to learn from.
+        """
+        piece, seed = self._pieces[number - 1], self.seed + number - 1
+        return _fold(self.data, self._rows, self._keys, piece, self.by, self.val_share, seed)
 
 
 def family_keys(videos: Sequence[VideoRow], groups: Sequence[str], by: str) -> list[str | None]:
@@ -322,19 +359,9 @@ def _fold(
         train, val = cut_part(rows, np.asarray(rest, np.int64), share, seed, name)
     except DataError as error:
         raise _nothing_left(rows, piece, rest, by, error) from error
-    held_out, test = piece.groups(rows), {*piece.fakes, *piece.reals}
-    trained = {keys[i] for i in train if rows.labels[i] == FAKE}
-    free = [
-        i
-        for i in range(len(keys))
-        if rows.groups[i] in held_out
-        and rows.labels[i] == FAKE
-        and i not in test
-        and (by == GROUP or keys[i] in trained)
-    ]
-    cut_off = _cut_seen(rows, keys, train.tolist(), free, by, seed)
-    seen = {*free, *(i for i in cut_off if rows.labels[i] == FAKE)}
-    places = {"train": {*train.tolist()} - cut_off, "val": {*val.tolist()}, "test": test, "seen": seen}
+    test = {*piece.fakes, *piece.reals}
+    left, seen = _seen_part(rows, keys, piece, train.tolist(), by, seed)
+    places = {"train": left, "val": {*val.tolist()}, "test": test, "seen": seen}
     places["aside"] = set(range(len(keys))).difference(*places.values())
     parts = {part: tuple(rows.positions[i] for i in sorted(members)) for part, members in places.items()}
     fold = LeaveOutFold(
@@ -351,6 +378,34 @@ def _fold(
     return fold
 
 
+def _seen_part(
+    rows: SplitRows, keys: Sequence[str | None], piece: _Piece, train: Sequence[int], by: str, seed: int
+) -> tuple[set[int], set[int]]:
+    """What stays in the training part, and what is held out of families that are trained on.
+
+    Fakes alone, which stand against the fold's real videos; of a column real videos, too, since those of the fold are
+    of the left-out value.
+    """
+    held_out, test, stays, seen = piece.groups(rows), {*piece.fakes, *piece.reals}, {*train}, set()
+    left_out = _left_out(keys, piece, by)
+    for label in (FAKE,) if by in (METHOD, GROUP) else (FAKE, REAL):
+        trained = {keys[i] for i in train if rows.labels[i] == label}
+        free = [
+            i
+            for i in range(len(keys))
+            if rows.labels[i] == label
+            and rows.groups[i] in held_out
+            and i not in test
+            and (by == GROUP or (keys[i] in trained and keys[i] not in left_out))
+        ]
+        cut = _cut_seen(rows, keys, sorted(stays), free, label, by, seed)
+        stays -= cut
+        seen |= {*free, *cut}
+    if by in (METHOD, GROUP):
+        seen = {i for i in seen if rows.labels[i] == FAKE}
+    return stays, seen
+
+
 def _nothing_left(rows: SplitRows, piece: _Piece, rest: Sequence[int], by: str, error: DataError) -> DataError:
     counts = Counter(int(rows.labels[i]) for i in rest)
     groups = len({rows.groups[i] for i in rest})
@@ -362,47 +417,70 @@ def _nothing_left(rows: SplitRows, piece: _Piece, rest: Sequence[int], by: str, 
 
 
 def _cut_seen(
-    rows: SplitRows, keys: Sequence[str | None], rest: Sequence[int], free: Sequence[int], by: str, seed: int
+    rows: SplitRows,
+    keys: Sequence[str | None],
+    train: Sequence[int],
+    free: Sequence[int],
+    label: int,
+    by: str,
+    seed: int,
 ) -> set[int]:
-    """Places of whole groups to take from the training part, one family after the other.
+    """Places of whole groups to take from the training part, so that each family has videos held out.
 
     Args:
         rows: All.
         keys: Family of each.
-        rest: The training part.
-        free: Fakes of the other families that are held out already.
+        train: The training part.
+        free: Videos of the label that are held out already, of families that are trained on.
+        label: Of the videos to hold out.
         by: As in `leave_out_folds`.
         seed: Of the order of groups.
     Returns:
-        Enough that `SEEN_SHARE` of the fakes are held out; a family keeps at least half of its fakes, so there may
-        be fewer.
+        Enough that `SEEN_SHARE` of the label's videos are held out; the training part keeps at least half of each
+        family, real or fake, so there may be fewer.
     """
     if by == GROUP:
         keys = [""] * len(keys)  # a group has no half that could stay: they are taken whole, as of one family
-    fakes = [i for i in rest if rows.labels[i] == FAKE]
-    wanted = max(MIN_VIDEOS, round(SEEN_SHARE * (len(fakes) + len(free))))
-    total, left = Counter(keys[i] for i in fakes), Counter(keys[i] for i in fakes)
-    chosen = Counter(keys[i] for i in free)
+    kinds = {i: (int(rows.labels[i]), keys[i]) for i in (*train, *free)}
+    left = Counter(kinds[i] for i in train)
+    least = {kind: count / 2 for kind, count in left.items()}
+    held = Counter({kind: 0 for kind in left if kind[0] == label})
+    held.update(kinds[i] for i in free)
     members: dict[str, list[int]] = defaultdict(list)
-    for i in rest:
+    for i in train:
         members[rows.groups[i]].append(i)
-    order: list[str] = np.random.default_rng(seed).permutation(sorted({rows.groups[i] for i in fakes})).tolist()
+    queues = _queues(rows, kinds, members, label, seed)
+    wanted = max(MIN_VIDEOS, round(SEEN_SHARE * (sum(held.values()) + sum(least[k] * 2 for k in held if k in least))))
     cut: set[int] = set()
-    while sum(chosen.values()) < wanted:
-        candidates: list[tuple[int, int, int]] = []
-        for place, group in enumerate(order):
-            count = Counter(keys[i] for i in members[group] if rows.labels[i] == FAKE)
-            if all(2 * (left[key] - number) >= total[key] for key, number in count.items()):
-                num_reals = len(members[group]) - sum(count.values())
-                candidates.append((max(chosen[key] for key in count), num_reals, place))
-        if not candidates:
-            break
-        group = order.pop(min(candidates)[2])
-        count = Counter(keys[i] for i in members[group] if rows.labels[i] == FAKE)
-        cut |= set(members[group])
-        chosen.update(count)
-        left.subtract(count)
+    while queues and sum(held.values()) < wanted:
+        kind = min(queues, key=lambda each: held[each])
+        group = queues[kind].pop()
+        lost = Counter(kinds[i] for i in members[group])
+        if not cut.issuperset(members[group]) and all(left[each] - lost[each] >= least[each] for each in lost):
+            cut |= set(members[group])
+            left.subtract(lost)
+            held.update(Counter({each: count for each, count in lost.items() if each[0] == label}))
+        if not queues[kind]:
+            del queues[kind]
     return cut
+
+
+def _queues(
+    rows: SplitRows,
+    kinds: Mapping[int, tuple[int, str | None]],
+    members: Mapping[str, Sequence[int]],
+    label: int,
+    seed: int,
+) -> dict[tuple[int, str | None], list[str]]:
+    """Groups by label and family of the videos in them, in the order of `pop`: those of one label before others."""
+    queues: dict[tuple[int, str | None], list[str]] = defaultdict(list)
+    order: list[str] = np.random.default_rng(seed).permutation(sorted(members)).tolist()
+    order.sort(key=lambda group: len({int(rows.labels[i]) for i in members[group]}), reverse=True)
+    for group in order:
+        for kind in {kinds[i] for i in members[group]}:
+            if kind[0] == label:
+                queues[kind].append(group)
+    return {kind: queues[kind] for kind in sorted(queues, key=lambda each: each[1] or "")}
 
 
 def left_out_families(folds: Sequence[LeaveOutFold]) -> list[LeftOutFamily]:

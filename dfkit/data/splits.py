@@ -27,7 +27,7 @@ from dfkit.data.grouped_cuts import (
 )
 from dfkit.data.label_words import LABEL_NAMES, SPLITS
 from dfkit.data.labels import faults_error
-from dfkit.data.leave_out import leave_out_folds
+from dfkit.data.leave_out import LeaveOutPlan
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError, DataError
 
@@ -198,13 +198,13 @@ def split_clips(data: PreparedData, config: SplitConfig) -> dict[str, list[int]]
 
 
 def _left_out_clips(data: PreparedData, config: SplitConfig, by: str) -> dict[str, list[int]]:
-    folds = leave_out_folds(data, by, val_share=config.val_share, seed=config.seed)
-    if config.fold is None or config.fold > len(folds):
+    plan = LeaveOutPlan(data, by, val_share=config.val_share, seed=config.seed)
+    if config.fold is None or config.fold > plan.num_folds:
         found = "one split is needed here" if config.fold is None else f"there is no fold {config.fold}"
         raise ConfigError(
-            f"split.leave_out is {by}, which makes {len(folds)} folds of these data, and {found}",
-            fix=f"name one with split.fold (1 to {len(folds)}), or leave split.leave_out out",
+            f"split.leave_out is {by}, which makes {plan.num_folds} folds of these data, and {found}",
+            fix=f"name one with split.fold (1 to {plan.num_folds}), or leave split.leave_out out",
         )
-    fold = folds[config.fold - 1]
+    fold = plan.fold(config.fold)
     parts = {**fold.parts(), "aside": fold.aside}
     return {name: data.clip_indices(list(videos)) for name, videos in parts.items()}

@@ -44,7 +44,8 @@ class HeldOutScore:
     fold: int
     """Number of the fold, from 1 on."""
     part: Literal["test", "seen"]
-    """`test`: a fake of the left-out family, or a real video; `seen`: a fake of a family that was trained on."""
+    """`test`: a fake of the left-out family, or a real video; `seen`: a fake of a family that was trained on, and of a
+    column a real video of such a value."""
     p_fake: float
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +106,8 @@ class LeftOutResult:
     gap: Interval
     """`mean` minus `seen`, by the same resamples."""
     num_groups: int
+    seen_reals: bool = False
+    """Whether seen fakes stand against real videos of seen values, and not against those of the left-out one."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -142,7 +145,7 @@ def measure_left_out(
 
     Args:
         scores: Of all folds; in each fold real videos and fakes of the left-out family (`test`), and fakes of other
-            families (`seen`).
+            families (`seen`), with real videos of their own or none in any fold.
         families: What was left out, each with its folds.
         repeats: Resamples; groups are drawn within those that hold fakes, or only real videos, of the same fold.
         seed: Of the drawing.
@@ -163,7 +166,7 @@ def measure_left_out(
         nothing = Interval(
             float("nan"), float("nan"), float("nan"), 0.95, num_groups, repeats, "no family has enough fakes"
         )
-        return LeftOutResult(results, nothing, nothing, None, nothing, nothing, num_groups)
+        return LeftOutResult(results, nothing, nothing, None, nothing, nothing, num_groups, table.has_seen_reals)
     unseen, seen = point[counted, 0], point[counted, 1]
     draws_unseen, draws_seen = resampled[:, counted, 0], _mean_of_known(resampled[:, counted, 1])
     seen_mean = float(_mean_of_known(seen[None])[0])
@@ -179,6 +182,7 @@ def measure_left_out(
         seen=interval(seen_mean, draws_seen),
         gap=interval(float(unseen.mean()) - seen_mean, draws_unseen.mean(axis=1) - draws_seen),
         num_groups=num_groups,
+        seen_reals=table.has_seen_reals,
     )
 
 
@@ -192,15 +196,15 @@ def _mean_of_known(values: np.ndarray) -> np.ndarray:
 def _family_auc(
     table: _Table, number: int, family: LeftOutFamily, point: np.ndarray, resampled: np.ndarray
 ) -> FamilyAuc:
-    kinds = [table.places(number, kind) for kind in ("fake", "real", "seen")]
+    kinds = [table.places(number, kind) for kind in ("fake", "real", "seen", "seen real")]
     groups = [len(set(table.groups[places].tolist())) for places in kinds]
     intervals = []
-    for column, fakes in ((0, 0), (1, 2)):
+    for column, fakes, reals in ((0, 0, 1), (1, 2, 3)):
         value = float(point[column])
-        interval = percentile_interval(value, resampled[:, column], num_groups=groups[fakes] + groups[1])
+        interval = percentile_interval(value, resampled[:, column], num_groups=groups[fakes] + groups[reals])
         few = [
             f"{name} of {count} group(s)"
-            for name, count in (("fakes", groups[fakes]), ("reals", groups[1]))
+            for name, count in (("fakes", groups[fakes]), ("reals", groups[reals]))
             if count < MIN_GROUPS
         ]
         if few:
@@ -245,12 +249,18 @@ class _Table:
             folds_of=tuple(family.folds for family in families),
         )
 
-    def places(self, number: int, kind: Literal["fake", "real", "seen"] | str) -> np.ndarray:
-        """Rows of a family's fakes, of the real videos of its folds, or of the seen fakes there."""
+    @property
+    def has_seen_reals(self) -> bool:
+        """Whether seen fakes have real videos of their own; else they stand against those that are tested."""
+        return bool((self.is_seen & (self.labels == 0)).any())
+
+    def places(self, number: int, kind: str) -> np.ndarray:
+        """Rows of a family's fakes (`fake`), of the real videos that these stand against (`real`), of the seen fakes
+        of its folds (`seen`), or of the real videos that those stand against (`seen real`)."""
+        seen = kind.startswith("seen") and (kind == "seen" or self.has_seen_reals)
+        label = int(kind in ("fake", "seen"))
         of_family = np.isin(self.folds, self.folds_of[number])
-        if kind == "seen":
-            return np.flatnonzero(of_family & self.is_seen)
-        return np.flatnonzero(of_family & ~self.is_seen & (self.labels == (kind == "fake")))
+        return np.flatnonzero(of_family & (self.is_seen == seen) & (self.labels == label))
 
     def aucs(self, places: np.ndarray) -> np.ndarray:
         """(families, 2) AUC of unseen and of seen fakes among some rows; NaN where a class is missing."""
@@ -258,7 +268,9 @@ class _Table:
 
     def _auc(self, places: np.ndarray, folds: Sequence[int], *, seen: bool) -> float:
         rows = places[np.isin(self.folds[places], folds)]
-        rows = rows[(self.labels[rows] == 0) | (self.is_seen[rows] == seen)]
+        own_reals = seen and self.has_seen_reals
+        is_real = (self.labels[rows] == 0) & (self.is_seen[rows] == own_reals)
+        rows = rows[is_real | ((self.labels[rows] == 1) & (self.is_seen[rows] == seen))]
         return auc_within_folds(self.labels[rows], self.p_fake[rows], self.folds[rows])
 
 

@@ -9,6 +9,8 @@ from dfkit.measures.bootstrap import Interval
 from dfkit.measures.left_out import FamilyAuc, LeftOutResult
 from dfkit.report.table import table_lines
 
+SAME_REALS = "both against the same real videos, those of the fold"
+SEEN_REALS = "each against the real videos of these values"
 FIXED_COLUMNS = 3
 """Name, fakes, reals; then two columns for each that was scored."""
 
@@ -84,6 +86,6 @@ def left_out_notes(results: Mapping[str, LeftOutResult]) -> list[str]:
         *(f"{family.name} is pooled of {', '.join(family.members)}" for family in pooled),
         "fakes and reals are videos (groups); AUC by video, 95 % interval over groups",
         "unseen: the left-out family's fakes; seen: fakes of families that the same model trained on, of groups that "
-        "it did not; both against the same real videos, those of the fold",
+        f"it did not; {SEEN_REALS if first.seen_reals else SAME_REALS}",
         *limits,
     ]

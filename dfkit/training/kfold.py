@@ -19,7 +19,7 @@ import torch
 from dfkit.audit.findings import findings_notes
 from dfkit.config import Config, SplitConfig, upgrade
 from dfkit.console import note
-from dfkit.data.leave_out import leave_out_folds
+from dfkit.data.leave_out import LeaveOutPlan
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError, DataError
@@ -176,8 +176,7 @@ def fold_configs(config: Config, data: PreparedData | None = None) -> list[Confi
     count = split.folds
     if split.leave_out is not None:
         assert data is not None, "families are counted in the data"
-        folds = leave_out_folds(data, split.leave_out, val_share=split.val_share, seed=split.seed)
-        count = len(folds)
+        count = LeaveOutPlan(data, split.leave_out, val_share=split.val_share, seed=split.seed).num_folds
     if count is None:
         raise ConfigError("split.folds is not set", fix="dfkit train --kfold 5, or --leave-out method")
     content = config.model_dump(mode="json")

@@ -124,6 +124,18 @@ def test_a_group_of_two_families_is_held_out_in_both_folds() -> None:
     assert (real in a.test) != (real in b.test)
 
 
+def test_what_is_held_out_beside_leaves_half_of_each_family_and_both_classes() -> None:
+    rows = collection(families={"a": 9, "b": 5, "c": 5}, reals=9, shared=3)
+    for fold in folds_of(rows):
+        trained = Counter(rows[i].method for i in fold.train)
+        assert trained[None] >= 2
+        for name in {"a", "b", "c"} - {fold.family}:
+            # Of fakes that were neither tested nor validated.
+            free = sum(rows[i].method == name for i in (*fold.train, *fold.seen))
+            own_group = sum(rows[i].method == name and rows[i].groups[0].startswith("r") for i in fold.seen)
+            assert trained[name] >= (free - own_group) / 2
+
+
 def test_reals_of_one_person_do_not_fill_a_fold() -> None:
     rows = collection(families={"a": 8, "b": 8}, reals=9)
     rows += [make_row(200 + n, 0, ["many"]) for n in range(9)]
@@ -151,6 +163,9 @@ def test_a_column_leaves_out_its_real_videos_too() -> None:
         trained = {(rows[i].columns or {})["language"] for i in (*fold.train, *fold.val)}
         assert in_test == {fold.family} and fold.family not in trained
         assert len(fold.test) == 10
+        # Seen languages are judged by videos of both classes of their own.
+        seen = Counter((rows[i].label, (rows[i].columns or {})["language"]) for i in fold.seen)
+        assert {label for label, _ in seen} == {0, 1} and fold.family not in {value for _, value in seen}
 
 
 def test_real_videos_of_a_value_without_fakes_are_tested_together_and_not_trained_on() -> None:

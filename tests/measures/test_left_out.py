@@ -60,6 +60,18 @@ def test_a_family_in_pieces_counts_its_pairs_within_each() -> None:
     assert np.isnan(found.families[0].seen.value) and np.isnan(found.seen.value)
 
 
+def test_seen_fakes_with_real_videos_of_their_own_stand_against_these() -> None:
+    rows = [
+        *scores(1, "test", 0, [0.5, 0.6], "r"),
+        *scores(1, "test", 1, [0.7, 0.4], "a"),
+        *scores(1, "seen", 0, [0.1, 0.2], "s"),
+        *scores(1, "seen", 1, [0.3, 0.15], "b"),
+    ]
+    found = measure_left_out(rows, [A], repeats=50)
+    assert (found.families[0].unseen.value, found.families[0].seen.value) == (0.5, 0.75)
+    assert found.seen_reals and found.families[0].num_seen == 2
+
+
 def test_small_families_stand_in_the_table_and_not_in_the_mean() -> None:
     rows = [*joined(), *scores(3, "test", 0, [0.9], "t"), *scores(3, "test", 1, [0.1], "c")]
     found = measure_left_out(rows, [A, B, POOL], repeats=50)
