@@ -12,8 +12,9 @@ from dfkit.data.label_table import column_name
 from dfkit.data.label_words import family_of_method
 from dfkit.data.leave_out import METHOD, column_values
 from dfkit.data.storage import PreparedData
-from dfkit.measures.bootstrap import REPEATS, Interval, percentile_interval, stratified_draws
-from dfkit.measures.left_out import MIN_GROUPS, auc_within_folds, interval_facts
+from dfkit.measures.bootstrap import REPEATS, Interval, percentile_interval, stratified_weights
+from dfkit.measures.left_out import MIN_GROUPS, interval_facts
+from dfkit.measures.paired_auc import PairedAuc
 from dfkit.report.left_out import format_auc
 from dfkit.report.table import table_lines
 
@@ -153,7 +154,8 @@ def auc_interval(
         Without ends where a class is of fewer than two groups.
     """
     numbers = np.zeros(len(labels), np.int64) if folds is None else folds
-    value = auc_within_folds(labels, p_fake, numbers)
+    compared = PairedAuc(labels, p_fake, numbers, np.arange(len(labels)))
+    value = compared.value(len(labels))
     with_fakes = set(groups[labels == 1].tolist())
     strata = ["fakes" if group in with_fakes else "reals" for group in groups.tolist()]
     num_groups, nan = len(set(groups.tolist())), float("nan")
@@ -165,6 +167,6 @@ def auc_interval(
     if few or not np.isfinite(value):
         reason = " and ".join(few) or "no fake and real video of one fold"
         return Interval(value, nan, nan, LEVEL, num_groups, repeats, reason)
-    draws = stratified_draws(groups.tolist(), strata, repeats=repeats, seed=seed)
-    values = np.array([auc_within_folds(labels[at], p_fake[at], numbers[at]) for at in draws])
+    draws = stratified_weights(groups.tolist(), strata, repeats=repeats, seed=seed)
+    values = np.concatenate([compared.values(weights) for weights in draws])
     return percentile_interval(value, values, level=LEVEL, num_groups=num_groups)

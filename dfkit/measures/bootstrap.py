@@ -9,6 +9,8 @@ import numpy as np
 
 REPEATS = 2000
 """Resamples; the 2.5 % point then rests on 50 of them."""
+WEIGHTS_AT_ONCE = 4_000_000
+"""Weights of answers in memory at a time: 32 MB."""
 MIN_VALID_SHARE = 0.9
 """Least share of resamples with a value. Dropping more (one-class draws) would bias what is left."""
 
@@ -92,7 +94,7 @@ def percentile_interval(value: float, values: np.ndarray, *, level: float = 0.95
     return Interval(value, float(low), float(high), level, num_groups, values.size)
 
 
-def stratified_draws(
+def stratified_weights(
     groups: Sequence[str], strata: Sequence[str], *, repeats: int = REPEATS, seed: int = 0
 ) -> Iterator[np.ndarray]:
     """Resamples of whole groups that hold as many groups of each stratum as there are.
@@ -105,16 +107,23 @@ def stratified_draws(
         repeats: Resamples.
         seed: Of the drawing.
     Yields:
-        (M,) places, with repetitions, of one resample.
+        (D, N) how often each answer is in each of D resamples; as many at once as `WEIGHTS_AT_ONCE` allows.
     """
-    members_of: dict[str, list[np.ndarray]] = {}
-    for members in rows_by_group(np.asarray(groups)):
-        members_of.setdefault(strata[members[0]], []).append(members)
+    members = rows_by_group(np.asarray(groups))
+    group_of_row = np.zeros(len(groups), np.int64)
+    numbers_of: dict[str, list[int]] = {}
+    for number, rows in enumerate(members):
+        group_of_row[rows] = number
+        numbers_of.setdefault(strata[rows[0]], []).append(number)
     rng = np.random.default_rng(seed)
-    for _ in range(repeats):
-        yield np.concatenate(
-            [members[n] for members in members_of.values() for n in rng.integers(0, len(members), size=len(members))]
-        )
+    at_once = max(1, WEIGHTS_AT_ONCE // max(len(groups), 1))
+    for start in range(0, repeats, at_once):
+        count = min(at_once, repeats - start)
+        times = np.zeros((count, len(members)))
+        for numbers in numbers_of.values():
+            drawn = rng.integers(0, len(numbers), size=(count, len(numbers)))
+            np.add.at(times, (np.arange(count)[:, None], np.asarray(numbers)[drawn]), 1)
+        yield times[:, group_of_row]
 
 
 def _unknown(value: float, level: float, num_groups: int, repeats: int, reason: str) -> Interval:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dfkit.measures.bootstrap import REPEATS, Interval, percentile_interval, stratified_draws
+from dfkit.measures.bootstrap import REPEATS, Interval, percentile_interval, stratified_weights
 from dfkit.measures.finite import finite_or_none
-from dfkit.measures.metrics import auc
+from dfkit.measures.paired_auc import PairedAuc
 
 MIN_COUNTED = 5
 """Fewest fakes of a family that counts in the mean and can be the worst."""
@@ -151,11 +151,11 @@ def measure_left_out(
         seed: Of the drawing.
     """
     table = _Table.of(scores, families)
-    everything = np.arange(len(scores))
-    point = table.aucs(everything)
-    draws = stratified_draws(table.groups.tolist(), table.strata, repeats=repeats, seed=seed)
-    resampled = np.array([table.aucs(places) for places in draws])
+    compared = table.compared()
+    point = table.aucs(compared, np.ones((1, len(scores))))[0]
+    draws = stratified_weights(table.groups.tolist(), table.strata, repeats=repeats, seed=seed)
     # (resamples, families, unseen and seen)
+    resampled = np.concatenate([table.aucs(compared, weights) for weights in draws])
     results = tuple(
         _family_auc(table, number, family, point[number], resampled[:, number])
         for number, family in enumerate(families)
@@ -262,35 +262,23 @@ class _Table:
         of_family = np.isin(self.folds, self.folds_of[number])
         return np.flatnonzero(of_family & (self.is_seen == seen) & (self.labels == label))
 
-    def aucs(self, places: np.ndarray) -> np.ndarray:
-        """(families, 2) AUC of unseen and of seen fakes among some rows; NaN where a class is missing."""
-        return np.array([[self._auc(places, folds, seen=seen) for seen in (False, True)] for folds in self.folds_of])
+    def compared(self) -> list[PairedAuc]:
+        """What is compared: for each family its fakes, then the seen ones, with the real videos they stand against."""
+        return [
+            PairedAuc(
+                self.labels,
+                self.p_fake,
+                self.folds,
+                np.concatenate([self.places(number, fakes), self.places(number, reals)]),
+            )
+            for number in range(len(self.folds_of))
+            for fakes, reals in (("fake", "real"), ("seen", "seen real"))
+        ]
 
-    def _auc(self, places: np.ndarray, folds: Sequence[int], *, seen: bool) -> float:
-        rows = places[np.isin(self.folds[places], folds)]
-        own_reals = seen and self.has_seen_reals
-        is_real = (self.labels[rows] == 0) & (self.is_seen[rows] == own_reals)
-        rows = rows[is_real | ((self.labels[rows] == 1) & (self.is_seen[rows] == seen))]
-        return auc_within_folds(self.labels[rows], self.p_fake[rows], self.folds[rows])
-
-
-def auc_within_folds(labels: np.ndarray, p_fake: np.ndarray, folds: np.ndarray) -> float:
-    """Share of the pairs of a fake and a real video of one fold that are in the right order, ties counting half.
-
-    Args:
-        labels: (N,) 0 or 1.
-        p_fake: (N,); only the order within a fold matters.
-        folds: (N,) number of the model that scored each.
-    Returns:
-        In [0, 1]; NaN where no fold has both classes.
-    """
-    total, num_pairs = 0.0, 0
-    for fold in np.unique(folds):
-        own = folds == fold
-        pairs = int(labels[own].sum()) * int((labels[own] == 0).sum())
-        if pairs:
-            total, num_pairs = total + pairs * auc(labels[own], p_fake[own]), num_pairs + pairs
-    return total / num_pairs if num_pairs else float("nan")
+    def aucs(self, compared: Sequence[PairedAuc], weights: np.ndarray) -> np.ndarray:
+        """(D, families, 2) AUC of unseen and of seen fakes in D resamples of (D, N) weights; NaN without a class."""
+        values = np.stack([each.values(weights) for each in compared], axis=1)
+        return values.reshape(len(weights), len(self.folds_of), 2)
 
 
 def _strata(scores: Sequence[HeldOutScore]) -> list[str]:

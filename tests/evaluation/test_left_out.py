@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dfkit import pipeline
@@ -130,12 +129,3 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / LEFT_OUT_FILE).write_text('{"kind": "leave-out", "schema_version": 99}', encoding="utf-8")
     with pytest.raises(DataError, match="schema version 99"):
         evaluate_left_out(tmp_path, reports=tmp_path)
-
-
-def test_scores_of_one_fold_are_compared_with_each_other_alone() -> None:
-    from dfkit.measures.left_out import auc_within_folds
-
-    labels, scores = np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.8, 0.9])
-    assert auc_within_folds(labels, scores, np.array([1, 1, 2, 2])) == 1
-    assert auc_within_folds(labels, scores, np.array([1, 1, 1, 1])) == 0.75
-    assert np.isnan(auc_within_folds(labels, scores, np.array([1, 2, 3, 4])))
