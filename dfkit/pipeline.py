@@ -488,6 +488,7 @@ def prepare_view(data: PreparedData, spec: ClipSpec) -> Path:
             method=row.method,
             intervals=row.intervals,
             split=row.split,
+            columns=row.columns,
         )
         for row in data.videos
         if row.status == "ok"

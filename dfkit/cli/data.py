@@ -27,6 +27,7 @@ def prepare(
         Path | None,
         typer.Option(
             help="CSV path,label[,group,method,fake_start_s,fake_end_s,split,groups_known]; paths relative to it. "
+            "Further columns, such as language, are kept for dfkit evaluate --by and dfkit train --leave-out. "
             "Commas, semicolons or tabs; UTF-8, or UTF-16 with a byte order mark."
         ),
     ] = None,

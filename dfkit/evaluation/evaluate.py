@@ -18,7 +18,7 @@ from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.storage import PreparedData
 from dfkit.data.views import MakeView
 from dfkit.errors import CheckpointError, ConfigError
-from dfkit.evaluation.by_column import column_table
+from dfkit.evaluation.by_column import ColumnTable, column_table
 from dfkit.evaluation.data_findings import data_findings
 from dfkit.evaluation.ensemble_members import (
     EnsembleMember,
@@ -168,7 +168,7 @@ def evaluate(
         muted=_muted_result(data, predictions, frame_labels, members),
         reads=tuple(data.videos[index].read_json() for index in video.videos),
         generators=seen_generators(data, video.videos.tolist(), p_videos, members),
-        columns=tuple(column_table(data, name, video.videos.tolist(), p_videos.tolist()) for name in request.columns),
+        columns=tuple(_column_tables(prepared, data, video, p_videos, request.columns)),
     )
     return write_report(report, output if output is not None else reports / report.name)
 
@@ -271,6 +271,15 @@ def make_batches(data: PreparedData, indices: Sequence[int]) -> DataLoader[Batch
     if data.spec.preset == "uniform50":
         return DataLoader(clips, batch_size=1, collate_fn=collate_padded)
     return DataLoader(clips, batch_size=BATCH_CLIPS)
+
+
+def _column_tables(
+    prepared: PreparedData, data: PreparedData, video: Level, p_videos: np.ndarray, columns: Sequence[str]
+) -> list[ColumnTable]:
+    """AUC by the values of columns, as the data have them that were named: a view may be older than its columns."""
+    index_of = {row.sha256: index for index, row in enumerate(prepared.videos)}
+    videos = [index_of[data.videos[index].sha256] for index in video.videos]
+    return [column_table(prepared, name, videos, p_videos.tolist()) for name in columns]
 
 
 def _member_logits(predictions: Mapping[str, ClipPredictions], members: Sequence[EnsembleMember]) -> list[ClipLogits]:

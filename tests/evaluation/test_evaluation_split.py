@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from dfkit.config import SplitConfig
+from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 from dfkit.evaluation.evaluation_split import choose_evaluation_split
@@ -157,3 +159,21 @@ def test_an_empty_part_names_the_sizes_of_all(data: PreparedData) -> None:
 def test_nothing_to_judge_is_an_error(tmp_path: Path, rows: list[Any], found: str) -> None:
     with pytest.raises(DataError, match=found):
         choose_evaluation_split(PreparedData(make_prepared(tmp_path / "x", rows, spec=SPEC)), "all", [member()])
+
+
+def test_a_fold_that_left_a_generator_out_is_judged_by_its_own_parts(tmp_path: Path) -> None:
+    """A person whose real video and left-out fake are tested may have fakes of other generators, which are not."""
+    rows = [
+        make_row(4 * person + kind, int(kind > 0), [f"p{person}"], method=[None, "a", "b", "c"][kind])
+        for person in range(10)
+        for kind in range(4)
+    ]
+    data = PreparedData(make_prepared(tmp_path / "x", rows, spec=SPEC))
+    config = SplitConfig(leave_out="method", fold=1)
+    parts = split_clips(data, config)
+    model = member()
+    model.splits = split_facts(data, parts)
+    split = choose_evaluation_split(data, "test", [model])
+    assert split.evaluated == parts["test"] and split.validation == parts["val"]
+    assert {data.videos[data.clips[i].video_index].method for i in split.evaluated} == {None, "a"}
+    assert split.warnings == ()
