@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dfkit.config import SplitConfig
 from dfkit.data import catalog
+from dfkit.data.label_table import column_name
 from dfkit.data.splits import make_folds
 from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import DataError
@@ -265,4 +266,4 @@ def _foreign_file(path: Path, found: str) -> DataError:
 
 def left_out_file(kind: Literal["audit", "baseline"], by: str) -> str:
     """Name of the file of a finding under folds that leave out families, such as `audit.left-out-method.json`."""
-    return f"{kind}.left-out-{NOT_IN_NAMES.sub('-', by)}.json"
+    return f"{kind}.left-out-{NOT_IN_NAMES.sub('-', column_name(by))}.json"

@@ -18,6 +18,7 @@ from dfkit.audit.audit_facts import collect_facts
 from dfkit.audit.findings import left_out_file, read_finding, write_finding
 from dfkit.audit.forest import feature_forest, video_features
 from dfkit.config import SplitConfig
+from dfkit.data.label_table import column_name
 from dfkit.data.leave_out import (
     VAL_SHARE,
     LeaveOutFold,
@@ -171,7 +172,7 @@ def _finish(
     finding = LeftOutFinding(
         kind=kind,
         data=scorer.data.path,
-        by=by,
+        by=column_name(by),
         folds=tuple(format_folds(scorer.data, scorer.folds)),
         folds_hash=folds_hash(scorer.data, scorer.folds),
         total=scorer.measure(scores),

@@ -39,6 +39,8 @@ family's fakes hold more than that, the family is tested in several pieces, each
 MAX_PIECES = 5
 VAL_SHARE = 0.2
 """Wanted share of all videos for a fold's validation part, that of `dfkit train` by default."""
+MAX_VAL_SHARE = 0.3
+"""Most of what a fold does not hold out that goes to its validation part."""
 SEEN_SHARE = 0.15
 """Wanted share of the other families' fakes that is held out beside the left-out family, at least `MIN_VIDEOS`."""
 
@@ -354,7 +356,7 @@ def _fold(
 ) -> LeaveOutFold:
     rest = _rest(rows, keys, piece, by)
     try:
-        share = min(val_share * len(keys) / max(len(rest), 1), 0.5)
+        share = min(val_share * len(keys) / max(len(rest), 1), MAX_VAL_SHARE)
         name = f"val (left out: {piece.name})"
         train, val = cut_part(rows, np.asarray(rest, np.int64), share, seed, name)
     except DataError as error:

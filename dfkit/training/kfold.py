@@ -41,6 +41,7 @@ from dfkit.workspace import LEAVE_OUT_RUN, Workspace, stored_path
 
 Executor = Literal["local", "ray"]
 CONFIG_FILE, PLAN_FILE, RESULT_FILE, SUMMARY_FILE = "config.json", "folds.json", "results.json", "kfold.json"
+SAME_GENERATORS = "the folds share their generators: dfkit train --leave-out method measures unseen ones"
 MEASURES = ("auc", "balanced_accuracy", "accuracy", "mcc", "f1", "eer", "tpr_at_1_fpr", "tpr_at_5_fpr", "ece")
 
 
@@ -96,6 +97,7 @@ class KfoldSummary:
             return [*lines, *self.left_out.summary(), f"dfkit evaluate --run {self.run_dir} writes the page"]
         lines.append(f"test, mean ± standard deviation over folds (ddof 1): {means}")
         lines.append(f"pooled over folds: {self.pooled['text']}")
+        lines.append(SAME_GENERATORS)
         warnings = [fold["metrics"]["test"].get("warning") for fold in self.folds]
         return [*lines, *sorted({text for text in warnings if text}), *self.notes]
 

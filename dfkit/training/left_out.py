@@ -10,6 +10,7 @@ from typing import Any
 
 from dfkit.audit.left_out import TITLES, left_out_command, read_left_out_scores
 from dfkit.config import SplitConfig
+from dfkit.data.label_table import column_name
 from dfkit.data.leave_out import folds_hash, held_out_scores, leave_out_folds, left_out_families
 from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import DataError
@@ -97,7 +98,7 @@ def join_left_out(
     return LeftOutRun(
         run_dir=str(run_dir),
         data_dir=stored_path(data.path, run_dir),
-        by=by,
+        by=column_name(by),
         families=families,
         scores=tuple(scores),
         folds_hash=hash_of_folds,

@@ -73,6 +73,7 @@ def test_findings_are_found_again_under_the_same_folds_alone(
     other = folds_hash(data, leave_out_folds(data, seed=1))
     assert read_left_out_scores(data, "baseline", "method", other) == []
     assert read_left_out_scores(data, "baseline", "source", folds_hash(data, folds)) == []
+    assert read_left_out_scores(data, "baseline", " Method", folds_hash(data, folds)) == same
     content = json.loads(Path(found.path).read_text(encoding="utf-8"))
     assert content["folds_hash"] == folds_hash(data, folds) and set(content["alone"]) >= {"motion", "spectrum"}
 

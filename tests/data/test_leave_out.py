@@ -37,15 +37,16 @@ def random_rows(seed: int) -> list[VideoRow]:
     rows: list[VideoRow] = []
     for group in range(num_groups):
         kind = rng.integers(3)
+        columns = {"source": f"site{group % 6}"}
         for _ in range(int(rng.integers(1, 4))):
             label = int(rng.integers(2)) if kind == 2 else int(kind)
             suffix = rng.choice(["", " (256 px)", " + face SR"])
             method = f"{rng.choice(names)}{suffix}" if label else None
-            rows.append(make_row(len(rows), label, [f"p{group}"], method=method))
+            rows.append(make_row(len(rows), label, [f"p{group}"], method=method, columns=columns))
     return rows
 
 
-@pytest.mark.parametrize("by", ["method", "group"])
+@pytest.mark.parametrize("by", ["method", "group", "source"])
 @pytest.mark.parametrize("seed", range(12))
 def test_everything_is_tested_once_and_groups_stay_whole(by: str, seed: int) -> None:
     rows = random_rows(seed)
@@ -60,7 +61,13 @@ def test_everything_is_tested_once_and_groups_stay_whole(by: str, seed: int) -> 
         assert sorted(in_parts) == list(range(len(rows)))
         for part in (fold.train, fold.val, fold.test):
             assert {rows[i].label for i in part} == {0, 1}
-        assert {rows[i].label for i in fold.seen} <= {1}
+        assert {rows[i].label for i in fold.seen} <= ({0, 1} if by == "source" else {1})
+        if by == "source":
+            sites = {
+                part: {(rows[i].columns or {})["source"] for i in members} for part, members in fold.parts().items()
+            }
+            assert sites["test"] == set(fold.members)
+            assert not (sites["train"] | sites["val"] | sites["seen"]) & sites["test"]
         if by == "method":
             names = {
                 part: {family_of_method(rows[i].method) for i in members if rows[i].label}  # type: ignore[arg-type]

@@ -107,6 +107,8 @@ def test_figures_over_folds(trained: kfold.KfoldSummary) -> None:
     summary = json.loads((folder / "kfold.json").read_text(encoding="utf-8"))
     assert summary["ddof"] == 1 and summary["test"] == trained.test
     assert any("mean ± standard deviation over folds (ddof 1)" in line for line in trained.summary())
+    # A score on the generators that were trained on never stands without the way to the others.
+    assert any("dfkit train --leave-out method measures unseen ones" in line for line in trained.summary())
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert (run["kind"], run["finished"]) == ("kfold", True)
 
