@@ -282,12 +282,13 @@ class _Table:
 
 
 def _strata(scores: Sequence[HeldOutScore]) -> list[str]:
-    """Stratum of each row's group: the first fold that tests a fake of it, else the first that tests a real video."""
-    first: dict[str, tuple[bool, int]] = {}
+    """Stratum of each row's group: the folds that test fakes and real videos of it.
+
+    So every resample holds as many groups of each fold's fakes, and of its real videos, as there are.
+    """
+    tested: dict[str, set[tuple[int, int]]] = {}
     for score in scores:
+        cells = tested.setdefault(score.group, set())
         if score.part == "test":
-            # False sorts first: a group with fakes is where its fakes are.
-            own = (score.label == 0, score.fold)
-            first[score.group] = min(first.get(score.group, own), own)
-    nowhere = (True, 0)
-    return [str(first.get(score.group, nowhere)) for score in scores]
+            cells.add((score.label, score.fold))
+    return [str(sorted(tested[score.group])) for score in scores]

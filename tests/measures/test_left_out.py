@@ -93,6 +93,14 @@ def test_families_of_two_groups_have_an_interval_in_every_resample() -> None:
     assert found.families[0].unseen.low < found.families[0].unseen.high
 
 
+def test_groups_of_both_classes_leave_no_resample_without_real_videos() -> None:
+    """All real videos of the fold are of persons with fakes, too: drawn among all these they would often be missing."""
+    rows = [HeldOutScore(str(n), 1, f"p{n}", 1, "test", 0.2 * n) for n in range(5)]
+    rows += [HeldOutScore(f"r{n}", 0, f"p{n}", 1, "test", 0.3 + 0.2 * n) for n in range(2)]
+    found = measure_left_out(rows, [A], repeats=200)
+    assert found.mean.reason is None and found.mean.low < found.mean.high
+
+
 def test_one_group_alone_has_no_interval_and_is_said() -> None:
     rows = [HeldOutScore(str(n), label, f"{label}", 1, "test", 0.1 * n) for label in (0, 1) for n in range(5)]
     found = measure_left_out(rows, [A], repeats=50)
