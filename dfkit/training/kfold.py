@@ -19,7 +19,7 @@ import torch
 from dfkit.audit.findings import findings_notes
 from dfkit.config import Config, SplitConfig, upgrade
 from dfkit.console import note
-from dfkit.data.leave_out import LeaveOutPlan
+from dfkit.data.leave_out import LeaveOutPlan, format_folds, leave_out_folds
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError, DataError
@@ -136,6 +136,10 @@ def train_folds(
     # All folds are cut before the first is trained: one that lacks a class is refused now, not after hours.
     refuse_unsaveable(config.train)
     plan = _plan(data, configs)
+    if config.split.leave_out is not None:
+        folds = leave_out_folds(data, config.split.leave_out, val_share=config.split.val_share, seed=config.split.seed)
+        for line in format_folds(data, folds):
+            note(line)
     if resume is None:
         run_dir = workspace.new_run_dir(config.name, "kfold" if config.split.leave_out is None else LEAVE_OUT_RUN)
         write_atomically(run_dir / CONFIG_FILE, config.to_json_text(indent=2))

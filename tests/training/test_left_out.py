@@ -68,7 +68,9 @@ def test_seen_stands_beside_unseen(data_dir: Path, trained: kfold.KfoldSummary) 
     assert json.loads((Path(trained.run_dir) / "run.json").read_text(encoding="utf-8"))["kind"] == "leave-out"
 
 
-def test_a_run_goes_on_with_its_unfinished_folds(data_dir: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_its_unfinished_folds(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     workspace, run_dir = Workspace(tmp_path), tmp_path / "runs" / "tiny"
     with pytest.MonkeyPatch.context() as patch:
 
@@ -80,6 +82,8 @@ def test_a_run_goes_on_with_its_unfinished_folds(data_dir: Path, tmp_path: Path)
         patch.setattr(kfold, "train_fold", stopped)
         with pytest.raises(KeyboardInterrupt):
             train_folds(data_dir, workspace, LEAVE_OUT)
+    # What each fold tests and trains on, and what is in no part of it, is said before the first is trained.
+    assert "in no part" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"dfkit train --resume"):
         read_left_out(run_dir, PreparedData(data_dir))
     before = (run_dir / "fold_1" / "best.pth").read_bytes()
