@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -46,6 +46,8 @@ class Network:
     epochs: int = 8
     students: bool = False
     """Whether students are made of it: distilled, from scratch and pruned only, at equal steps."""
+    widths: dict[str, Any] = field(default_factory=lambda: HALF)
+    """Of the students."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ def left_out_student(
         seed: Of the student.
     """
     torch.manual_seed(seed)
-    start = prune(teacher.cpu(), teacher.spec.model_copy(update=HALF))
+    start = prune(teacher.cpu(), teacher.spec.model_copy(update=job.widths))
     spec = start.spec if variant != "own_cnn" else start.spec.model_copy(update={"face_trunk": "mmms_ba"})
     student = MMMSBA(spec, gru_dropout=0.1, dense_dropout=0.1)
     weights = start.state_dict()
