@@ -17,6 +17,7 @@ from dfkit.errors import ConfigError, DataError
 from dfkit.experiment import read_config, read_translation
 from dfkit.extras import require_extra, require_tflite_converter
 from dfkit.files import check_output_folder
+from dfkit.media.equalise_spec import EqualiseSpec
 from dfkit.media.listing import is_pattern
 from dfkit.named_inputs import require_checkpoint, require_videos
 from dfkit.workspace import LEAVE_OUT_RUN, Workspace, find_stored, holds_own_data
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from dfkit.weights.selection import WeightsChoice
 
 FORGED_SUFFIX, FORGED_VIDEOS_SUFFIX = "-forged", "-videos"
+EQUALISED_SUFFIX = "-equalised"
 FOLD_VAL_SHARE = 0.15
 """Of the folds of `dfkit audit` and `dfkit baseline` without a configuration: few groups are enough then."""
 CONFIG_FILE = "config.json"
@@ -75,6 +77,8 @@ def prepare(
     unlabelled: bool = False,
     min_coverage: float = 0.5,
     timeout_s: float | None = None,
+    equalise: bool = False,
+    keep: bool = False,
 ) -> PrepareSummary:
     """`dfkit prepare`.
 
@@ -88,7 +92,10 @@ def prepare(
     config = read_config(config_path)
     spec = clip_spec(config, preset)
     name = data_name(videos[0], labels)
-    target = out_dir or workspace.data / (name if spec.preset == "clip2s" else f"{name}-{spec.preset}")
+    name += "" if spec.preset == "clip2s" else f"-{spec.preset}"
+    target = out_dir or workspace.data / (f"{name}{EQUALISED_SUFFIX}" if equalise else name)
+    if keep and not equalise:
+        raise ConfigError("--keep keeps equalised videos, and there are none", fix="add --equalise, or leave it out")
     check_output_folder(target)
     sources = videos[0] if len(videos) == 1 else list(videos)
     return prepare_data(
@@ -104,6 +111,8 @@ def prepare(
         min_coverage=min_coverage,
         killable=True,
         timeout_s=timeout_s,
+        equalise=EqualiseSpec() if equalise else None,
+        keep=keep,
     )
 
 
@@ -494,7 +503,14 @@ def prepare_view(data: PreparedData, spec: ClipSpec) -> Path:
         if row.status == "ok"
     )
     label_set = LabelSet(sources, groups_known=data.groups_known)
-    prepare_data(label_set, target, spec=spec, view_of=Path(data.path).name, faces=data.info.face_models)
+    prepare_data(
+        label_set,
+        target,
+        spec=spec,
+        view_of=Path(data.path).name,
+        faces=data.info.face_models,
+        equalise=data.info.equalised,
+    )
     return target
 
 
@@ -510,7 +526,8 @@ def _holds_same_videos(folder: Path, data: PreparedData, spec: ClipSpec) -> bool
         own = PreparedData(folder)
     except DataError:
         return False  # unfinished, damaged or of a newer dfkit: left as it is
-    return (own.spec, own.groups_known, facts(own)) == (spec, data.groups_known, facts(data))
+    found = (own.spec, own.info.equalised, own.groups_known, facts(own))
+    return found == (spec, data.info.equalised, data.groups_known, facts(data))
 
 
 def export(

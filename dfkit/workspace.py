@@ -70,7 +70,7 @@ class Workspace:
             number += 1
 
     def newest_data(self) -> Path:
-        """The newest finished data set; views belong to their data and are never the newest.
+        """The newest finished data set; never a view, which belongs to its data, nor equalised data, which is named.
 
         Raises:
             DataError: There is none; names the command that makes one.
@@ -78,8 +78,10 @@ class Workspace:
         return self._newest(
             self.data,
             DATA_FILE,
-            lambda folder, content: _is_finished(content) and not _is_view(folder, content),
-            what="prepared data",
+            lambda folder, content: (
+                _is_finished(content) and not _is_view(folder, content) and content.get("equalised") is None
+            ),
+            what="prepared data (equalised data is taken only by name)",
             command="dfkit prepare VIDEOS",
         )
 

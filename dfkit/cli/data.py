@@ -49,6 +49,18 @@ def prepare(
         float, typer.Option(help="Share of the files that labels name which has to be there.", min=0, max=1)
     ] = 0.5,
     timeout_s: TimeoutOption = None,
+    equalise: Annotated[
+        bool,
+        typer.Option(
+            "--equalise",
+            help="Crop and re-encode all videos alike first (size of the face, rates, codecs, loudness, leading "
+            "silence), for evaluation; into data/<name>-equalised where --out is left out. Raw data stays what "
+            "commands take by themselves.",
+        ),
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the equalised videos, in the folder equalised of the prepared data.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the hashes of prepared data instead.")] = False,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
@@ -61,6 +73,8 @@ def prepare(
         dfkit prepare videos/
 
         dfkit prepare videos/ --labels labels.csv --workers 2
+
+        dfkit prepare videos/ --equalise
 
         dfkit prepare data/videos --verify
     """
@@ -86,6 +100,8 @@ def prepare(
         unlabelled=unlabelled,
         min_coverage=min_coverage,
         timeout_s=timeout_s,
+        equalise=equalise,
+        keep=keep,
     )
     show(result, as_json=as_json)
 

@@ -14,6 +14,7 @@ from dfkit.data.groups import CONTENT_PREFIX, components, file_ids
 from dfkit.data.hashing import sha256_json
 from dfkit.errors import DataError
 from dfkit.files import name_to_text, write_atomically
+from dfkit.media.equalise_spec import EqualiseSpec
 
 SCHEMA_VERSION = 1
 DATA_FILE = "data.json"
@@ -83,6 +84,9 @@ class VideoRow:
     columns: dict[str, str] | None = None
     """Further columns of the label file (such as `language`) that are filled in for this video; None without a label
     file, and in data of before."""
+    equalised: dict[str, Any] | None = None
+    """What equalising did to it (`data.equalised.equalised_facts`); facts and clips are then of the equalised file,
+    path, hash and intervals of the file itself. None of a raw video."""
 
     @property
     def name(self) -> str:
@@ -95,6 +99,12 @@ class VideoRow:
         parts = [] if self.read is None else [self.read.get(part) for part in ("pictures", "sound")]
         shares = [float(part["read_share"]) for part in parts if part is not None]
         return min(shares, default=None)
+
+    @property
+    def shown_intervals(self) -> tuple[tuple[float, float], ...]:
+        """The fake intervals by the clock of the stored clips; equalising may have cut off what came before."""
+        cut_s = 0.0 if self.equalised is None else self.equalised["cut_s"]
+        return tuple((max(start - cut_s, 0.0), max(end - cut_s, 0.0)) for start, end in self.intervals)
 
     def read_json(self) -> dict[str, Any]:
         """For reports: seconds of pictures that were read and that there should be, `read_share`, and what is
@@ -143,11 +153,22 @@ class DataInfo:
     """Which face models found the faces; None under `uniform50`, which looks for none."""
     missing: tuple[str, ...] = ()
     """Files that the labels name and that were not there."""
+    equalised: EqualiseSpec | None = None
+    """What all videos were made alike in before; None for raw data."""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
-        return {**asdict(self), "spec": self.spec.model_dump(mode="json"), "spec_hash": spec_hash(self.spec)}
+        equalised = None if self.equalised is None else self.equalised.model_dump(mode="json")
+        spec = {"spec": self.spec.model_dump(mode="json"), "spec_hash": spec_hash(self.spec)}
+        return {**asdict(self), **spec, "equalised": equalised}
+
+    @property
+    def form(self) -> str:
+        """Whether the videos are as their files are, in words that every report of them repeats."""
+        if self.equalised is None:
+            return "raw: videos as they are, with all that their files differ in"
+        return f"equalised (version {self.equalised.version}): {self.equalised.words()}"
 
 
 def face_models_of(preset: str, faces: FaceVariant) -> FaceVariant | None:
@@ -227,6 +248,7 @@ def parse_info(text: str, where: str) -> DataInfo:
             view_of=value.get("view_of"),
             face_models=faces,
             missing=tuple(value.get("missing", ())),
+            equalised=None if value.get("equalised") is None else EqualiseSpec.model_validate(value["equalised"]),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{where}: not the data.json of prepared data ({error})") from error

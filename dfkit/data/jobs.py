@@ -14,11 +14,13 @@ import numpy as np
 
 from dfkit.clip import DEFAULT_FACES, UNIFORM50, ClipSpec, FaceVariant
 from dfkit.data.catalog import ClipRow, VideoRow, spec_hash
+from dfkit.data.equalised import equalised_facts, equalised_file, kept_path
 from dfkit.data.hashing import sha256_file, sha256_json
 from dfkit.data.labels import Source
 from dfkit.data.samples import FIELDS, PictureCache, VideoLabels, encode_clip, encode_uniform
 from dfkit.data.shards import ChunkWriter
 from dfkit.errors import DISK_FULL_ERRNOS, DfkitError, MediaError
+from dfkit.media.equalise_spec import EqualiseSpec
 from dfkit.named_inputs import video_fault
 
 if TYPE_CHECKING:
@@ -45,14 +47,28 @@ class VideoJob:
     """Row of an earlier run, still good if file, labels and spec are the same."""
     num_threads: int = 1
     """Cores that it may use; changes nothing but the time."""
+    equalise: EqualiseSpec | None = None
+    """What the video is made alike in before; None prepares it as it is."""
+    keep: bool = False
+    """Whether the equalised video stays below `out_dir`."""
+
+    def kept_path(self, sha256: str) -> Path | None:
+        """Where the equalised video goes; None where it is not kept."""
+        if self.equalise is None or not self.keep:
+            return None
+        return kept_path(self.out_dir, self.source.path, sha256, self.equalise)
 
 
-def video_key(source: Source, sha256: str, spec: ClipSpec, faces: FaceVariant | None) -> str:
+def video_key(
+    source: Source, sha256: str, spec: ClipSpec, faces: FaceVariant | None, equalise: EqualiseSpec | None = None
+) -> str:
     """SHA-256 over all that a video's stored samples depend on."""
     # As keys were when there was one variant: what was prepared then is not prepared again.
     faces_part = [] if faces in (None, "float16") else [faces]
     labels = [source.label, source.groups, source.method, source.intervals, source.split, source.origin]
-    return sha256_json([PIPELINE_VERSION, str(source.path), sha256, labels, spec_hash(spec), FIELDS, *faces_part])
+    equalise_part = [] if equalise is None else [equalise.model_dump(mode="json")]
+    parts = [str(source.path), sha256, labels, spec_hash(spec), FIELDS, *faces_part, *equalise_part]
+    return sha256_json([PIPELINE_VERSION, *parts])
 
 
 def prepare_video(job: VideoJob) -> VideoRow:
@@ -70,7 +86,8 @@ def prepare_video(job: VideoJob) -> VideoRow:
 
     started = time.perf_counter()
     row = _start_row(job)
-    if job.previous is not None and job.previous.key == row.key:
+    kept = job.kept_path(row.sha256)
+    if job.previous is not None and job.previous.key == row.key and (kept is None or kept.is_file()):
         return replace(job.previous, mtime_ns=row.mtime_ns, columns=row.columns)
     try:
         row = _store(row, job)
@@ -105,7 +122,7 @@ def _start_row(job: VideoJob, *, hashed: bool = True) -> VideoRow:
         logger.warning("%s: %s", source.path, error)
         sha256, size_bytes, mtime_ns = "", 0, 0
     return VideoRow(
-        key=video_key(source, sha256, job.spec, job.faces),
+        key=video_key(source, sha256, job.spec, job.faces, job.equalise),
         path=str(source.path),
         sha256=sha256,
         size_bytes=size_bytes,
@@ -133,7 +150,33 @@ def _store(row: VideoRow, job: VideoJob) -> VideoRow:
         raise MediaError(f"{path}: missing or empty", status="unreadable")
     from dfkit.media.survey import survey_file
 
-    survey = None if is_npz(path) else survey_file(path)
+    if is_npz(path):
+        return _store_samples(row, job, None)
+    survey = survey_file(path)
+    if job.equalise is None:
+        return _store_samples(row, job, survey)
+    return _store_equalised(row, job, survey, job.equalise)
+
+
+def _store_equalised(row: VideoRow, job: VideoJob, survey: Survey, spec: EqualiseSpec) -> VideoRow:
+    """As `_store`, of the equalised form of the video; how much was read is said of the video itself."""
+    from dfkit.media.survey import survey_file
+
+    kept = job.kept_path(row.sha256)
+    models = face_models(job.faces or DEFAULT_FACES)
+    with equalised_file(survey, spec, folder=job.out_dir, kept=kept, models=models, num_threads=job.num_threads) as (
+        path,
+        done,
+    ):
+        row = replace(row, equalised=equalised_facts(done, kept))
+        row = _store_samples(row, job, survey_file(path))
+    reason = None if row.reason is None else row.reason.removeprefix(f"{path}: ")
+    facts = None if row.facts is None else row.facts | {"path": row.path}
+    return replace(row, reason=reason, facts=facts, read=done.read.to_json() | {"notes": list(done.read.notes)})
+
+
+def _store_samples(row: VideoRow, job: VideoJob, survey: Survey | None) -> VideoRow:
+    path = job.source.path if survey is None else survey.path
     reader = None if survey is None or job.spec.preset == UNIFORM50.preset else _clip_reader(survey, job)
     cache = PictureCache()
     clips = []
@@ -176,7 +219,7 @@ def _labels_of(row: VideoRow) -> VideoLabels:
         group=row.groups,
         method=row.method,
         split=row.split,
-        intervals=row.intervals,
+        intervals=row.shown_intervals,
         facts=row.facts,
     )
 

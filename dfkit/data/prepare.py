@@ -13,6 +13,7 @@ from dfkit.data.layouts import MIN_COVERAGE, read_sources
 from dfkit.data.npz import is_npz_folder, npz_spec, read_npz_sources
 from dfkit.data.prepare_run import PrepareRun, PrepareSummary
 from dfkit.errors import DISK_FULL_ERRNOS, DataError
+from dfkit.media.equalise_spec import EqualiseSpec
 
 LOCK_FILE = ".prepare.lock"
 
@@ -33,6 +34,8 @@ def prepare(
     min_coverage: float = MIN_COVERAGE,
     killable: bool = False,
     timeout_s: float | None = None,
+    equalise: EqualiseSpec | None = None,
+    keep: bool = False,
 ) -> PrepareSummary:
     """Prepares videos; does again only what changed since the last call with this `out_dir`.
 
@@ -53,6 +56,8 @@ def prepare(
             hangs can be given up. A script that asks for it needs `if __name__ == "__main__":`, as for several workers.
         timeout_s: Seconds after which a video is given up; None leaves them to its size (`dfkit.time_limits`), 0 is no
             limit.
+        equalise: What all videos are made alike in before, for evaluation; None prepares them as they are.
+        keep: Whether the equalised videos stay, in `equalised` below `out_dir`.
     Returns:
         What was done, with the reason for each video that gave no clip.
     Raises:
@@ -64,6 +69,8 @@ def prepare(
     if num_workers < 1:
         raise DataError(f"num_workers is {num_workers}; needs at least 1")
     if _is_npz_source(sources, labels, layout):
+        if equalise is not None:
+            raise DataError(f"{sources}: an NPZ folder holds no videos to equalise", fix="leave --equalise out")
         return convert_npz(Path(str(sources)), out_dir, num_workers=num_workers, progress=progress)
     if isinstance(sources, LabelSet):
         label_set = sources
@@ -72,7 +79,16 @@ def prepare(
             sources, labels=labels, layout=layout, unlabelled=unlabelled, min_coverage=min_coverage
         )
     with _open_folder(Path(out_dir)) as folder:
-        run = PrepareRun(folder, spec, label_set, source=describe(sources), view_of=view_of, faces=faces)
+        run = PrepareRun(
+            folder,
+            spec,
+            label_set,
+            source=describe(sources),
+            view_of=view_of,
+            faces=faces,
+            equalise=equalise,
+            keep=keep,
+        )
         return run.execute(
             executor=executor, num_workers=num_workers, progress=progress, killable=killable, timeout_s=timeout_s
         )

@@ -26,6 +26,7 @@ from dfkit.errors import DataError
 from dfkit.files import open_text, write_atomically
 from dfkit.measures.environment import usable_cores
 from dfkit.measures.evidence import MIN_READ_SHARE
+from dfkit.media.equalise_spec import EqualiseSpec
 
 UNIFORM50_WARNING = (
     "preset uniform50 spreads 50 frames and the whole sound track over each video: frame spacing and number "
@@ -99,6 +100,8 @@ class PrepareRun:
         strict: bool = False,
         view_of: str | None = None,
         faces: FaceVariant | None = None,
+        equalise: EqualiseSpec | None = None,
+        keep: bool = False,
     ) -> None:
         """Reads what earlier runs left.
 
@@ -110,6 +113,10 @@ class PrepareRun:
             strict: Whether one unusable file makes the whole data set unusable.
             view_of: Folder beside this one of which it is a view; None for data of its own.
             faces: Face models; where None those of the data in the folder, or the default for a new one.
+            equalise: What videos are made alike in before; None prepares them as they are.
+            keep: Whether equalised videos stay below the folder.
+        Raises:
+            DataError: The folder holds raw data where equalised is asked for, or the other way round.
         """
         self.folder = folder
         self.spec = spec
@@ -121,6 +128,9 @@ class PrepareRun:
         self.view_of = view_of
         _refuse_repeated(sources)
         self.former_rows, former_info = _read_former(folder)
+        self.equalise, self.keep = equalise, keep
+        if former_info is not None:
+            _refuse_other_form(folder, former_info, equalise)
         kept = None if former_info is None else former_info.face_models
         self.faces = catalog.face_models_of(spec.preset, faces or kept or DEFAULT_FACES)
         self.rows: dict[int, VideoRow] = {}
@@ -187,8 +197,20 @@ class PrepareRun:
                 # Further columns change no sample: what they say now is taken over without preparing again.
                 self.rows[position] = replace(previous, columns=source.columns)
             else:
-                jobs.append((position, VideoJob(source, self.spec, self.folder, self.faces, previous, num_threads)))
+                jobs.append((position, self._job(source, previous, num_threads)))
         return jobs
+
+    def _job(self, source: Source, previous: VideoRow | None, num_threads: int = 1) -> VideoJob:
+        return VideoJob(
+            source,
+            self.spec,
+            self.folder,
+            self.faces,
+            previous=previous,
+            num_threads=num_threads,
+            equalise=self.equalise,
+            keep=self.keep,
+        )
 
     def _is_same(self, source: Source, previous: VideoRow) -> bool:
         """Judged without reading the file: size and time of change stand for its content."""
@@ -197,7 +219,11 @@ class PrepareRun:
         except OSError:
             return False
         same_file = (stat.st_size, stat.st_mtime_ns) == (previous.size_bytes, previous.mtime_ns)
-        return same_file and previous.key == video_key(source, previous.sha256, self.spec, self.faces)
+        if not same_file or previous.key != video_key(source, previous.sha256, self.spec, self.faces, self.equalise):
+            return False
+        kept = self._job(source, previous).kept_path(previous.sha256)
+        # Of a video that cannot be used there may be nothing to keep.
+        return kept is None or kept.is_file() or previous.equalised is None
 
     def _is_current(self) -> bool:
         """Whether the catalog on disk says the same already."""
@@ -264,13 +290,27 @@ class PrepareRun:
             view_of=self.view_of,
             face_models=self.faces,
             missing=self.label_set.missing,
+            equalised=self.equalise,
         )
         text = catalog.dump_info(info)
         write_atomically(self.folder / catalog.DATA_FILE, text)
 
     def _notes(self) -> tuple[str, ...]:
         leaks = (UNIFORM50_WARNING,) if self.spec.preset == "uniform50" else ()
-        return (*self.label_set.notes, *leaks, *self._reading_notes())
+        return (*self.label_set.notes, *leaks, *self._reading_notes(), *self._equalising_notes())
+
+    def _equalising_notes(self) -> tuple[str, ...]:
+        """Says of which size faces were, and how many were enlarged."""
+        done = [row.equalised for row in self.rows.values() if row.equalised is not None]
+        if self.equalise is None or not done:
+            return ()
+        smallest = min(each["source_face_px"] for each in done)
+        enlarged = sum(each["scale"] > 1 for each in done)
+        return (
+            f"equalised: {self.equalise.words()}",
+            f"equalised: faces were {smallest:.0f} to {max(each['source_face_px'] for each in done):.0f} px wide, "
+            f"{enlarged} of {len(done)} were enlarged",
+        )
 
     def _reading_notes(self) -> tuple[str, ...]:
         """Counts videos of which not all was read, and those of them whose verdict would be `review` for it."""
@@ -313,6 +353,16 @@ def _refuse_repeated(sources: Sequence[Source]) -> None:
     repeated = [f"{path} is named {count} times" for path, count in counts.items() if count > 1]
     if repeated:
         raise faults_error(repeated, "sources", fix="name each file once; a CSV may give it several intervals")
+
+
+def _refuse_other_form(folder: Path, former: DataInfo, equalise: EqualiseSpec | None) -> None:
+    if (former.equalised is None) == (equalise is None):
+        return
+    found, asked = ("raw", "equalised") if former.equalised is None else ("equalised", "raw")
+    raise DataError(
+        f"{folder}: holds {found} data, and {asked} data is asked for",
+        fix="choose another --out, so that there are both",
+    )
 
 
 def require_own_folder(folder: Path) -> None:

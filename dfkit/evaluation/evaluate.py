@@ -374,7 +374,7 @@ def localize(data: PreparedData, frames: Level, decision: Decision) -> Localizat
         return Localization({}, 0, 0, 0, "uniform50 frames lie on no time grid")
     indices = [int(index) for index in np.unique(frames.videos)]
     judgeable = [index for index in indices if data.videos[index].intervals or data.videos[index].label == 0]
-    truth = {str(index): data.videos[index].intervals for index in judgeable if data.videos[index].intervals}
+    truth = {str(index): data.videos[index].shown_intervals for index in judgeable if data.videos[index].intervals}
     if not truth:
         return Localization({}, 0, 0, 0, "no judged video has stated fake intervals")
     p_fake = p_fake_of(frames.logits, calibration_temperature=decision.calibration.calibration_temperature)
