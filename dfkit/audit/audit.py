@@ -43,6 +43,8 @@ class AuditResult:
     seed: int
     path: str | None = None
     """The file written; None for data on S3."""
+    form: str = ""
+    """Whether the videos are raw or equalised, in words."""
 
     @property
     def warnings(self) -> list[str]:
@@ -53,7 +55,7 @@ class AuditResult:
     @property
     def notes(self) -> list[str]:
         """Limits of the audit itself."""
-        return [] if self.groups_known else ["groups unknown: persons may leak"]
+        return [self.form, *([] if self.groups_known else ["groups unknown: persons may leak"])]
 
     def summary(self) -> list[str]:
         """The audit as lines of text."""
@@ -126,6 +128,7 @@ def audit(
         num_fake=int((videos.labels == 1).sum()),
         folds=len(videos.test_parts),
         seed=seed,
+        form=data.info.form,
     )
     path = write_finding(data, AUDIT_FILE, result.to_json())
     return replace(result, path=path)

@@ -118,7 +118,7 @@ def baseline(
     features, columns = video_features(data, videos.positions)
     everything = np.concatenate(list(columns.values()), axis=1)
     p_fake = videos.out_of_fold(everything, forest)
-    notes = []
+    notes = [data.info.form]
     if not data.groups_known:
         notes.append("groups unknown: persons may leak")
     if data.spec.preset == "uniform50":

@@ -443,6 +443,8 @@ def _warnings(
         true_real, _, misses, _ = video.confusion
         only_class = "fake" if true_real + misses == 0 else "real"
         warnings.append(f"the model answers one class only: all {video.metrics.num} videos are called {only_class}")
+    if data.info.equalised is not None:
+        warnings.append(f"videos are {data.info.form}")
     if not data.groups_known:
         warnings.append("groups unknown: persons may leak")
     elif len(video.by_group) < MIN_GROUPS:

@@ -22,6 +22,7 @@ from dfkit.data.prepare import prepare
 from dfkit.data.splits import make_folds
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
+from dfkit.media.equalise_spec import EqualiseSpec
 from tests.data.makers import CatalogOnly, make_prepared, make_row
 
 REPEATS = 200
@@ -174,6 +175,14 @@ def test_a_finding_about_other_videos_is_none(leaky: PreparedData) -> None:
     assert read_finding(other, AUDIT_FILE) is None
 
 
+def test_equalised_data_is_called_so(leaky: PreparedData) -> None:
+    data = PreparedData(leaky.path)
+    data.info = replace(data.info, equalised=EqualiseSpec())
+    result = audit(data, folds=2, repeats=REPEATS)
+    assert "note: equalised (version 1): faces 96 px wide" in "\n".join(result.summary())
+    assert result.to_json()["notes"][0] == data.info.form
+
+
 def test_groups_unknown_is_said(leaky: PreparedData) -> None:
     data = PreparedData(leaky.path)
     data.info = replace(data.info, groups_known=False)
@@ -181,7 +190,7 @@ def test_groups_unknown_is_said(leaky: PreparedData) -> None:
     data.groups = group_names(data.videos)
     result = audit(data, folds=2, repeats=REPEATS)
     assert result.num_groups == 16
-    assert result.notes == ["groups unknown: persons may leak"]
+    assert result.notes == [data.info.form, "groups unknown: persons may leak"]
     assert "note: groups unknown: persons may leak" in result.summary()
 
 
