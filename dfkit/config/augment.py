@@ -22,6 +22,7 @@ ShareRange = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], AfterValidator(_check_range)
 ]
 Crf = Annotated[int, Field(ge=0, le=51)]
+Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class Step(Section):
@@ -73,6 +74,13 @@ class ResizeStep(Step):
     """Size in between as a share of the crop."""
 
 
+class FaceSizeStep(Step):
+    """Shrunk until the face has a width in pixels, and brought back to size: the size of its source is gone."""
+
+    face_px: PositiveRange = (40.0, 112.0)
+    """Width of the face in between; a crop whose face is narrower stays as it is."""
+
+
 class NoiseStep(Step):
     """Gaussian noise, new for every pixel and picture."""
 
@@ -85,6 +93,13 @@ class H264Step(Step):
 
     crf: Annotated[tuple[Crf, Crf], AfterValidator(_check_range)] = (23, 28)
     """Range of the constant rate factor, whole numbers, both ends included."""
+
+
+class JpegStep(Step):
+    """Each picture encoded as JPEG (4:2:0) and decoded, all of a clip at one quality."""
+
+    quality: Annotated[tuple[Quality, Quality], AfterValidator(_check_range)] = (35, 95)
+    """Range of the quality, whole numbers, both ends included."""
 
 
 class EraseStep(Step):
@@ -110,6 +125,20 @@ class SoundCodecStep(Step):
     """One of these is drawn."""
     bitrate_kbps: PositiveRange = (16.0, 48.0)
     """Range of the bit rate, mono."""
+
+
+class SoundRateStep(Step):
+    """Brought to a lower sample rate and back."""
+
+    rates: tuple[Annotated[int, Field(ge=4000, le=48_000)], ...] = Field(default=(8000, 11_025, 12_000), min_length=1)
+    """One of these is drawn, Hz; one that the sound has already leaves it as it is."""
+
+
+class LoudnessStep(Step):
+    """Brought to a level; the noise of the recording with it."""
+
+    level_db: Range = (-36.0, -16.0)
+    """RMS of the clip, dBFS; less where its peak would leave full scale. Silence stays silent."""
 
 
 class SoundBandStep(Step):
@@ -138,12 +167,16 @@ class AugmentConfig(Section):
     color_jitter: ColorJitterStep = ColorJitterStep()
     blur: BlurStep = BlurStep()
     resize: ResizeStep = ResizeStep()
+    face_size: FaceSizeStep = FaceSizeStep()
     noise: NoiseStep = NoiseStep()
+    jpeg: JpegStep = JpegStep()
     h264: H264Step = H264Step()
     erase: EraseStep = EraseStep()
+    sound_rate: SoundRateStep = SoundRateStep()
     sound_band: SoundBandStep = SoundBandStep()
     sound_noise: SoundNoiseStep = SoundNoiseStep()
     sound_codec: SoundCodecStep = SoundCodecStep()
+    loudness: LoudnessStep = LoudnessStep()
     time_mask: TimeMaskStep = TimeMaskStep()
 
     def active(self) -> dict[str, Step]:

@@ -20,7 +20,7 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"
 
 
 def test_there_are_configurations() -> None:
-    assert {"default", "demo", "focal", "robust"} <= {path.stem for path in CONFIGS}
+    assert {"alike", "default", "demo", "focal", "robust"} <= {path.stem for path in CONFIGS}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

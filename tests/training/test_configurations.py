@@ -32,7 +32,7 @@ def last_weights(data_dir: Path, folder: Path, **train: Any) -> dict[str, torch.
     return dict(weights)
 
 
-@pytest.mark.parametrize("name", ["robust", "focal"])
+@pytest.mark.parametrize("name", ["robust", "focal", "alike"])
 def test_configurations_train(data_dir: Path, tmp_path: Path, name: str) -> None:
     content = read_config(CONFIGS / f"{name}.yaml").model_dump(mode="json")
     content["clip"], content["split"] = SPEC.model_dump(), HALVES

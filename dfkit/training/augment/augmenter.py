@@ -19,7 +19,7 @@ from dfkit.data.samples import ClipRecord
 from dfkit.errors import ConfigError
 from dfkit.training.augment import masks, pictures, sound
 
-NEEDS_PCM = ("sound_band", "sound_noise", "sound_codec")
+NEEDS_PCM = ("sound_rate", "sound_band", "sound_noise", "sound_codec", "loudness")
 LABELS = {"real": 0, "fake": 1}
 
 StepFunction = Callable[[ClipRecord, Any, np.random.Generator, ClipSpec], ClipRecord]
@@ -29,12 +29,16 @@ STEPS: dict[str, StepFunction] = {
     "color_jitter": pictures.jitter_colors,
     "blur": pictures.blur,
     "resize": pictures.resize,
+    "face_size": pictures.shrink_face,
     "noise": pictures.add_noise,
+    "jpeg": pictures.compress,
     "h264": pictures.reencode,
     "erase": masks.erase,
+    "sound_rate": sound.lower_rate,
     "sound_band": sound.limit_band,
     "sound_noise": sound.add_noise,
     "sound_codec": sound.reencode,
+    "loudness": sound.set_loudness,
     "time_mask": masks.mask_time,
 }
 

@@ -13,10 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkit.clip import NUM_LANDMARKS, ClipSpec
-from dfkit.config.augment import BlurStep, ColorJitterStep, FlipStep, H264Step, NoiseStep, ResizeStep, RotateStep
+from dfkit.config.augment import (
+    BlurStep,
+    ColorJitterStep,
+    FaceSizeStep,
+    FlipStep,
+    H264Step,
+    JpegStep,
+    NoiseStep,
+    ResizeStep,
+    RotateStep,
+)
 from dfkit.data.samples import ClipRecord
 from dfkit.training.augment.mirror import mirror_order
-from dfkit.training.augment.roundtrip import roundtrip_h264
+from dfkit.training.augment.roundtrip import roundtrip_h264, roundtrip_jpeg
 
 # Rows of RGB to luma and two colour differences, ITU-R BT.601; the hue turns in the plane of the latter.
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -113,8 +123,32 @@ def blur(record: ClipRecord, step: BlurStep, rng: np.random.Generator, _spec: Cl
 
 def resize(record: ClipRecord, step: ResizeStep, rng: np.random.Generator, _spec: ClipSpec) -> ClipRecord:
     """Shrinks by area averages and enlarges again bilinearly."""
-    scale = rng.uniform(*step.scale)
+    return _shrink(record, rng.uniform(*step.scale))
 
+
+def shrink_face(record: ClipRecord, step: FaceSizeStep, rng: np.random.Generator, spec: ClipSpec) -> ClipRecord:
+    """Shrinks until the face has the drawn width, and enlarges again; without landmarks the whole crop counts."""
+    wanted_px = rng.uniform(*step.face_px)
+    scale = wanted_px / (record.face.shape[2] * face_share(record.landmarks, face_scale=spec.picture.face_scale))
+    return record if scale >= 1 else _shrink(record, scale)
+
+
+def face_share(landmarks: NDArray[np.float32], *, face_scale: float) -> float:
+    """Width of the face as a share of its crop's side.
+
+    Args:
+        landmarks: (T, P, 2) pixels.
+        face_scale: Side of the crop as a multiple of the longer side of the landmarks' box.
+    Returns:
+        Its median over the clip; 1 without landmarks.
+    """
+    if not landmarks.size:
+        return 1.0
+    sides = landmarks.max(axis=1) - landmarks.min(axis=1)
+    return float(np.median(sides[:, 0] / np.maximum(sides.max(axis=1), 1e-6))) / face_scale
+
+
+def _shrink(record: ClipRecord, scale: float) -> ClipRecord:
     def shrink_and_enlarge(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = crops.shape[1:3]
         small = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -136,6 +170,14 @@ def add_noise(record: ClipRecord, step: NoiseStep, rng: np.random.Generator, _sp
         return np.clip(np.rint(noise, out=noise), 0, 255).astype(np.uint8)
 
     return replace(record, face=noisy(record.face), lip=noisy(record.lip))
+
+
+def compress(record: ClipRecord, step: JpegStep, rng: np.random.Generator, _spec: ClipSpec) -> ClipRecord:
+    """Encodes and decodes each picture as JPEG of one quality."""
+    quality = int(rng.integers(step.quality[0], step.quality[1] + 1))
+    return replace(
+        record, face=roundtrip_jpeg(record.face, quality=quality), lip=roundtrip_jpeg(record.lip, quality=quality)
+    )
 
 
 def reencode(record: ClipRecord, step: H264Step, rng: np.random.Generator, spec: ClipSpec) -> ClipRecord:

@@ -6,6 +6,7 @@ import io
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.video.reformatter import ColorRange, Colorspace
@@ -74,6 +75,26 @@ def _to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
         dst_color_range=ColorRange.JPEG,
     )
     return np.asarray(rgb.to_ndarray(), np.uint8)
+
+
+def roundtrip_jpeg(crops: NDArray[np.uint8], *, quality: int) -> NDArray[np.uint8]:
+    """Encodes each picture as JPEG (4:2:0) and decodes it.
+
+    Args:
+        crops: (T, H, W, 3) RGB.
+        quality: 1 to 100, libjpeg's scale.
+    Returns:
+        (T, H, W, 3) RGB.
+    """
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    decoded = np.empty_like(crops)
+    for index, crop in enumerate(crops):
+        done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), parameters)
+        bgr = cv2.imdecode(jpeg, cv2.IMREAD_COLOR) if done else None
+        if bgr is None:
+            raise RuntimeError(f"OpenCV could not encode a picture of shape {crop.shape} as JPEG")
+        cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=decoded[index])
+    return decoded
 
 
 def roundtrip_sound(

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkit.clip import ClipSpec
-from dfkit.config.augment import SoundBandStep, SoundCodecStep, SoundNoiseStep
+from dfkit.config.augment import LoudnessStep, SoundBandStep, SoundCodecStep, SoundNoiseStep, SoundRateStep
 from dfkit.data.samples import ClipRecord
+from dfkit.media.resample import resample
 from dfkit.training.augment.roundtrip import roundtrip_sound
 
+LEAST_POWER = 1e-10
+"""Mean square up to which sound is silence that no gain is for; -100 dBFS."""
 TELEPHONE_HZ = (300.0, 3400.0)
 """ITU-T G.712's band of a telephone channel."""
 EDGE_SHARE = 0.1
@@ -85,3 +88,23 @@ def reencode(record: ClipRecord, step: SoundCodecStep, rng: np.random.Generator,
     bitrate_kbps = rng.uniform(*step.bitrate_kbps)
     coded = roundtrip_sound(record.waveform, codec=codec, bitrate_kbps=bitrate_kbps, sample_rate=spec.audio.sample_rate)
     return replace(record, waveform=coded)
+
+
+def lower_rate(record: ClipRecord, step: SoundRateStep, rng: np.random.Generator, spec: ClipSpec) -> ClipRecord:
+    """Brings the sound to a drawn sample rate and back, which leaves it in its place."""
+    rate, own_rate = step.rates[rng.integers(len(step.rates))], spec.audio.sample_rate
+    if rate == own_rate:
+        return record
+    returned = resample(resample(record.waveform, own_rate, rate), rate, own_rate)
+    return replace(record, waveform=np.clip(returned[: len(record.waveform)], -1, 1).astype(np.float32))
+
+
+def set_loudness(record: ClipRecord, step: LoudnessStep, rng: np.random.Generator, _spec: ClipSpec) -> ClipRecord:
+    """Brings the clip's RMS to a drawn level."""
+    level_db = rng.uniform(*step.level_db)
+    power = float(np.mean(np.square(record.waveform, dtype=np.float64)))
+    if power <= LEAST_POWER:
+        return record
+    peak = float(np.abs(record.waveform).max())
+    gain = min(10 ** (level_db / 20) / np.sqrt(power), 1 / peak)
+    return replace(record, waveform=record.waveform * np.float32(gain))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from dfkit.clip import CLIP2S, UNIFORM50
 from dfkit.config import AugmentConfig
 from dfkit.data.samples import ClipRecord
 from dfkit.errors import ConfigError
+from dfkit.experiment import read_config
 from dfkit.training.augment import Augmenter
 from dfkit.training.augment.mirror import mirror_order
-from dfkit.training.augment.pictures import color_matrix
+from dfkit.training.augment.pictures import color_matrix, face_share
 from dfkit.training.augment.roundtrip import roundtrip_h264, roundtrip_sound
 from dfkit.training.augment.sound import keep_band, mix_at_snr
 from tests.data.makers import make_clip
 
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 STEPS = tuple(AugmentConfig.model_fields)
 ARRAYS = ("face", "lip", "landmarks", "waveform", "mfcc", "times_s", "interpolated", "frame_labels")
 
@@ -296,6 +299,56 @@ def test_time_mask_takes_pictures_and_sound_of_the_same_time() -> None:
     assert differing(record, sound) == {"waveform"}
 
 
+def test_draws_of_the_preset_never_know_the_label() -> None:
+    config = read_config(CONFIGS / "alike.yaml").train.augment
+    assert {step.only for step in config.active().values()} == {"all"}
+    alike = Augmenter(config, 5)
+    for index in range(6):
+        # A twin and its forgery, and a clip that nobody labelled, drawn at one place of one epoch.
+        first, *others = (alike.apply(make_record(label=label), epoch=1, index=index) for label in (0, 1, None))
+        assert all(differing(first, other) <= {"frame_labels"} for other in others)
+
+
+def test_face_is_shrunk_to_the_width_asked_for() -> None:
+    record = make_record(num_frames=2)
+    # The cloud of landmarks is as wide as it is high: 1 / 1.3 of a crop of 224 px.
+    face_px = 224 / 1.3
+    assert face_share(record.landmarks, face_scale=1.3) == pytest.approx(1 / 1.3, rel=0.01)
+    half = sure("face_size", face_px=[face_px / 2, face_px / 2]).apply(record, epoch=0, index=0)
+    by_scale = sure("resize", scale=[0.5, 0.5]).apply(record, epoch=0, index=0)
+    assert np.array_equal(half.face, by_scale.face) and np.array_equal(half.lip, by_scale.lip)
+    larger = sure("face_size", face_px=[300, 300]).apply(record, epoch=0, index=0)
+    assert differing(record, larger) == set()
+
+
+def test_jpeg_loses_more_at_a_lower_quality() -> None:
+    record = make_record(num_frames=2)
+    errors = [
+        np.abs(
+            sure("jpeg", quality=[quality, quality]).apply(record, epoch=0, index=0).face.astype(int) - record.face
+        ).mean()
+        for quality in (95, 60, 20)
+    ]
+    assert 0 < errors[0] < errors[1] < errors[2] < 20
+
+
+def test_level_is_the_one_asked_for() -> None:
+    record = make_record(num_frames=1)
+    done = sure("loudness", level_db=[-30, -30]).apply(record, epoch=0, index=0)
+    rms_db = 10 * np.log10(np.mean(np.square(done.waveform, dtype=np.float64)))
+    assert rms_db == pytest.approx(-30, abs=0.01)
+    silent = replace(record, waveform=np.zeros_like(record.waveform))
+    assert differing(silent, sure("loudness").apply(silent, epoch=0, index=0)) == set()
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025])
+def test_lower_rate_takes_what_lies_above_and_leaves_the_rest_in_place(rate: int) -> None:
+    low, high = (make_record(num_frames=1, voice_hz=hz) for hz in (1000.0, 6000.0))
+    step = sure("sound_rate", rates=[rate])
+    assert np.abs(step.apply(low, epoch=0, index=0).waveform - low.waveform)[200:-200].max() < 1e-3
+    assert np.abs(step.apply(high, epoch=0, index=0).waveform)[200:-200].max() < 1e-2
+
+
 def test_uniform50_refuses_steps_that_need_the_waveform() -> None:
     record = replace(
         make_record(),
@@ -303,12 +356,12 @@ def test_uniform50_refuses_steps_that_need_the_waveform() -> None:
         waveform=np.zeros(0, np.float32),
         mfcc=np.ones((9, 40), np.float32),
     )
-    for name in ("sound_noise", "sound_codec", "sound_band", "time_mask"):
+    for name in ("sound_noise", "sound_codec", "sound_band", "sound_rate", "loudness", "time_mask"):
         with pytest.raises(ConfigError, match=f"augment.{name}"):
             sure(name).apply(record, epoch=0, index=0)
         with pytest.raises(ConfigError, match=f"augment.{name}"):
             Augmenter(AugmentConfig.model_validate({name: {"prob": 1}}), 0, UNIFORM50)
-    pictures = {name: {"prob": 1} for name in STEPS if not name.startswith(("sound", "time"))}
+    pictures = {name: {"prob": 1} for name in STEPS if not name.startswith(("sound", "loudness", "time"))}
     done = augmenter(**pictures, time_mask={"prob": 1, "of": ["pictures"]}).apply(record, epoch=0, index=0)
     assert differing(record, done) == {"face", "lip"}
 
