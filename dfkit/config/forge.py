@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from dfkit.clip import CLIP2S
 
@@ -18,10 +18,21 @@ Method = Literal[
     "voice_resynth",
     "mouth_freeze",
     "audio_retime",
+    "lip_blend",
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
-PICTURE_METHODS: frozenset[str] = frozenset({"self_blend", "face_swap", "lip_time", "lip_swap", "mouth_freeze"})
+PICTURE_METHODS: frozenset[str] = frozenset(
+    {"self_blend", "face_swap", "lip_time", "lip_swap", "mouth_freeze", "lip_blend"}
+)
 DONOR_METHODS: frozenset[str] = frozenset({"face_swap", "lip_swap", "audio_swap"})
+FAMILIES: dict[str, tuple[Method, ...]] = {
+    "face": ("self_blend", "face_swap"),
+    "lips": ("lip_time", "lip_swap", "mouth_freeze", "lip_blend"),
+    "voice": ("audio_swap", "voice_resynth"),
+    "sync": ("audio_shift", "audio_retime"),
+}
+"""Kinds of forgery: of the whole face, of the mouth, of the voice alone (another's, or from a vocoder; every picture is
+the twin's), and of the time between own voice and own lips."""
 TWIN = "twin"
 SCHEMA_VERSION = 1
 
@@ -32,15 +43,19 @@ class ForgeConfig(BaseModel, frozen=True, extra="forbid"):
     schema_version: NonNegativeInt = SCHEMA_VERSION
     """Of this section."""
     methods: tuple[Method, ...] = METHODS
-    """What is done to each video, once per method."""
+    """What is done to each video, once per method; the name of a family stands for all of its methods."""
     seed: NonNegativeInt = 0
     """Decides cells, donors, stretches and all parameters."""
     groups_per_cell: int = Field(default=2, ge=2)
     """Groups that lend each other faces, lips and voices; the cell is the group of all that it yields."""
     part_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the forgeries in which only a part of the video is changed."""
-    part_s: tuple[PositiveFloat, PositiveFloat] = (0.4, 2.0)
+    part_s: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.5)
     """Shortest and longest changed part, seconds."""
+    fade_s: tuple[NonNegativeFloat, PositiveFloat] = (0.08, 0.24)
+    """Shortest and longest time over which the pictures of a part are faded in, and out again, seconds."""
+    seam_s: tuple[PositiveFloat, PositiveFloat] = (0.02, 0.05)
+    """Shortest and longest time over which the spectra of two pieces of sound are blended where they meet, seconds."""
     shift_s: tuple[PositiveFloat, PositiveFloat] = (0.2, 1.0)
     """Smallest and largest shift of the sound, seconds, either way."""
     max_seconds: PositiveFloat = 12.0
@@ -65,12 +80,19 @@ class ForgeConfig(BaseModel, frozen=True, extra="forbid"):
     audio_kbps: PositiveInt = 64
     """Bit rate of the sound."""
 
-    @field_validator("part_s", "shift_s")
+    @field_validator("part_s", "shift_s", "fade_s", "seam_s")
     @classmethod
     def _rises(cls, limits: tuple[float, float]) -> tuple[float, float]:
         if not limits[0] < limits[1]:
             raise ValueError(f"({limits[0]:g}, {limits[1]:g}): the first number has to be the smaller one")
         return limits
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _expand(cls, names: object) -> object:
+        if not isinstance(names, list | tuple):
+            return names
+        return tuple(method for name in names for method in FAMILIES.get(name, (name,)))
 
     @field_validator("methods")
     @classmethod
@@ -78,3 +100,16 @@ class ForgeConfig(BaseModel, frozen=True, extra="forbid"):
         if not methods:
             raise ValueError(f"at least one of {', '.join(METHODS)}")
         return tuple(method for method in METHODS if method in methods)
+
+
+def family_of(method: str) -> str:
+    """The family of a method; empty for a twin."""
+    return next((family for family, methods in FAMILIES.items() if method in methods), "")
+
+
+def fake_part_of(method: str) -> str:
+    """What of a forgery is fake: `picture`, `sound`, or `sync`, where both are the recording's and only their time
+    is not; empty for a twin."""
+    if method in PICTURE_METHODS:
+        return "picture"
+    return {"voice": "sound", "sync": "sync"}.get(family_of(method), "")

@@ -22,7 +22,17 @@ from dfkit.forge.job import FORGE_VERSION, ForgeRecord, JobResult, SourceFile, r
 from dfkit.forge.plan import Job, make_plan
 from dfkit.processes import WorkerDiedError, map_processes
 
-LABEL_COLUMNS = ("path", "label", "group", "method", "fake_start_s", "fake_end_s", "groups_known")
+LABEL_COLUMNS = (
+    "path",
+    "label",
+    "group",
+    "method",
+    "fake_start_s",
+    "fake_end_s",
+    "groups_known",
+    "family",
+    "fake_part",
+)
 REAL = 0
 
 
@@ -237,7 +247,18 @@ def _write_index(
     rows = []
     for record in records:
         interval = _seconds_text(record.fake_start_s), _seconds_text(record.fake_end_s)
-        rows.append((record.path, record.label, ";".join(record.groups), record.method, *interval, known))
+        rows.append(
+            (
+                record.path,
+                record.label,
+                ";".join(record.groups),
+                record.method,
+                *interval,
+                known,
+                record.family,
+                record.fake_part,
+            )
+        )
     head = {
         "schema_version": 1,
         "forge_version": FORGE_VERSION,

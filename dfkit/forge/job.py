@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 
-from dfkit.config.forge import TWIN, ForgeConfig
+from dfkit.config.forge import TWIN, ForgeConfig, fake_part_of, family_of
 from dfkit.errors import MediaError
 from dfkit.files import write_atomically
 from dfkit.forge.footage import Footage, load_footage
@@ -22,7 +22,7 @@ from dfkit.media.encode import EncodeSettings, write_video
 from dfkit.media.faces import FaceModels
 
 # Written into each record; raise it when the same settings give other files.
-FORGE_VERSION = 1
+FORGE_VERSION = 2
 # A constant rate is constant over this buffer: the file may exceed rate times duration by it.
 BUFFER_S = 0.5
 CONTAINER_BYTES = 12_000
@@ -74,6 +74,10 @@ class ForgeRecord:
     seed: int
     bytes_before_filling: int
     size_bytes: int
+    family: str = ""
+    """Of the method: `face`, `lips`, `voice` or `sync`; empty for a twin."""
+    fake_part: str = ""
+    """`picture`, `sound` or `sync`; empty for a twin."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,8 @@ class _Writer:
             seed=0 if task is None else task.seed,
             bytes_before_filling=0,
             size_bytes=0,
+            family="" if task is None else family_of(task.method),
+            fake_part="" if task is None else fake_part_of(task.method),
         )
 
 

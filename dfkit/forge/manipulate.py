@@ -54,7 +54,8 @@ def manipulate(task: Task, footage: Footage, donor: Footage | None, config: Forg
     if donor is not None and task.method in PICTURE_METHODS:
         _refuse_unlike_poses(footage, donor)
     if task.method in PICTURE_METHODS:
-        return _picture_forgery(task.method, footage, donor, start, end, rng)
+        fade = round(float(np.random.default_rng([task.seed, 21]).uniform(*config.fade_s)) * config.fps)
+        return _picture_forgery(task.method, footage, donor, start, end, rng, fade=fade)
     return _sound_forgery(task, footage, donor, start, end, config, rng)
 
 
@@ -66,13 +67,52 @@ def _refuse_unlike_poses(footage: Footage, donor: Footage) -> None:
 
 
 def _picture_forgery(
-    method: str, footage: Footage, donor: Footage | None, start: int, end: int, rng: np.random.Generator
+    method: str,
+    footage: Footage,
+    donor: Footage | None,
+    start: int,
+    end: int,
+    rng: np.random.Generator,
+    *,
+    fade: int,
 ) -> Forgery:
-    """Changes the pictures from `start` up to, not including, `end`; the sound stays."""
+    """Changes the pictures from `start` up to, not including, `end`; the sound stays.
+
+    A part is faded in and out over `fade` pictures at either end that is not the video's: all of them are changed.
+    """
     change = pictures.CHANGES[method](footage, donor, start, end, rng)
     frames = list(footage.frames)
-    frames[start:end] = change.frames
-    return Forgery(frames, footage.waveform, start, end, change.parameters)
+    shares = fade_shares(end - start, fade, at_start=start > 0, at_end=end < len(frames))
+    for index, share in enumerate(shares, start=start):
+        frames[index] = _fade(frames[index], change.frames[index - start], share)
+    return Forgery(frames, footage.waveform, start, end, {**change.parameters, "fade_frames": fade})
+
+
+def fade_shares(length: int, fade: int, *, at_start: bool, at_end: bool) -> np.ndarray:
+    """How much of a change is seen in each picture of a part.
+
+    Args:
+        length: Pictures of the part.
+        fade: Pictures over which it comes and goes; at most a quarter of the part each.
+        at_start: Whether it comes slowly.
+        at_end: Whether it goes slowly.
+    Returns:
+        (length,) in (0, 1].
+    """
+    count = min(fade, length // 4)
+    rise = (np.arange(length) + 1) / (count + 1)
+    shares = np.ones(length)
+    if at_start:
+        shares = np.minimum(shares, rise)
+    if at_end:
+        shares = np.minimum(shares, rise[::-1])
+    return shares
+
+
+def _fade(own: np.ndarray, changed: np.ndarray, share: float) -> np.ndarray:
+    if share >= 1:
+        return changed
+    return np.clip(own + share * (changed.astype(np.float32) - own) + 0.5, 0, 255).astype(np.uint8)
 
 
 def _choose_span(task: Task, footage: Footage, config: ForgeConfig, rng: np.random.Generator) -> tuple[int, int]:
@@ -109,7 +149,7 @@ def _longest_run(visible: np.ndarray, at_least: int) -> tuple[int, int]:
 
 def _activity(method: str, footage: Footage, config: ForgeConfig) -> np.ndarray:
     """How much happens in each frame: loudness, or how the mouth moves where that is what is changed."""
-    if method in ("mouth_freeze", "lip_time"):
+    if method in ("mouth_freeze", "lip_time", "lip_blend"):
         opening = np.nan_to_num(mouth_opening(footage.landmarks))
         return np.abs(np.gradient(opening))
     edges = np.round(np.arange(len(footage.frames) + 1) * config.sample_rate / config.fps).astype(int)
@@ -128,12 +168,14 @@ def _sound_forgery(
 ) -> Forgery:
     rate = config.sample_rate
     per_frame = rate / config.fps
-    span = sound.Span(round(start * per_frame), round(end * per_frame))
+    seam = round(float(np.random.default_rng([task.seed, 22]).uniform(*config.seam_s)) * rate)
+    span = sound.Span(round(start * per_frame), round(end * per_frame), seam)
     waveform = footage.waveform
-    parameters: dict[str, float | int | str] = {}
+    parameters: dict[str, float | int | str] = {"seam_s": seam / rate}
     if task.method == "audio_shift":
         if not task.partial:
-            span = sound.without_lead(waveform, sample_rate=rate, level_dbfs=config.loudness_dbfs)
+            lead = sound.without_lead(waveform, sample_rate=rate, level_dbfs=config.loudness_dbfs)
+            span = sound.Span(lead.start, lead.end, seam)
             start = int(span.start / per_frame)
         shifts = [task.direction * round(float(s) * rate) for s in rng.uniform(*config.shift_s, size=CANDIDATES)]
         if task.partial:

@@ -11,7 +11,14 @@ from dfkit.forge import blend, geometry
 from dfkit.forge.footage import Footage
 from dfkit.forge.matching import match_frames
 from dfkit.forge.mouths import paste_mouths
-from dfkit.forge.self_blend import draw_self_blend, self_blend_frame
+from dfkit.forge.self_blend import (
+    SelfBlend,
+    detail_gain,
+    draw_self_blend,
+    lay_face_over,
+    lay_mouth_over,
+    paste_with_detail,
+)
 
 REPEAT_S = (0.16, 0.4)
 FPS = 25.0
@@ -53,11 +60,30 @@ def swap_face(footage: Footage, donor: Footage | None, start: int, end: int, rng
 
 def blend_with_self(footage: Footage, _donor: Footage | None, start: int, end: int, rng: np.random.Generator) -> Change:
     """The face over itself, recoloured and displaced a little: the seam of a face swap without another person."""
-    blending = draw_self_blend(rng)
-    frames = [
-        self_blend_frame(footage.frames[index], footage.landmarks[index], blending) for index in range(start, end)
-    ]
-    return Change(frames, blending.parameters())
+    return _lay_over_itself(footage, start, end, draw_self_blend(rng), lay_face_over)
+
+
+def blend_lips_with_self(
+    footage: Footage, _donor: Footage | None, start: int, end: int, rng: np.random.Generator
+) -> Change:
+    """The mouth over itself, recoloured and displaced a little: the seam of a lip swap that says what was said."""
+    return _lay_over_itself(footage, start, end, draw_self_blend(rng), lay_mouth_over)
+
+
+LayOver = Callable[[np.ndarray, np.ndarray, SelfBlend], blend.Overlay]
+
+
+def _lay_over_itself(footage: Footage, start: int, end: int, blending: SelfBlend, lay_over: LayOver) -> Change:
+    def placed(index: int) -> tuple[np.ndarray, blend.Overlay, float]:
+        frame, landmarks = footage.frames[index], footage.landmarks[index]
+        return frame, lay_over(frame, landmarks, blending), geometry.face_width(landmarks)
+
+    gain = detail_gain([placed(index) for index in blend.sample_frames(start, end)], share=blending.detail)
+    frames = []
+    for index in range(start, end):
+        frame, over, width = placed(index)
+        frames.append(paste_with_detail(frame, over, width, gain))
+    return Change(frames, {**blending.parameters(), "detail_gain": round(gain, 4)})
 
 
 def lips_of_other_moment(
@@ -120,4 +146,5 @@ CHANGES: dict[str, ChangeFunction] = {
     "lip_time": lips_of_other_moment,
     "lip_swap": lips_of_other_person,
     "mouth_freeze": freeze_mouth,
+    "lip_blend": blend_lips_with_self,
 }

@@ -1,4 +1,7 @@
-"""Self-blended faces: a face laid over itself with other colours, another sharpness and a small displacement.
+"""Self-blended faces and mouths: laid over themselves with other colours and a small displacement.
+
+Fine detail is held at a share of what the picture had there, as often more as less: a displaced and recoloured face
+would else be smoother or sharper than its twin as a rule, and a network would learn that and no seam.
 
 Source: Shiohara and Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images", section 3. The parameters
 are drawn once per video and the mask moves with the face, so that it does not flicker.
@@ -6,6 +9,7 @@ are drawn once per video and the mask moves with the face, so that it does not f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -16,6 +20,9 @@ from dfkit.forge import blend, geometry
 # The paper's blending ratios: most masks at full strength.
 RATIOS = (0.5, 0.75, 1.0, 1.0, 1.0)
 NUM_BUMPS = 3
+DETAIL = (0.1, 0.35)
+"""Smallest and largest change of the fine detail, natural logarithm, either way."""
+MAX_DETAIL_GAIN = 3.0
 
 
 @dataclass(frozen=True)
@@ -27,8 +34,8 @@ class SelfBlend:
     saturation: float
     brightness: float
     contrast: float
-    sharpness: float
-    """Above 0 sharpened, below 0 blurred."""
+    detail: float
+    """Fine detail of the changed place as a share of what was there; above 1 sharper, below 1 smoother."""
     scale: float
     """Size of the face that is laid over."""
     shift_x: float
@@ -62,7 +69,7 @@ def draw_self_blend(rng: np.random.Generator) -> SelfBlend:
         saturation=1 + away_from_zero(0.03, 0.12),
         brightness=1 + away_from_zero(0.02, 0.07),
         contrast=1 + away_from_zero(0.03, 0.1),
-        sharpness=away_from_zero(0.4, 1.0),
+        detail=float(np.exp(away_from_zero(*DETAIL))),
         scale=1 + away_from_zero(0.012, 0.035),
         shift_x=away_from_zero(0.006, 0.02),
         shift_y=away_from_zero(0.004, 0.014),
@@ -74,21 +81,68 @@ def draw_self_blend(rng: np.random.Generator) -> SelfBlend:
     )
 
 
-def self_blend_frame(frame: np.ndarray, landmarks: np.ndarray, blending: SelfBlend) -> np.ndarray:
-    """Lays a face over itself in one frame.
+def lay_face_over(frame: np.ndarray, landmarks: np.ndarray, blending: SelfBlend) -> blend.Overlay:
+    """What is laid over a face, its fine detail as yet as it comes.
 
     Args:
         frame: (H, W, 3) uint8.
         landmarks: (468, 2) pixels.
         blending: The same for all frames of a video.
-    Returns:
-        (H, W, 3) uint8.
     """
     box = geometry.face_box(landmarks, frame.shape)
     width = geometry.face_width(landmarks)
-    face = _recolour(_displace(frame, landmarks, box, width, blending), blending)
-    face = _sharpen(face, blending.sharpness, width)
     oval = geometry.inner_face(landmarks) if blending.below_fringe else landmarks[list(geometry.OVAL)]
+    mask = _bumpy_mask(oval, box, width, blending)
+    return blend.Overlay(box, _recolour(_displace(frame, landmarks, box, width, blending), blending), mask)
+
+
+def lay_mouth_over(frame: np.ndarray, landmarks: np.ndarray, blending: SelfBlend) -> blend.Overlay:
+    """As `lay_face_over`, of the mouth and the skin around it."""
+    box = geometry.face_box(landmarks, frame.shape)
+    width = geometry.face_width(landmarks)
+    mask = geometry.mouth_mask(landmarks, landmarks[list(geometry.OUTER_LIP)], box) * blending.ratio
+    return blend.Overlay(box, _recolour(_displace(frame, landmarks, box, width, blending), blending), mask)
+
+
+def detail_gain(samples: Sequence[tuple[np.ndarray, blend.Overlay, float]], *, share: float) -> float:
+    """Factor on the fine detail of what is laid over, so that the pictures have a share of theirs under the mask.
+
+    Detail that was moved has nothing in common with the one that is still seen through a mask below 1, and the two
+    together are weaker than either: so it is the sum that is measured. One factor for a video: one per frame would
+    flicker.
+
+    Args:
+        samples: Pictures, what is laid over them, and the width of their face in pixels.
+        share: RMS wanted, of that of the pictures.
+    Returns:
+        The factor, in [0, `MAX_DETAIL_GAIN`].
+    """
+    own = mixed = laid = wanted = 0.0
+    for frame, over, width in samples:
+        place = (over.mask / max(float(over.mask.max()), 1e-6))[..., None]
+        there = _detail(frame[over.box.slices].astype(np.float32), width)
+        kept, added = (1 - over.mask[..., None]) * there, over.mask[..., None] * _detail(over.rgb, width)
+        own += float((place * kept**2).sum())
+        mixed += float((place * kept * added).sum())
+        laid += float((place * added**2).sum())
+        wanted += share**2 * float((place * there**2).sum())
+    # The larger root of |kept + gain added|^2 = wanted; where none is real, the least there is.
+    root = mixed**2 - laid * (own - wanted)
+    gain = (-mixed + np.sqrt(max(root, 0.0))) / max(laid, 1e-6)
+    return float(np.clip(gain, 0.0, MAX_DETAIL_GAIN))
+
+
+def paste_with_detail(frame: np.ndarray, over: blend.Overlay, width: float, gain: float) -> np.ndarray:
+    """The picture with the overlay on it, (H, W, 3) uint8; the overlay's fine detail is multiplied by `gain`."""
+    rgb = np.clip(over.rgb + (gain - 1) * _detail(over.rgb, width), 0, 255)
+    return blend.paste(frame, over.box, rgb, over.mask)
+
+
+def _detail(rgb: np.ndarray, width: float) -> np.ndarray:
+    return rgb - cv2.GaussianBlur(rgb, (0, 0), max(0.8, 0.007 * width))
+
+
+def _bumpy_mask(oval: np.ndarray, box: geometry.Box, width: float, blending: SelfBlend) -> np.ndarray:
     centre = oval.mean(axis=0)
     angle = np.arctan2(*(oval - centre).T[::-1])
     grow = blending.mask_grow + sum(
@@ -97,7 +151,7 @@ def self_blend_frame(frame: np.ndarray, landmarks: np.ndarray, blending: SelfBle
     )
     corners = centre + (oval - centre) * np.minimum(grow, 1.02)[:, None]
     mask = geometry.soft_polygon(corners, box, blending.feather * width) * blending.ratio
-    return blend.paste(frame, box, face, mask.astype(np.float32))
+    return mask.astype(np.float32)
 
 
 def _displace(
@@ -117,8 +171,3 @@ def _recolour(face: np.ndarray, blending: SelfBlend) -> np.ndarray:
     face = grey[..., None] + (face - grey[..., None]) * blending.saturation
     face = (face - 128) * blending.contrast + 128 * blending.brightness
     return np.clip(face + np.array(blending.rgb_shift, np.float32), 0, 255).astype(np.float32)
-
-
-def _sharpen(face: np.ndarray, amount: float, width: float) -> np.ndarray:
-    blurred = cv2.GaussianBlur(face, (0, 0), max(0.6, 0.007 * width))
-    return np.clip(face + amount * (face - blurred), 0, 255)

@@ -11,8 +11,11 @@ import numpy as np
 from dfkit.forge.vocoder import resynthesise_griffin_lim, resynthesise_world
 from dfkit.media.facts import SILENCE_DB
 
-# Two pieces of sound are blended over this time where they meet: a click would give the place away.
 SEAM_S = 0.02
+"""Two pieces of sound are blended over this time where they meet, unless told otherwise: a click would give the place
+away."""
+LEAST_WINDOW = 16
+"""Samples of a spectrum; over shorter seams the waves themselves are blended."""
 MAX_LEAD = 0.4
 QUIET_S = 0.01
 MATCH_LIMIT_DB = 20.0
@@ -28,6 +31,8 @@ class Span:
 
     start: int
     end: int
+    seam: int = round(SEAM_S * 16_000)
+    """Samples over which it is blended with what is around it, inside of the stretch."""
 
     @property
     def length(self) -> int:
@@ -192,20 +197,70 @@ def insert(waveform: np.ndarray, other: np.ndarray, span: Span, *, match_level: 
     Returns:
         (N,) float32.
     """
-    seam = min(_seam_samples(waveform), span.length // 4)
-    weight = np.zeros(len(waveform))
-    weight[span.start : span.end] = 1
-    ramp = (np.arange(seam) + 0.5) / max(seam, 1)
-    if span.start > 0:
-        weight[span.start : span.start + seam] = ramp
-    if span.end < len(waveform):
-        weight[span.end - seam : span.end] = ramp[::-1]
     gain = 1.0
     if match_level:
         inside = slice(span.start, span.end)
         limit = 10 ** (MATCH_LIMIT_DB / 20)
         gain = float(np.clip(_rms(waveform[inside]) / _rms(other[inside]), 1 / limit, limit))
-    return (waveform * (1 - weight) + gain * other * weight).astype(np.float32)
+    own, new = waveform.astype(np.float64), gain * other.astype(np.float64)
+    out = own.copy()
+    out[span.start : span.end] = new[span.start : span.end]
+    seam = min(span.seam, span.length // 4)
+    if span.start > 0:
+        out[span.start : span.start + seam] = blend_spectra(own, new, span.start, seam)
+    if span.end < len(waveform):
+        out[span.end - seam : span.end] = blend_spectra(new, own, span.end - seam, seam)
+    result = out.astype(np.float32)
+    # To the last bit what it was.
+    result[: span.start], result[span.end :] = waveform[: span.start], waveform[span.end :]
+    return result
+
+
+def blend_spectra(before: np.ndarray, after: np.ndarray, start: int, length: int) -> np.ndarray:
+    """Goes over from one sound to another without a click or a dip.
+
+    Where waves that have nothing in common are added in equal parts, half of the power is missing; and a frequency
+    that both hold is louder or softer by chance. So each frequency's magnitude goes over evenly on a logarithmic scale,
+    and only its phase is that of the sum.
+
+    Args:
+        before: (N,) float64.
+        after: (N,) float64, on the same clock.
+        start: First sample of the seam: up to it `before` is heard.
+        length: Samples of the seam; behind it `after` is heard.
+    Returns:
+        (length,) float64.
+    """
+    window_size = 1 << max((length // 2).bit_length() - 1, 0)
+    if window_size < LEAST_WINDOW:
+        ramp = (np.arange(length) + 0.5) / max(length, 1)
+        return before[start : start + length] * (1 - ramp) + after[start : start + length] * ramp
+    hop = window_size // 4
+    window = np.sin(np.pi * (np.arange(window_size) + 0.5) / window_size) ** 2
+    first, last = start - window_size, start + length
+    padded = [np.pad(each, (window_size, 2 * window_size)) for each in (before, after)]
+    total = np.zeros(length + 3 * window_size)
+    weights = np.zeros_like(total)
+    for place in range(first, last + 1, hop):
+        piece = slice(place + window_size, place + 2 * window_size)
+        middle = place + window_size / 2 - (start + window_size / 2)
+        share = float(np.clip(middle / max(length - window_size, 1), 0, 1))
+        mixed = _mix_spectra(*(np.fft.rfft(each[piece] * window) for each in padded), share=share)
+        into = slice(place - first, place - first + window_size)
+        total[into] += np.fft.irfft(mixed, window_size) * window
+        weights[into] += window**2
+    inside = slice(window_size, window_size + length)
+    return total[inside] / np.maximum(weights[inside], 1e-6)
+
+
+def _mix_spectra(before: np.ndarray, after: np.ndarray, *, share: float) -> np.ndarray:
+    """Magnitudes between those of two spectra on a logarithmic scale, with the phase of their sum."""
+    if share in (0.0, 1.0):
+        return after if share else before
+    summed = (1 - share) * before + share * after
+    floor = 1e-9
+    wanted = np.maximum(np.abs(before), floor) ** (1 - share) * np.maximum(np.abs(after), floor) ** share
+    return summed / np.maximum(np.abs(summed), floor) * wanted
 
 
 def _seam_samples(waveform: np.ndarray) -> int:
