@@ -120,8 +120,11 @@ def detail_gain(samples: Sequence[tuple[np.ndarray, blend.Overlay, float]], *, s
     own = mixed = laid = wanted = 0.0
     for frame, over, width in samples:
         place = (over.mask / max(float(over.mask.max()), 1e-6))[..., None]
-        there = _detail(frame[over.box.slices].astype(np.float32), width)
-        kept, added = (1 - over.mask[..., None]) * there, over.mask[..., None] * _detail(over.rgb, width)
+        picture, mask = frame[over.box.slices].astype(np.float32), over.mask[..., None]
+        fine = _detail(over.rgb, width)
+        there = _detail(picture, width)
+        kept = _detail(picture + mask * (over.rgb - fine - picture), width)
+        added = _detail(mask * fine, width)
         own += float((place * kept**2).sum())
         mixed += float((place * kept * added).sum())
         laid += float((place * added**2).sum())

@@ -76,7 +76,7 @@ def write_video(
             _write_streams(container, frames, waveform, sample_rate, settings)
         written = temporary.stat().st_size
         if size_bytes is not None:
-            _fill_up(temporary, written, size_bytes)
+            fill_up(temporary, written, size_bytes)
     return written
 
 
@@ -170,7 +170,16 @@ def _sound_frames(waveform: np.ndarray, sample_rate: int) -> Iterator[av.AudioFr
         yield frame
 
 
-def _fill_up(path: Path, written: int, size_bytes: int) -> None:
+def fill_up(path: Path, written: int, size_bytes: int) -> None:
+    """Fills an MP4 file up with an empty box, which players skip.
+
+    Args:
+        path: The file.
+        written: Its bytes.
+        size_bytes: What it is to have; at least `BOX_HEADER` more.
+    Raises:
+        ConfigError: It has too many already.
+    """
     missing = size_bytes - written
     if missing < BOX_HEADER:
         raise ConfigError(

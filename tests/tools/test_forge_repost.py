@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -9,11 +10,16 @@ import pytest
 
 from dfkit.data.labels import read_csv
 from dfkit.errors import DataError, MediaError
+from dfkit.forge import METHODS
 from dfkit.media.facts import VideoFacts, probe
 from dfkit.media.stream import read_clips
 from dfkit.media.video import read_frames
 from tests.forge.conftest import Forged
+from tools.forge.fairness import sign_tests
 from tools.forge.repost import REPOSTS, Repost, repost, repost_folder
+from tools.forge.sheet import read_pairs
+
+MIN_P = 0.01
 
 
 @pytest.fixture(scope="module")
@@ -90,5 +96,23 @@ def test_a_folder_is_reposted_with_its_labels(forged: Forged, tmp_path: Path) ->
     for path in written.values():
         labels = read_csv(path)
         assert [source.label for source in labels.sources] == [0, 1]
+        assert len({source.path.stat().st_size for source in labels.sources}) == 1, "the size names no forgery"
     with pytest.raises(DataError, match="dfkit forge"):
         repost_folder(tmp_path / "reposts")
+
+
+@pytest.mark.long
+def test_reposted_twins_and_forgeries_agree_in_every_fact(forged: Forged, tmp_path: Path) -> None:
+    folder = tmp_path / "forged"
+    shutil.copytree(forged.out_dir, folder)
+    labels = repost_folder(folder, kinds=["crf35"])["crf35"]
+    videos = labels.parent / "videos"
+    pairs = [
+        replace(pair, twin=videos / pair.twin.name, forged=videos / pair.forged.name) for pair in read_pairs(folder)
+    ]
+    tests = {test.fact: test for test in sign_tests(pairs)}
+    assert len(pairs) == 2 * len(METHODS)
+    # Each source's files have one size, whatever the quality cost.
+    assert tests["size_bytes"].ties == tests["bitrate_kbps"].ties == len(pairs)
+    for test in tests.values():
+        assert test.p_value > MIN_P, test
