@@ -1,6 +1,7 @@
 """Looks at a folder that `dfkit forge` wrote: contact sheet, fairness of the twins, re-posted copies.
 
     python -m tools.forge_check FOLDER --fairness
+    python -m tools.forge_check FOLDER --detail
     python -m tools.forge_check FOLDER --sheet sheet.png --method face_swap
     python -m tools.forge_check FOLDER --repost crf35 --repost muted
 
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from dfkit.errors import DfkitError
 from dfkit.report.table import table_lines
+from tools.forge.detail import DetailTest, detail_tests
 from tools.forge.fairness import SignTest, sign_tests
 from tools.forge.repost import REPOSTS, repost_folder
 from tools.forge.sheet import Pair, contact_sheet, read_pairs, side_by_side
@@ -46,7 +48,25 @@ def check_folder(arguments: argparse.Namespace) -> int:
     if arguments.repost:
         for kind, labels in repost_folder(arguments.folder, kinds=arguments.repost).items():
             print(f"reposted {kind}: {labels}")
+    if arguments.detail:
+        print("\n".join(detail_lines(detail_tests(pairs))))
     return report_fairness(sign_tests(pairs)) if arguments.fairness else 0
+
+
+def detail_lines(tests: Sequence[DetailTest]) -> list[str]:
+    """How sharp forgeries of pictures are beside their twins, as a table; it is no gate: some methods only smooth."""
+    rows = [
+        (
+            test.method,
+            str(test.sharper),
+            str(test.smoother),
+            f"{test.median:+.2f}",
+            f"{test.median_outside:+.2f}",
+            f"{test.p_value:.3g}",
+        )
+        for test in tests
+    ]
+    return table_lines(("fine detail", "sharper", "smoother", "octaves inside", "outside", "p"), rows)
 
 
 def write_side_by_side(pairs: Sequence[Pair], folder: Path) -> None:
@@ -74,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=8, help="forgeries on the contact sheet")
     parser.add_argument("--side-by-side", type=Path, metavar="DIR", help="a video a pair: twin left, forgery right")
     parser.add_argument("--fairness", action="store_true", help="sign test of each fact of the files")
+    parser.add_argument("--detail", action="store_true", help="whether forgeries are sharper than their twins")
     parser.add_argument("--repost", choices=REPOSTS, action="append", default=[], help="copies as sharing leaves them")
     arguments = parser.parse_args(argv)
     if arguments.rows < 1:
