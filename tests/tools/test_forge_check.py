@@ -22,7 +22,7 @@ def test_a_folder_is_counted_drawn_and_tested(
     options = ["--method", "face_swap", "--sheet", str(sheet), "--rows", "1", "--side-by-side", str(videos)]
     assert main([str(forged.out_dir), *options, "--fairness"]) == 0
     printed = capsys.readouterr().out
-    assert "18 forgeries" in printed and "face_swap 2" in printed and "loudness_db" in printed
+    assert "20 forgeries" in printed and "face_swap 2" in printed and "loudness_db" in printed
     assert cv2.imread(str(sheet)).shape[0] == 22 + 600 + 6, "one block"
     assert len(list(videos.glob("*-face_swap.mp4"))) == 2
 

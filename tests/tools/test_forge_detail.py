@@ -14,6 +14,7 @@ from tools.forge.detail import detail_tests, measure_detail
 from tools.forge.sheet import Pair
 
 SIZE = (96, 128)
+LOSSLESS = {"qp": "0", "preset": "ultrafast"}
 
 
 def recording(patch_sigma: float | None) -> Iterator[np.ndarray]:
@@ -31,8 +32,8 @@ def recording(patch_sigma: float | None) -> Iterator[np.ndarray]:
 
 @pytest.mark.parametrize(("sigma", "sharper"), [(0.0, True), (1.5, False)])
 def test_the_sharper_one_is_named(sigma: float, sharper: bool, tmp_path: Path) -> None:
-    twin = write_media(tmp_path / "twin.mp4", recording(None))
-    forged = write_media(tmp_path / "forged.mp4", recording(sigma))
+    twin = write_media(tmp_path / "twin.mp4", recording(None), options=LOSSLESS)
+    forged = write_media(tmp_path / "forged.mp4", recording(sigma), options=LOSSLESS)
     detail = measure_detail(Pair("x", twin, forged, 0, 10, 10))
     assert detail is not None
     # Half of the noise's deviation more is 0.58 octaves.
