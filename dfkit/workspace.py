@@ -81,9 +81,14 @@ class Workspace:
             lambda folder, content: (
                 _is_finished(content) and not _is_view(folder, content) and content.get("equalised") is None
             ),
-            what="prepared data (equalised data is taken only by name)",
-            command="dfkit prepare VIDEOS",
+            what="prepared data",
+            command="dfkit prepare VIDEOS" + self._named_equalised(),
         )
+
+    def _named_equalised(self) -> str:
+        """How to take equalised data where there is some; empty where there is none."""
+        found = [path for path, content in _read_all(self.data, DATA_FILE) if content.get("equalised") is not None]
+        return f", or name the equalised data: {found[0]}" if found else ""
 
     def newest_run(self, *kinds: str) -> Path:
         """The newest finished run of some kinds.

@@ -81,7 +81,7 @@ def test_raw_and_equalised_do_not_share_a_folder(prepared: Path, labels: Path) -
 
 
 def test_it_is_taken_only_by_name(prepared: Path) -> None:
-    with pytest.raises(DataError, match="equalised data is taken only by name"):
+    with pytest.raises(DataError, match=r"no prepared data in data/\n.*or name the equalised data: .*own-equalised"):
         Workspace(prepared.parent.parent).newest_data()
 
 
