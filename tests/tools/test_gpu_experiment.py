@@ -23,10 +23,10 @@ from tools.gpu.pack import pack
 from tools.gpu.table import network_table, read_facts, student_table
 from tools.speed.made_data import make_synthetic_data
 
-SPEC = ClipSpec(picture=PictureSpec(face_px=224, lip_px=96))
+SPEC = ClipSpec(num_frames=6, hop_s=0.12, picture=PictureSpec(face_px=224, lip_px=96))
 TINY = {"face_channels": (8, 8, 16), "lip_channels": (8, 8, 16), "gru_hidden": 16}
 CUT = {"face_channels": (8, 8, 8), "lip_channels": (8, 8, 8), "gru_hidden": 8}
-NUM_VIDEOS = 40
+NUM_VIDEOS = 24
 FAMILIES = ("One", "Two")
 
 
@@ -87,8 +87,8 @@ def test_quantized_blocks_are_those_of_libjpeg() -> None:
         expected = cv2.imdecode(blob, cv2.IMREAD_COLOR)[..., ::-1] / 255
         ours = quantize_blocks(torch.from_numpy(rgb / 255.0).float().permute(2, 0, 1)[None], quality).clamp(0, 1)
         error = np.abs(ours[0].permute(1, 2, 0).numpy() - expected).mean()
-        # libjpeg rounds colours to whole numbers before and behind; what it loses is several times that.
-        assert error < 0.4 * np.abs(rgb / 255 - expected).mean()
+        # libjpeg rounds coefficients, samples and colours to whole numbers, this rounds the coefficients alone.
+        assert error < 2 / 255 < np.abs(rgb / 255 - expected).mean()
 
 
 def test_degradation_is_drawn_without_the_label_and_does_what_it_says() -> None:
@@ -126,7 +126,7 @@ def test_what_the_experiment_needs_is_what_it_says() -> None:
     """Packages that a machine with a GPU lacks must not be imported by the experiment and the tests that it runs."""
     code = """
 import importlib.abc, sys
-missing = {"av", "ai_edge_litert", "litdata", "litert_torch", "ai_edge_quantizer", "typer", "rich"}
+missing = {"av", "ai_edge_litert", "litdata", "litert_torch", "ai_edge_quantizer"}
 class Refuse(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.split(".")[0] in missing:

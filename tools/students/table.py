@@ -48,7 +48,7 @@ from dfkit.training.task import ClipNetwork
 
 HALF = WidthConfig(face_channels=(32, 64, 128), lip_channels=(16, 32, 64), gru_hidden=128)
 QUARTER = WidthConfig(face_channels=(16, 32, 64), lip_channels=(8, 16, 32), gru_hidden=128)
-SIZES = {224: {}, 160: {"face_px": 160, "lip_px": 64}, 112: {"face_px": 112, "lip_px": 48}}
+SIZES = {224: {"face_px": 224, "lip_px": 96}, 160: {"face_px": 160, "lip_px": 64}, 112: {"face_px": 112, "lip_px": 48}}
 ROWS: dict[str, dict[str, Any]] = {
     **{f"{side} {stem}": {**sides, "stem": stem} for side, sides in SIZES.items() for stem in ("conv3", "patch4")},
     "224 conv3 quarter": {"widths": QUARTER},
@@ -97,7 +97,7 @@ def measure_row(name: str, setup: DistillationSetup, config: Config, out: Path) 
         out: Gets a folder for its runs.
     """
     section = config.distill
-    sized = resized_setup(setup, student_clip_spec(setup.base.spec, section), prepare_view)
+    sized = resized_setup(setup, student_clip_spec(setup.base, section), prepare_view)
     folder = out / name.replace(" ", "-").replace(",", "")
     folder.mkdir(parents=True, exist_ok=True)
     summary = train_students(sized, config, folder)

@@ -60,12 +60,13 @@ class Candidate:
     @property
     def settings(self) -> dict[str, object]:
         """What the candidate changes in the section `distill`."""
-        picture = self.clip_spec.picture
+        # Samples of uniform50 have their own sides alone.
+        picture = None if self.clip_spec.preset == "uniform50" else self.clip_spec.picture
         return {
             "widths": self.widths,
             "stem": self.spec.stem,
-            "face_px": picture.face_px if self.own_size else None,
-            "lip_px": picture.lip_px if self.own_size else None,
+            "face_px": picture and picture.face_px,
+            "lip_px": picture and picture.lip_px,
         }
 
     @property
