@@ -12,7 +12,7 @@ from dfkit.data.label_table import column_name
 from dfkit.data.label_words import family_of_method
 from dfkit.data.leave_out import METHOD, column_values
 from dfkit.data.storage import PreparedData
-from dfkit.measures.bootstrap import REPEATS, Interval, percentile_interval, stratified_weights
+from dfkit.measures.bootstrap import REPEATS, Interval, percentile_interval, strata_by_cell, stratified_weights
 from dfkit.measures.left_out import MIN_GROUPS, interval_facts
 from dfkit.measures.paired_auc import PairedAuc
 from dfkit.report.left_out import format_auc
@@ -32,7 +32,7 @@ class ColumnValue:
     num_reals: int
     real_groups: int
     own_reals: bool
-    """Whether the real videos are those of the same value; else all of them, since it has none."""
+    """Whether the real videos are those of the same value; else all that the same models scored, since it has none."""
     auc: Interval
 
 
@@ -52,6 +52,10 @@ class ColumnTable:
         folds = "; videos of one fold are compared with each other alone" if self.in_folds else ""
         return f"Fakes and reals are videos (groups); AUC by video with its 95 % interval over groups{folds}."
 
+    @property
+    def _others(self) -> str:
+        return "all reals of its folds" if self.in_folds else "all reals"
+
     def rows(self) -> list[list[str]]:
         """Cells by value."""
         return [
@@ -59,7 +63,7 @@ class ColumnTable:
                 each.value,
                 f"{each.num_fakes} ({each.fake_groups})",
                 f"{each.num_reals} ({each.real_groups})",
-                f"reals of the same {self.column}" if each.own_reals else "all reals",
+                f"reals of the same {self.column}" if each.own_reals else self._others,
                 format_auc(each.auc),
             ]
             for each in self.values
@@ -113,9 +117,12 @@ def column_table(
         numbers = np.asarray(folds, np.int64)
     found = []
     for value in sorted(set(values[labels == 1].tolist())):
-        own = (values == value) & (labels == 0)
-        reals = own if own.any() else labels == 0
-        at = np.flatnonzero(((values == value) & (labels == 1)) | reals)
+        fakes_of_value = (values == value) & (labels == 1)
+        # Of several models' folds those that scored a fake of the value: its real videos may all be in others.
+        reals = (labels == 0) & np.isin(numbers, numbers[fakes_of_value])
+        own = reals & (values == value)
+        reals = own if own.any() else reals
+        at = np.flatnonzero(fakes_of_value | reals)
         interval = auc_interval(labels[at], scores[at], groups[at], numbers[at], repeats=repeats, seed=seed)
         fakes = at[labels[at] == 1]
         found.append(
@@ -141,7 +148,7 @@ def auc_interval(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> Interval:
-    """AUC with its interval over groups, which are drawn within those with fakes and those without.
+    """AUC with its interval over groups, of which every resample has some of each class and fold.
 
     Args:
         labels: (N,) 0 or 1.
@@ -156,8 +163,7 @@ def auc_interval(
     numbers = np.zeros(len(labels), np.int64) if folds is None else folds
     compared = PairedAuc(labels, p_fake, numbers, np.arange(len(labels)))
     value = compared.value(len(labels))
-    with_fakes = set(groups[labels == 1].tolist())
-    strata = ["fakes" if group in with_fakes else "reals" for group in groups.tolist()]
+    strata = strata_by_cell(groups.tolist(), list(zip(labels.tolist(), numbers.tolist(), strict=True)))
     num_groups, nan = len(set(groups.tolist())), float("nan")
     few = [
         f"{name} of {count} group(s)"

@@ -94,6 +94,23 @@ def percentile_interval(value: float, values: np.ndarray, *, level: float = 0.95
     return Interval(value, float(low), float(high), level, num_groups, values.size)
 
 
+def strata_by_cell(groups: Sequence[str], cells: Sequence[tuple[int, int] | None]) -> list[str]:
+    """Strata for `stratified_weights`: groups with answers in the same cells are of one stratum.
+
+    So every resample has answers in every cell, and as many groups of each as there are.
+
+    Args:
+        groups: (N,) group of each answer.
+        cells: (N,) label and fold of each answer; None of one that has no part in it.
+    Returns:
+        (N,) names.
+    """
+    found: dict[str, set[tuple[int, int]]] = {}
+    for group, cell in zip(groups, cells, strict=True):
+        found.setdefault(group, set()).update([] if cell is None else [cell])
+    return [str(sorted(found[group])) for group in groups]
+
+
 def stratified_weights(
     groups: Sequence[str], strata: Sequence[str], *, repeats: int = REPEATS, seed: int = 0
 ) -> Iterator[np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dfkit.measures.bootstrap import REPEATS, Interval, percentile_interval, stratified_weights
+from dfkit.measures.bootstrap import REPEATS, Interval, percentile_interval, strata_by_cell, stratified_weights
 from dfkit.measures.finite import finite_or_none
 from dfkit.measures.paired_auc import PairedAuc
 
@@ -245,7 +245,10 @@ class _Table:
             folds=np.array([score.fold for score in scores], np.int64),
             is_seen=np.array([score.part == "seen" for score in scores], bool),
             p_fake=np.array([score.p_fake for score in scores], np.float64),
-            strata=_strata(scores),
+            strata=strata_by_cell(
+                [score.group for score in scores],
+                [(score.label, score.fold) if score.part == "test" else None for score in scores],
+            ),
             folds_of=tuple(family.folds for family in families),
         )
 
@@ -279,16 +282,3 @@ class _Table:
         """(D, families, 2) AUC of unseen and of seen fakes in D resamples of (D, N) weights; NaN without a class."""
         values = np.stack([each.values(weights) for each in compared], axis=1)
         return values.reshape(len(weights), len(self.folds_of), 2)
-
-
-def _strata(scores: Sequence[HeldOutScore]) -> list[str]:
-    """Stratum of each row's group: the folds that test fakes and real videos of it.
-
-    So every resample holds as many groups of each fold's fakes, and of its real videos, as there are.
-    """
-    tested: dict[str, set[tuple[int, int]]] = {}
-    for score in scores:
-        cells = tested.setdefault(score.group, set())
-        if score.part == "test":
-            cells.add((score.label, score.fold))
-    return [str(sorted(tested[score.group])) for score in scores]

@@ -104,6 +104,8 @@ def test_columns_give_the_same_table_by_their_values(data_dir: Path, tmp_path: P
     language, method = report.columns
     assert [each.value for each in language.values] == ["en", "ko"] and all(v.own_reals for v in language.values)
     assert [each.value for each in method.values] == ["a", "b"] and not any(v.own_reals for v in method.values)
+    reals = [family.num_reals for family in report.run.result.families]
+    assert [each.num_reals for each in method.values] == reals
     # By method it is the table of families.
     unseen = [family.unseen.value for family in report.run.result.families]
     assert [each.auc.value for each in method.values] == pytest.approx(unseen)
