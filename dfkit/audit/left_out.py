@@ -18,12 +18,12 @@ from dfkit.audit.audit_facts import collect_facts
 from dfkit.audit.findings import left_out_file, read_finding, write_finding
 from dfkit.audit.forest import feature_forest, video_features
 from dfkit.config import SplitConfig
+from dfkit.data.fold_table import format_folds
 from dfkit.data.label_table import column_name
 from dfkit.data.leave_out import (
     VAL_SHARE,
     LeaveOutFold,
     folds_hash,
-    format_folds,
     held_out_scores,
     leave_out_folds,
     left_out_families,

@@ -19,7 +19,8 @@ import torch
 from dfkit.audit.findings import findings_notes
 from dfkit.config import Config, SplitConfig, upgrade
 from dfkit.console import note
-from dfkit.data.leave_out import LeaveOutPlan, format_folds, leave_out_folds
+from dfkit.data.fold_table import format_folds
+from dfkit.data.leave_out import LeaveOutPlan, leave_out_folds
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError, DataError

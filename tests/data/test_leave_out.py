@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dfkit.data.catalog import VideoRow
+from dfkit.data.fold_table import format_folds
 from dfkit.data.label_words import family_of_method
-from dfkit.data.leave_out import POOLED, LeaveOutFold, column_values, format_folds, leave_out_folds
+from dfkit.data.leave_out import POOLED, LeaveOutFold, column_values, leave_out_folds
 from dfkit.errors import DataError
 from tests.data.makers import CatalogOnly, make_row
 
