@@ -25,7 +25,7 @@ from dfkit.workspace import LEAVE_OUT_RUN, Workspace, find_stored, holds_own_dat
 if TYPE_CHECKING:
     from dfkit.audit import BaselineResult
     from dfkit.audit.audit import AuditResult
-    from dfkit.audit.left_out import LeftOutFinding
+    from dfkit.audit.left_out import LeftOutBaselines, LeftOutFinding
     from dfkit.benchmarks.report import BenchReport
     from dfkit.config import Config, SplitConfig
     from dfkit.config.flags import DistillFlags, TrainFlags
@@ -175,27 +175,29 @@ def baseline(
     *,
     config_path: Path | None = None,
     data_dir: Path | None = None,
+    of: Sequence[str] = (),
     folds: int | None = None,
     leave_out: str | None = None,
     seed: int | None = None,
-) -> BaselineResult | LeftOutFinding:
+) -> BaselineResult | LeftOutBaselines:
     """`dfkit baseline`; kind and number of folds and seed are those of the configuration's `split` where left out.
 
     Raises:
         ConfigError: The configuration cannot be used.
-        DataError: There is no usable data, or it holds no landmarks.
+        DataError: There is no usable data.
+        MissingExtraError: A package of a baseline that was asked for is not installed.
     """
     from dfkit.audit import baseline as run_baseline
     from dfkit.data.storage import PreparedData
 
     split = folds_of(config_path, folds, seed, leave_out)
     chosen = data_dir or workspace.newest_data()
-    note(f"hand-made features of {chosen}")
+    note(f"baselines of {chosen}")
     if split.leave_out is not None:
         from dfkit.audit.left_out import baseline_left_out
 
-        return baseline_left_out(PreparedData(chosen), split.leave_out, seed=split.seed, split=split)
-    return run_baseline(PreparedData(chosen), folds=split.folds or DEFAULT_FOLDS, seed=split.seed, split=split)
+        return baseline_left_out(PreparedData(chosen), split.leave_out, of=of, seed=split.seed, split=split)
+    return run_baseline(PreparedData(chosen), of=of, folds=split.folds or DEFAULT_FOLDS, seed=split.seed, split=split)
 
 
 def folds_of(

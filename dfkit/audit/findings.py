@@ -10,10 +10,10 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,14 @@ AUDIT_FILE, BASELINE_FILE = "audit.json", "baseline.json"
 COMMANDS = {AUDIT_FILE: "dfkit audit", BASELINE_FILE: "dfkit baseline"}
 NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 """What a column may be called and a file may not."""
+BASELINE_WORDS = {
+    "features": "hand-made features",
+    "facts": "file facts",
+    "sync": "phoneme-lip sync",
+    "texture": "frozen texture features",
+}
+"""What each baseline rests on, by its name."""
+FACTS = "facts"
 LISTS = ("warnings", "videos")
 """Keys of a finding that hold lists where they are there."""
 WARN_AUC = 0.7
@@ -57,6 +65,59 @@ class AucScore:
     def to_json(self) -> dict[str, Any]:
         """Every field; NaN is None."""
         return {name: finite_or_none(value) for name, value in vars(self).items()}
+
+
+class FoldModel(Protocol):
+    """What is fitted on the training part of a fold, and then asked about the videos of its test part.
+
+    It may hold features of all videos; labels and groups it is told of its training part alone.
+    """
+
+    def fit(self, rows: NDArray[np.int64], labels: NDArray[np.int64], groups: Sequence[str]) -> None:
+        """Learns from (M,) places of videos, their labels and their groups."""
+
+    def p_fake(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """P(fake) of (M,) places of videos, each in [0, 1]."""
+
+
+M = TypeVar("M", bound=FoldModel)
+
+
+@dataclass
+class TableModel:
+    """A classifier on a table of one row per video."""
+
+    values: NDArray[np.float64]
+    """(N, K) of all videos."""
+    classifier: Any
+    """Of scikit-learn, unfitted at first."""
+
+    def fit(self, rows: NDArray[np.int64], labels: NDArray[np.int64], groups: Sequence[str]) -> None:
+        """Fits the classifier; groups are of no use to it."""
+        self.classifier.fit(self.values[rows], labels)
+
+    def p_fake(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The classifier's probability of class 1."""
+        return np.asarray(self.classifier.predict_proba(self.values[rows])[:, 1])
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A kind of model on the features of N videos, unfitted as often as there are folds."""
+
+    make_model: Callable[[], FoldModel]
+    missing: NDArray[np.bool_]
+    """(N,) videos without any value; to the model that is a value, too."""
+
+    @classmethod
+    def of_table(cls, values: NDArray[np.float64], make_classifier: Callable[[], Any]) -> Predictor:
+        """Of a table.
+
+        Args:
+            values: (N, K) one row per video; NaN where a value is missing.
+            make_classifier: Gives an unfitted scikit-learn classifier that takes NaN.
+        """
+        return cls(lambda: TableModel(values, make_classifier()), np.asarray(np.isnan(values).all(axis=1)))
 
 
 @dataclass(frozen=True)
@@ -106,22 +167,23 @@ class FoldedVideos:
         )
 
     def score(self, name: str, values: NDArray[np.float64], make_model: Callable[[], Any]) -> AucScore:
-        """AUC of a model that is fitted out of fold.
+        """AUC of a classifier that is fitted out of fold.
 
         Args:
             name: Of the result.
             values: (N, K) one row per video; NaN where a value is missing.
             make_model: Gives an unfitted scikit-learn classifier that takes NaN.
         """
-        return self.score_predictions(name, values, self.out_of_fold(values, make_model))
+        table = Predictor.of_table(values, make_model)
+        return self.score_predictions(name, self.out_of_fold(table.make_model), missing=table.missing)
 
-    def score_predictions(self, name: str, values: NDArray[np.float64], p_fake: NDArray[np.float64]) -> AucScore:
+    def score_predictions(self, name: str, p_fake: NDArray[np.float64], *, missing: NDArray[np.bool_]) -> AucScore:
         """AUC of out-of-fold scores with its interval over groups.
 
         Args:
             name: Of the result.
-            values: (N, K) that the scores were made from; rows of NaN are counted as missing.
             p_fake: (N,) in [0, 1].
+            missing: (N,) whether a video has no value that a score could be made from.
         """
         interval = group_bootstrap(
             self.groups,
@@ -129,24 +191,38 @@ class FoldedVideos:
             repeats=self.repeats,
             seed=self.seed,
         )
-        missing = int(np.isnan(values).all(axis=1).sum())
-        return AucScore(name, interval.value, interval.low, interval.high, len(self.labels), missing)
+        return AucScore(name, interval.value, interval.low, interval.high, len(self.labels), int(missing.sum()))
 
-    def out_of_fold(self, values: NDArray[np.float64], make_model: Callable[[], Any]) -> NDArray[np.float64]:
-        """P(fake) of each video, by a model that was fitted without its fold.
+    def out_of_fold(self, make_model: Callable[[], FoldModel]) -> NDArray[np.float64]:
+        """(N,) P(fake) of each video, by a model that was fitted without its fold."""
+        return self.gather((test, model.p_fake(test)) for test, model in self.fitted(make_model))
+
+    def fitted(self, make_model: Callable[[], M]) -> Iterator[tuple[NDArray[np.int64], M]]:
+        """Fits a model per fold: the one loop behind every out-of-fold score.
 
         Args:
-            values: (N, K) one row per video; NaN where a value is missing.
-            make_model: Gives an unfitted scikit-learn classifier that takes NaN.
-        Returns:
-            (N,) in [0, 1].
+            make_model: Gives an unfitted model.
+        Yields:
+            The places of a fold's test videos, and the model that saw nothing of them or of their groups.
         """
-        p_fake = np.full(len(self.labels), np.nan)
         for test in self.test_parts:
             training = np.setdiff1d(np.arange(len(self.labels)), test)
-            model = make_model().fit(values[training], self.labels[training])
-            p_fake[test] = model.predict_proba(values[test])[:, 1]
-        return p_fake
+            model = make_model()
+            model.fit(training, self.labels[training], [self.groups[row] for row in training])
+            yield test, model
+
+    def gather(self, parts: Iterable[tuple[NDArray[np.int64], NDArray[np.float64]]]) -> NDArray[np.float64]:
+        """Puts the answers of all folds together.
+
+        Args:
+            parts: Places of each fold's test videos and their answers, both (M,).
+        Returns:
+            (N,).
+        """
+        whole = np.full(len(self.labels), np.nan)
+        for test, answers in parts:
+            whole[test] = answers
+        return whole
 
 
 def format_scores(scores: Sequence[AucScore]) -> list[str]:
@@ -185,17 +261,19 @@ def write_finding(data: PreparedData, name: str, content: dict[str, Any]) -> str
     return str(path)
 
 
-def format_baseline_comparison(network_auc: float | None, baseline_auc: float) -> str:
+def format_baseline_comparison(network_auc: float | None, bar: Bar) -> str:
     """Compares a network with its baseline, in words.
 
     Args:
         network_auc: By video; None or NaN where undefined.
-        baseline_auc: By video, of `dfkit baseline` on the same data.
+        bar: From `dfkit baseline` on the same videos.
     """
     if network_auc is None or not np.isfinite(network_auc):
-        return f"baseline AUC {baseline_auc:.3f}; the network's has no value here, so neither is better"
-    both = f"AUC {network_auc:.3f} against {baseline_auc:.3f} of hand-made features"
-    return f"below its baseline: {both}" if network_auc < baseline_auc else f"not below its baseline: {both}"
+        return f"baseline AUC {bar.auc:.3f}; the network's has no value here, so neither is better"
+    both = f"AUC {network_auc:.3f} against {bar.auc:.3f} of {BASELINE_WORDS.get(bar.name, bar.name)}"
+    if bar.num_baselines > 1:
+        both += f", the strongest of {bar.num_baselines} baselines"
+    return f"below its baseline: {both}" if network_auc < bar.auc else f"not below its baseline: {both}"
 
 
 def findings_notes(data: PreparedData, network_auc: float | None, videos: Sequence[int]) -> tuple[str, ...]:
@@ -207,20 +285,55 @@ def findings_notes(data: PreparedData, network_auc: float | None, videos: Sequen
         videos: Index of each video that it was measured on; the baseline is measured on the same ones.
     """
     baseline, audited = read_finding(data, BASELINE_FILE), read_finding(data, AUDIT_FILE)
-    baseline_auc = None if baseline is None else auc_on(baseline, [data.videos[index].key for index in videos])
-    compared = () if baseline_auc is None else (format_baseline_comparison(network_auc, baseline_auc),)
+    bar = None if baseline is None else strongest_baseline(baseline, [data.videos[index].key for index in videos])
+    compared = () if bar is None else (format_baseline_comparison(network_auc, bar),)
     warned = () if audited is None else tuple(map(str, audited.get("warnings", [])))
     return (*compared, *warned, *stale_findings(data))
 
 
-def auc_on(baseline: dict[str, Any], keys: Sequence[str]) -> float | None:
+@dataclass(frozen=True)
+class Bar:
+    """The baseline that a network has to beat."""
+
+    name: str
+    """A key of `BASELINE_WORDS`."""
+    auc: float
+    """By video, out of fold, on the videos asked for."""
+    num_baselines: int
+    """Among how many it is the strongest."""
+
+
+def strongest_baseline(content: dict[str, Any], keys: Sequence[str]) -> Bar | None:
+    """The highest AUC of the baselines that look at pictures and sound; file facts are the audit's to warn of.
+
+    Args:
+        content: Of `baseline.json`.
+        keys: `VideoRow.key` of each video.
+    Returns:
+        None where no baseline scored all of these videos, or both classes are not there.
+    """
+    found = {name: auc_on(entry, keys) for name, entry in baseline_entries(content).items() if name != FACTS}
+    known = {name: value for name, value in found.items() if value is not None}
+    if not known:
+        return None
+    name = max(known, key=lambda each: known[each])
+    return Bar(name, known[name], len(known))
+
+
+def baseline_entries(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The baselines of a `baseline.json` by name; one of an earlier version holds the hand-made features alone."""
+    entries: dict[str, dict[str, Any]] = content.get("baselines", {"features": content} if "videos" in content else {})
+    return entries
+
+
+def auc_on(entry: dict[str, Any], keys: Sequence[str]) -> float | None:
     """AUC of a baseline's out-of-fold scores on some videos; None where it lacks one, or has no value.
 
     Args:
-        baseline: Content of `baseline.json`.
+        entry: Of `baseline_entries`.
         keys: `VideoRow.key` of each video.
     """
-    rows = {row["key"]: row for row in baseline.get("videos", ())}
+    rows = {row["key"]: row for row in entry.get("videos", ())}
     if not keys or any(key not in rows for key in keys):
         return None
     value = auc(np.array([rows[key]["label"] for key in keys]), np.array([rows[key]["p_fake"] for key in keys]))
@@ -254,9 +367,13 @@ def _read_strictly(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _foreign_file(path, str(error)) from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(name, []), list) for name in LISTS):
+    if not isinstance(content, dict) or not _has_lists(content) or not isinstance(content.get("baselines", {}), dict):
         raise _foreign_file(path, "not what its command writes")
     return content
+
+
+def _has_lists(content: dict[str, Any]) -> bool:
+    return all(isinstance(content.get(name, []), list) for name in LISTS)
 
 
 def _foreign_file(path: Path, found: str) -> DataError:

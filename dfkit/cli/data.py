@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,15 @@ LeaveOutOption = Annotated[
         metavar="method|group|COLUMN",
     ),
 ]
+
+
+class BaselineChoice(StrEnum):
+    """What `--of` takes; `dfkit.audit.BASELINES` has the same names (typer has no lists of literals)."""
+
+    features = "features"
+    facts = "facts"
+    sync = "sync"
+    texture = "texture"
 
 
 @command(extra="train")
@@ -141,31 +151,44 @@ def audit(
 @command(extra="train")
 def baseline(
     data: Annotated[Path | None, typer.Argument(help="Prepared data; the newest where left out.")] = None,
+    of: Annotated[
+        list[BaselineChoice] | None,
+        typer.Option(
+            help="Which, once for each: hand-made features, file facts, phonemes against lips, frozen texture "
+            "features; all that are installed where left out."
+        ),
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Grouped folds; the configuration's, else 5, where left out.", min=2)
     ] = None,
     leave_out: LeaveOutOption = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of folds, forest and intervals; split.seed where left out.", min=0)
+        int | None, typer.Option(help="Of folds, models and intervals; split.seed where left out.", min=0)
     ] = None,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
-    """Measures what hand-made features and a random forest reach: what a network has to beat.
+    """Measures what simple features and small models reach: what a network has to beat.
 
     Examples:
 
         dfkit baseline
 
-        dfkit baseline data/videos --folds 10
+        dfkit baseline data/videos --of sync --of texture --folds 10
 
         dfkit baseline data/videos --leave-out method
     """
     from dfkit import pipeline
 
     result = pipeline.baseline(
-        pipeline.Workspace(workspace), config_path=config, data_dir=data, folds=folds, leave_out=leave_out, seed=seed
+        pipeline.Workspace(workspace),
+        config_path=config,
+        data_dir=data,
+        of=[each.value for each in of or ()],
+        folds=folds,
+        leave_out=leave_out,
+        seed=seed,
     )
     show(result, as_json=as_json)
 

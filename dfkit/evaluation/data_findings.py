@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dfkit.audit.findings import (
     AUDIT_FILE,
     BASELINE_FILE,
-    auc_on,
     format_baseline_comparison,
     read_finding,
     stale_findings,
+    strongest_baseline,
 )
 from dfkit.data.storage import PreparedData
 from dfkit.evaluation.report import DataFindings
@@ -28,12 +28,12 @@ def data_findings(data: PreparedData, auc: float, sha256s: Sequence[str]) -> Dat
     """
     audit, baseline = read_finding(data, AUDIT_FILE), read_finding(data, BASELINE_FILE)
     warnings = [] if audit is None else [str(warning) for warning in audit.get("warnings", [])]
-    baseline_auc = None
+    bar = None
     if baseline is not None:
         key_of = {row.sha256: row.key for row in data.videos}
-        baseline_auc = auc_on(baseline, [key_of.get(sha256, "") for sha256 in sha256s])
+        bar = strongest_baseline(baseline, [key_of.get(sha256, "") for sha256 in sha256s])
     return DataFindings(
-        baseline_auc=baseline_auc,
-        baseline_comparison=None if baseline_auc is None else format_baseline_comparison(auc, baseline_auc),
+        baseline_auc=None if bar is None else bar.auc,
+        baseline_comparison=None if bar is None else format_baseline_comparison(auc, bar),
         audit_warnings=(*warnings, *stale_findings(data)),
     )

@@ -50,7 +50,7 @@ class DataFindings:
     """What `dfkit baseline` and `dfkit audit` found on the data."""
 
     baseline_auc: float | None = None
-    """AUC by video of hand-made features; None without a baseline."""
+    """AUC by video of the strongest baseline that sees pictures and sound; None without one."""
     baseline_comparison: str | None = None
     """The network against the baseline, in words."""
     audit_warnings: tuple[str, ...] = ()

@@ -40,7 +40,7 @@ class LeftOutRun:
     folds_hash: str
     videos_hash: str
     beside: dict[str, LeftOutResult]
-    """File facts and hand-made features under the same folds, as far as they were measured."""
+    """File facts and baselines under the same folds, as far as they were measured."""
     missing: tuple[str, ...]
     """Commands that measure the others."""
     result: LeftOutResult
@@ -119,7 +119,7 @@ def figures_beside(
     seed: int = 0,
     repeats: int = REPEATS,
 ) -> tuple[dict[str, LeftOutResult], tuple[str, ...]]:
-    """What file facts and hand-made features reach under the same folds, and the commands that measure what is lacking.
+    """What file facts and baselines reach under the same folds, and the commands that measure what is lacking.
 
     Args:
         data: Prepared data, which holds their files.

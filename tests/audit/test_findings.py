@@ -55,6 +55,25 @@ def test_the_baseline_is_compared_on_the_same_videos(data: PreparedData) -> None
     assert findings_notes(data, 0.2, [2, 3]) == ()
 
 
+def test_the_strongest_baseline_is_the_bar(data: PreparedData) -> None:
+    """File facts are not: no detector has to reach what they give away; the audit warns of them."""
+    rows = baseline_rows(data, 0, 1, 2, 3)
+    perfect = [{**row, "p_fake": row["label"]} for row in rows]
+    weak = [{**row, "p_fake": 0.5} for row in rows]
+    entries = {"features": {"videos": weak}, "facts": {"videos": perfect}, "texture": {"videos": rows}}
+    write(data, "baseline.json", videos_hash=videos_hash(data), baselines=entries)
+    sentence = "below its baseline: AUC 0.743 against 0.750 of frozen texture features, the strongest of 2 baselines"
+    assert findings_notes(data, 0.743, range(4)) == (sentence,)
+    # One that lacks a video is not compared on it.
+    entries["texture"] = {"videos": rows[:3]}
+    write(data, "baseline.json", videos_hash=videos_hash(data), baselines=entries)
+    assert findings_notes(data, 0.743, range(4)) == (
+        "not below its baseline: AUC 0.743 against 0.500 of hand-made features",
+    )
+    write(data, "baseline.json", videos_hash=videos_hash(data), baselines={"facts": {"videos": perfect}})
+    assert findings_notes(data, 0.743, range(4)) == ()
+
+
 @pytest.mark.parametrize("hashed", [{"videos_hash": "of other videos"}, {}], ids=["other videos", "without a hash"])
 def test_findings_of_other_videos_are_named_and_not_said(data: PreparedData, hashed: dict[str, str]) -> None:
     """A finding without a hash was taken for one about these videos, whatever they had become."""
@@ -67,7 +86,7 @@ def test_findings_of_other_videos_are_named_and_not_said(data: PreparedData, has
     )
 
 
-@pytest.mark.parametrize("content", ["nothing", "[]", '{"warnings": "one"}', '{"videos": null}'])
+@pytest.mark.parametrize("content", ["nothing", "[]", '{"warnings": "one"}', '{"videos": null}', '{"baselines": []}'])
 def test_a_file_that_is_no_finding_is_refused(data: PreparedData, content: str) -> None:
     (Path(data.path) / "audit.json").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=r"audit.json(.|\n)*Fix: run dfkit audit again"):

@@ -1,4 +1,4 @@
-"""File facts and hand-made features under folds that leave a generator out."""
+"""File facts and baselines under folds that leave a generator out."""
 
 from __future__ import annotations
 
@@ -66,17 +66,18 @@ def test_findings_are_found_again_under_the_same_folds_alone(
     data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dfkit.audit.forest.NUM_TREES", 20)
-    found = baseline_left_out(data, "method", repeats=20)
+    found = baseline_left_out(data, "method", of=["features"], repeats=20)
     assert found.path is not None and Path(found.path).name == "baseline.left-out-method.json"
     folds = leave_out_folds(data)
-    same = read_left_out_scores(data, "baseline", "method", folds_hash(data, folds))
-    assert same == list(found.scores)
+    same = read_left_out_scores(data, "features", "method", folds_hash(data, folds))
+    assert same == list(found.entries["features"].scores)
     other = folds_hash(data, leave_out_folds(data, seed=1))
-    assert read_left_out_scores(data, "baseline", "method", other) == []
-    assert read_left_out_scores(data, "baseline", "source", folds_hash(data, folds)) == []
-    assert read_left_out_scores(data, "baseline", " Method", folds_hash(data, folds)) == same
+    assert read_left_out_scores(data, "features", "method", other) == []
+    assert read_left_out_scores(data, "features", "source", folds_hash(data, folds)) == []
+    assert read_left_out_scores(data, "features", " Method", folds_hash(data, folds)) == same
     content = json.loads(Path(found.path).read_text(encoding="utf-8"))
-    assert content["folds_hash"] == folds_hash(data, folds) and set(content["alone"]) >= {"motion", "spectrum"}
+    assert content["folds_hash"] == folds_hash(data, folds)
+    assert set(content["baselines"]["features"]["alone"]) >= {"motion", "spectrum"}
 
 
 def test_audit_leaves_out_on_the_command_line_and_by_configuration(data: PreparedData, tmp_path: Path) -> None:

@@ -78,18 +78,17 @@ def test_folds_and_seed_reach_the_measurement(monkeypatch: pytest.MonkeyPatch, c
     called = stand_in(monkeypatch, pipeline, command)
     done = run(command, "data/x", "--folds", 3, "--seed", 4, "--json")
     assert (done.exit_code, json.loads(done.stdout)) == (0, {"value": 1})
-    expected = {"config_path": None, "data_dir": Path("data/x"), "folds": 3, "leave_out": None, "seed": 4}
+    names = {"of": []} if command == "baseline" else {}
+    expected = {"config_path": None, "data_dir": Path("data/x"), "folds": 3, "leave_out": None, "seed": 4, **names}
     assert called.options == expected
     run(command, "data/x", "--leave-out", "source")
     assert called.options["leave_out"] == "source"
     run(command, "--config", "mine.yaml")
-    assert called.options == {
-        "config_path": Path("mine.yaml"),
-        "data_dir": None,
-        "folds": None,
-        "leave_out": None,
-        "seed": None,
-    }
+    left = {"data_dir": None, "folds": None, "leave_out": None, "seed": None}
+    assert called.options == {"config_path": Path("mine.yaml"), **left, **names}
+    if command == "baseline":
+        run(command, "--of", "sync", "--of", "facts")
+        assert called.options["of"] == ["sync", "facts"]
     assert run(command, "--folds", 1).exit_code == 2
 
 

@@ -1,24 +1,15 @@
-"""Hand-made features against hand arithmetic, and the forest under grouped folds."""
+"""Hand-made features against hand arithmetic."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from dfkit.audit import BASELINE_FILE, baseline, forest
 from dfkit.audit.motion import EYE_RATIO_POINTS, align, eye_ratio, motion_features
 from dfkit.audit.sound_lip import correlation_at, loudness_db, sound_lip_features
 from dfkit.audit.spectrum import radial_bands, spectrum_features
-from dfkit.cli import app
 from dfkit.clip import CLIP2S
-from dfkit.data.storage import PreparedData
 from dfkit.training.augment.mirror import mirror_order
-from tests.audit.test_audit import make_rows
-from tests.data.makers import make_prepared
 
 
 def make_face(num_frames: int = 50, *, seed: int = 0) -> np.ndarray:
@@ -149,28 +140,3 @@ def test_residual_of_noise() -> None:
     assert features["residual_std"] == pytest.approx(10 / 255 * np.sqrt(left), rel=0.02)
     # Gaussian: kurtosis 3.
     assert features["residual_kurtosis"] == pytest.approx(np.log(3), abs=0.05)
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_prepared(tmp_path_factory.mktemp("baseline") / "data", make_rows(6))
-
-
-@pytest.fixture(autouse=True)
-def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forest, "NUM_TREES", 20)
-
-
-def test_forest_is_grouped_and_repeatable(prepared: Path) -> None:
-    data = PreparedData(prepared)
-    result = baseline(data, folds=3, seed=1, repeats=200)
-    done = CliRunner().invoke(app, ["baseline", str(prepared), "--folds", "3", "--seed", "1"])
-    assert done.exit_code == 0, done.output
-    assert "all features" in done.stdout
-    assert {score.name for score in result.families} == {"motion", "sound-lip", "spectrum"}
-    assert sum(map(len, result.features.values())) == 22 + 5 + 9
-    content = json.loads((prepared / BASELINE_FILE).read_text())
-    assert content["auc"] == result.total.auc
-    assert content["videos"] == list(result.videos)
-    assert len(content["videos"]) == 12
-    assert all(0 <= video["p_fake"] <= 1 for video in content["videos"])
