@@ -48,6 +48,9 @@ CONTAINS: dict[Extra, tuple[Extra, ...]] = {
 TFLITE_CONVERTER = "litert_torch"
 """What converts to .tflite; its native part has no build for Windows, and pyproject.toml leaves it out there."""
 
+PHONEME_RECOGNISER = "hama"
+"""Its package holds libraries for Linux and macOS alone."""
+
 
 def require_extra(extra: Extra) -> None:
     """Asks for every package of an extra, without importing one.
@@ -57,9 +60,19 @@ def require_extra(extra: Extra) -> None:
     """
     for each in (*CONTAINS.get(extra, ()), extra):
         for name, package in PACKAGES[each].items():
-            needed = name != TFLITE_CONVERTER or has_tflite_converter()
-            if needed and not _is_installed(name):
+            if has_build(name) and not _is_installed(name):
                 raise MissingExtraError(package, extra)
+
+
+def has_build(module: str) -> bool:
+    """Whether a package has a build for this system; pyproject.toml leaves it out where it has none.
+
+    Args:
+        module: Name under which it is imported.
+    """
+    if module == TFLITE_CONVERTER:
+        return has_tflite_converter()
+    return module != PHONEME_RECOGNISER or sys.platform != "win32"
 
 
 def has_tflite_converter() -> bool:

@@ -18,6 +18,7 @@ from dfkit import extras, pipeline
 from dfkit.config import Config
 from dfkit.demo.run import DemoRun
 from dfkit.distill.search.run import search_student
+from dfkit.doctor.versions import extra_checks
 from dfkit.errors import ConfigError, DataError, MissingExtraError
 from dfkit.extras import CONTAINS, PACKAGES, TFLITE_CONVERTER, missing_extra, require_extra
 from dfkit.workspace import Workspace
@@ -156,6 +157,18 @@ def test_this_systems_converter(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, there in (("win32", False), ("linux", True), ("darwin", True)):
         monkeypatch.setattr(sys, "platform", name)
         assert extras.has_tflite_converter() is there
+
+
+def test_on_windows_the_baselines_install_without_phonemes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "_is_installed", lambda name: name not in ("hama", TFLITE_CONVERTER))
+    with pytest.raises(MissingExtraError, match="hama"):
+        require_extra("baselines")
+    monkeypatch.setattr(sys, "platform", "win32")
+    require_extra("baselines")
+    (check,) = [check for check in extra_checks() if check.name == "baselines"]
+    assert "hama" not in check.found
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert [line for line in declared["baselines"] if "win32" in line] == ["hama==1.7.0; sys_platform != 'win32'"]
 
 
 def test_on_windows_the_demonstration_exports_onnx_and_says_so(

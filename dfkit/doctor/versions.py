@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from dfkit.doctor.checks import Check
-from dfkit.extras import CONTAINS, PACKAGES, TFLITE_CONVERTER, Extra, has_tflite_converter
+from dfkit.extras import CONTAINS, PACKAGES, PHONEME_RECOGNISER, Extra, has_build, has_tflite_converter
 
 TESTED_FILE = Path(__file__).with_name("tested.json")
 OTHER_NAMES = {
@@ -128,11 +128,13 @@ def _extra_check(extra: Extra) -> Check:
     command = f'pip install "dfkit[{extra}]"'
     if extra == "export" and not has_tflite_converter():
         command += "; without the converter to .tflite, which has no build for Windows (--format onnx, or WSL)"
+    if extra == "baselines" and not has_build(PHONEME_RECOGNISER):
+        command += "; without the phonemes of dfkit baseline --of sync, whose library has no build for Windows"
     checks = [
         package_check("extras", name, entry, command=command, optional=True)
         for each in (*CONTAINS.get(extra, ()), extra)
         for name, entry in tested_versions()["extras"][each].items()
-        if has_tflite_converter() or name != PACKAGES["export"][TFLITE_CONVERTER]
+        if name not in {package for module, package in PACKAGES[each].items() if not has_build(module)}
     ]
     off = [f"{check.name} {check.found}" for check in checks if check.status == "off"]
     missing = [check.name for check in checks if check.status == "missing"]
