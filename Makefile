@@ -9,7 +9,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-.PHONY: setup demo test test-long check bench runtimes fuzz face-reference fate clean help
+.PHONY: setup demo test test-long check bench experiment experiment-gpu runtimes fuzz face-reference fate clean help
 .DEFAULT_GOAL := help
 
 setup: $(STAMP) ## install into .venv
@@ -34,6 +34,14 @@ bench: $(STAMP) ## measure the newest bundle, decoding and tracking, training, a
 	$(BIN)/python -m tools.speed.media_speed --out reports/media_speed.json
 	$(BIN)/python -m tools.speed.training_speed --out reports/training_speed.json
 	$(BIN)/python -m tools.speed.component_speed --out reports/component_speed.json
+
+experiment: $(STAMP) ## leave-out rows of audit, baselines and networks on two cores, at most two hours; DATA= EQUALISED= TEACHER= LITE0=
+	$(BIN)/python -m tools.experiment $(DATA) $(if $(EQUALISED),--equalised $(EQUALISED)) \
+		$(if $(TEACHER),--teacher $(TEACHER)) $(if $(LITE0),--lite0 $(LITE0))
+
+# No stamp: a machine with a GPU has a Python of its own with torch; what else it needs is named in the module.
+experiment-gpu: ## the tests marked gpu, then networks and students under left-out families; PACK= TEACHER= LITE0= OUT=
+	$(PYTHON) -m tools.gpu.experiment $(PACK) --teacher $(TEACHER) --lite0 $(LITE0) --out $(or $(OUT),reports/gpu)
 
 runtimes: $(STAMP) ## replay a bundle on other versions of its runtimes, each in an environment of its own; BUNDLE=newest
 	$(BIN)/python -m tools.runtimes.matrix $(BUNDLE) --out reports/runtimes.json

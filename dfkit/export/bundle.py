@@ -63,9 +63,10 @@ def free_folder(parent: Path, name: str) -> Path:
 def with_manifest(graphs: Mapping[str, bytes], manifest: Manifest) -> dict[str, bytes]:
     """Graph files with the manifest in each .tflite's metadata, so that a lone file explains itself.
 
-    The copy has no `files`: a file cannot hold its own hash.
+    The copy has no `files`, for a file cannot hold its own hash, and no `metrics`: they grow with the groups of the
+    data, name them, and no runtime asks for them.
     """
-    copy = manifest.model_copy(update={"files": {}}).model_dump_json().encode()
+    copy = manifest.model_copy(update={"files": {}, "metrics": {}}).model_dump_json().encode()
     return {
         name: embed(content, MANIFEST_ENTRY, copy) if name.endswith(".tflite") else content
         for name, content in graphs.items()

@@ -13,7 +13,7 @@ from dfkit.errors import NOT_JSON, BundleError
 from dfkit.runtime.manifest import MANIFEST_VERSION, Manifest, validation_faults
 
 MANIFEST_ENTRY = "dfkit_manifest"
-"""Name of the metadata entry that holds the manifest as JSON, without `files`."""
+"""Name of the metadata entry that holds the manifest as JSON, without `files` and `metrics`."""
 FILE_IDENTIFIER = b"TFL3"
 FIX_FILE = "copy the file again from where it was exported"
 # What the flatbuffers reader raises on offsets that lead nowhere.
@@ -96,7 +96,7 @@ def embedded_manifest(content: bytes, *, where: str = "the file") -> Manifest | 
         content: Of a .tflite file.
         where: Named in errors.
     Returns:
-        The manifest with no `files`; None where the file has no such entry.
+        The manifest with no `files` and no `metrics`; None where the file has no such entry.
     Raises:
         BundleError: Not a .tflite file, or its manifest is damaged or newer than this dfkit.
     """

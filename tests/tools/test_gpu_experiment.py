@@ -119,7 +119,9 @@ def test_a_network_and_its_students_are_trained_and_measured(crops: Crops, packe
     facts, parts = read_facts(packed)
     (line,) = network_table(rows, facts, parts)[2:]
     assert line.startswith("| tiny | 1 |")
-    assert network_table(rows[:1], facts, parts)[2:] == []
+    if len(rows) > 1:
+        (line,) = network_table(rows[:1], facts, parts)[2:]
+        assert line.startswith(f"| tiny (1 of {len(rows)} folds) | 1 |")
 
 
 def test_what_the_experiment_needs_is_what_it_says() -> None:

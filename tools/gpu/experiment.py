@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", help="some of the rows, with semicolons between; all where left out")
+    parser.add_argument("--folds", help="some of the folds, as 0,1,2; 0 leaves nothing out; all where left out")
     parser.add_argument("--scratch", type=Path, default=Path("build/gpu"), help="folder for the decoded pictures")
     arguments = parser.parse_args(argv)
     started = time.time()
@@ -93,9 +94,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"decoded: {time.time() - started:.0f} s", flush=True)
     with np.load(arguments.pack) as stored:
         num_folds = len(stored["parts"])
-    wanted = arguments.rows and {name.strip() for name in arguments.rows.split(";")}
+    rows = arguments.rows and {name.strip() for name in arguments.rows.split(";")}
+    folds = arguments.folds and {int(number) for number in arguments.folds.split(",")}
     done = finished(arguments.out)
-    jobs = [job for job in plan(num_folds, arguments.seeds) if job not in done and (not wanted or job.row in wanted)]
+    jobs = [
+        job
+        for job in plan(num_folds, arguments.seeds)
+        if job not in done and (not rows or job.row in rows) and (not folds or job.fold in folds)
+    ]
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     for job in [*jobs, *[None] * arguments.workers]:

@@ -68,7 +68,7 @@ def left_out(rows: Sequence[Row], facts: Row, parts: np.ndarray, form: str) -> L
 
 
 def network_table(rows: Sequence[Row], facts: Row, parts: np.ndarray) -> list[str]:
-    """Lines of the table of networks; only those that have all folds are in it."""
+    """Lines of the table of networks; a seed that lacks folds which another has is not in it."""
     lines = [
         "| network | seeds | unseen, raw | worst family | seen, raw | unseen, reduced | worst family |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -78,8 +78,10 @@ def network_table(rows: Sequence[Row], facts: Row, parts: np.ndarray) -> list[st
         if "unseen_raw" in row:
             found[row["row"]][row["seed"]].append(row)
     for name, seeds in found.items():
-        whole = [each for each in seeds.values() if len(each) == len(parts) - 1]
+        most = max(map(len, seeds.values()))
+        whole = [each for each in seeds.values() if len(each) == most]
         if whole:
+            folds = "" if most == len(parts) - 1 else f" ({most} of {len(parts) - 1} folds)"
             results = {form: [left_out(each, facts, parts, form) for each in whole] for form in FORMS}
             cells = [str(len(whole))]
             for form in FORMS:
@@ -90,7 +92,7 @@ def network_table(rows: Sequence[Row], facts: Row, parts: np.ndarray) -> list[st
                 ]
                 if form == "raw":
                     cells.append(figure([r.seen.value for r in results[form]], first.seen.low, first.seen.high))
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+            lines.append(f"| {name}{folds} | {' | '.join(cells)} |")
     return lines
 
 
