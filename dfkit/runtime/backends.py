@@ -209,6 +209,7 @@ class TfliteGraphs(_SignatureGraphs):
         num_threads: int,
         where: str,
         checked: bool = False,
+        interpreters: dict[str, Any] | None = None,
     ) -> None:
         """Loads the file and holds the signatures against the manifest.
 
@@ -218,17 +219,19 @@ class TfliteGraphs(_SignatureGraphs):
             num_threads: Threads of the interpreter.
             where: Named in errors.
             checked: Whether `check_tflite` let these bytes pass, by the rules of this installation: it takes 30 ms.
+            interpreters: Those of files that are loaded already, by name; others are added, so that graphs which share
+                a file and are not run at once are loaded once.
         Raises:
             BundleError: Not a TFLite file, one that dfkit would not make, another than the manifest describes, or made
                 for a newer runtime.
         """
         super().__init__(backend, num_threads=num_threads)
         refuse_older(backend, self.package, where=where)
-        if not checked:
-            for file in sorted({signature.file for _, signature in signature_parts(backend)}):
+        self._interpreters: dict[str, Any] = {} if interpreters is None else interpreters
+        for file in sorted({signature.file for _, signature in signature_parts(backend)}):
+            if not checked and file not in self._interpreters:
                 check_tflite(content[file], where=f"{where}: {file}")
         make_interpreter = self.interpreter_class()
-        self._interpreters: dict[str, Any] = {}
         self._runners: dict[str, Any] = {}
         for part, signature in signature_parts(backend):
             try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,10 +28,11 @@ from dfkit.export.signature import SIDE_PX, encode_example
 from dfkit.files import write_atomically
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.runtime.backends import TfliteGraphs
-from dfkit.runtime.manifest import Backend, Signature
+from dfkit.runtime.manifest import Backend
 
 BYTES_PER_MB = 1e6
 INT8_SUFFIX, FLOAT_SUFFIX = ".tflite", ".fp32.tflite"
+Part = Literal["encode", "score"]
 CalibrationClips = Sequence[dict[str, np.ndarray]]
 """Inputs of clips by name, as `tflite.quantize` takes them."""
 
@@ -104,6 +105,8 @@ class CandidateBench:
         """
         self.folder, self.prune, self.clips = folder, prune, clips
         self.recipe = recipe_named(INT8_DEFAULT)
+        self._interpreters: dict[str, Any] = {}
+        """Of every file that was opened, by name: 72 candidates share 24 of `encode` and 12 of `score`."""
 
     def encode_graphs(self, candidate: Candidate) -> ExportedGraphs:
         """A candidate's `encode`; shared by candidates of equal CNNs and sides."""
@@ -152,35 +155,48 @@ class CandidateBench:
 
     def open_parts(self, candidate: Candidate) -> OpenedCandidate:
         """A candidate's graphs out of a file per signature."""
-        parts = {"score": self.score_graphs(candidate)}
+        parts: dict[Part, tuple[str, ExportedGraphs]] = {
+            "score": (f"score-{candidate.score_label}", self.score_graphs(candidate))
+        }
         if candidate.spec.pictures:
-            parts["encode"] = self.encode_graphs(candidate)
+            parts["encode"] = (f"encode-{candidate.encode_label}", self.encode_graphs(candidate))
         return self._opened(candidate, parts)
 
     def open_whole(self, candidate: Candidate) -> OpenedCandidate:
         """A candidate's graphs out of one file."""
-        return self._opened(candidate, {"whole": self.whole_graphs(candidate)})
+        whole = f"whole-{candidate.label}", self.whole_graphs(candidate)
+        return self._opened(
+            candidate, {"encode": whole, "score": whole} if candidate.spec.pictures else {"score": whole}
+        )
 
-    def _opened(self, candidate: Candidate, parts: dict[str, ExportedGraphs]) -> OpenedCandidate:
-        int8 = {f"{name}.tflite": graphs.int8 for name, graphs in parts.items()}
-        fp32 = {f"{name}.tflite": graphs.fp32 for name, graphs in parts.items()}
+    def _opened(self, candidate: Candidate, parts: dict[Part, tuple[str, ExportedGraphs]]) -> OpenedCandidate:
+        """A candidate's graphs out of files that are loaded once.
+
+        Args:
+            candidate: Whose.
+            parts: Name and content of the file of each signature.
+        """
         network = self.prune(candidate)
+        files = {key: f"{name}{INT8_SUFFIX}" for key, (name, _) in parts.items()}
+        int8 = {files[key]: graphs.int8 for key, (_, graphs) in parts.items()}
+        float_files = {key: f"{name}{FLOAT_SUFFIX}" for key, (name, _) in parts.items()}
+        fp32 = {float_files[key]: graphs.fp32 for key, (_, graphs) in parts.items()}
         return OpenedCandidate(
-            self._graphs_of(candidate, network, int8),
-            self._graphs_of(candidate, network, fp32),
+            self._graphs_of(candidate, network, files, int8),
+            self._graphs_of(candidate, network, float_files, fp32),
             sum(map(len, int8.values())),
             sum(map(len, fp32.values())),
         )
 
-    def _graphs_of(self, candidate: Candidate, network: MMMSBA, files: dict[str, bytes]) -> TfliteGraphs:
+    def _graphs_of(
+        self, candidate: Candidate, network: MMMSBA, files: dict[Part, str], content: dict[str, bytes]
+    ) -> TfliteGraphs:
         spec = candidate.clip_spec
-        signatures: dict[Literal["encode", "score"], Signature] = {}
-        for key in ("encode", "score"):
-            if key == "score" or network.spec.pictures:
-                file = f"{key}.tflite" if f"{key}.tflite" in files else "whole.tflite"
-                signatures[key] = tflite.describe_signature(files[file], network, spec, key, file=file)
+        signatures = {
+            key: tflite.describe_signature(content[file], network, spec, key, file=file) for key, file in files.items()
+        }
         backend = Backend(recipe=self.recipe.name, encode=signatures.get("encode"), score=signatures["score"])
-        return TfliteGraphs(backend, files, num_threads=1, where=candidate.label)
+        return TfliteGraphs(backend, content, num_threads=1, where=candidate.label, interpreters=self._interpreters)
 
     def measure(self, opened: dict[Candidate, OpenedCandidate], *, repeats: int) -> list[CandidateMeasurement]:
         """Times graphs in turn, on one thread.

@@ -17,6 +17,7 @@ from dfkit.distill.search.run import SearchSummary, search_student
 from dfkit.errors import ConfigError
 from dfkit.export.compact import compact
 from dfkit.models.checkpoint import load_checkpoint
+from dfkit.runtime.backends import TfliteGraphs
 from dfkit.training.train import train_teacher
 from dfkit.workspace import Workspace
 from tests.training.tiny import WIDTHS
@@ -73,13 +74,22 @@ def test_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: py
         trained.append(folder)
         return real(setup, config, folder)
 
+    opened: list[int] = []
+    make_interpreter = TfliteGraphs.interpreter_class()
+
+    def count_opened(**arguments: Any) -> Any:
+        opened.append(len(arguments["model_content"]))
+        return make_interpreter(**arguments)
+
     with monkeypatch.context() as patch:
+        patch.setattr(TfliteGraphs, "interpreter_class", staticmethod(lambda: count_opened))
         patch.setattr(search_run, "train_students", train_once)
         with pytest.raises(InterruptedSearchError):
             search(workspace, data, config)
     folder = tmp_path / "runs" / "tiny-search"
     kept = {path: path.stat().st_mtime_ns for path in [*folder.glob("graphs/*"), *trained[0].rglob("best.pth")]}
     assert len(kept) == 2 * 3 + 3  # one encode and two score, INT8 and FP32; two seeds and the better one's copy
+    assert len(opened) == 2 * 3  # candidates share what they have in common
     first_seed = json.loads((trained[0] / "seed-0" / variants.RESULTS_FILE).read_text(encoding="utf-8"))
 
     # Named with --resume it is refused under another configuration; unnamed it is found by its request.
