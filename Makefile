@@ -9,7 +9,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-.PHONY: setup demo test test-long check bench experiment experiment-gpu runtimes fuzz face-reference fate clean help
+.PHONY: setup demo test test-long check bench experiment experiment-gpu runtimes fuzz face-reference fate android android-tools clean help FORCE
 .DEFAULT_GOAL := help
 
 setup: $(STAMP) ## install into .venv
@@ -57,8 +57,35 @@ face-reference: $(STAMP) ## make the face tests' golden landmarks anew, with Med
 fate: $(STAMP) ## write the references of what is read of awkward files anew; needs the folder of DFKIT_SHARED
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.media.fate
 
+# Maven of Debian 12 and JDK 17; the aapt package brings aapt2. What is missing is named before anything is built.
+ANDROID := android_demo/build
+ANDROID_TOOLS := mvn:maven javac:openjdk-17-jdk-headless aapt2:aapt zipalign:zipalign apksigner:apksigner
+ANDROID_BUNDLE = $(or $(BUNDLE),$(ANDROID)/bundle)
+
+android: $(STAMP) $(ANDROID)/golden/golden.json ## build and test the app, android_demo/build/dfkit-demo.apk; BUNDLE=exports/NAME
+	cd android_demo && MAVEN_OPTS="$${MAVEN_OPTS:--Xmx1g}" mvn --batch-mode package \
+		-Ddfkit.bundle=$(abspath $(ANDROID_BUNDLE))
+
+android-tools:
+	@for pair in $(ANDROID_TOOLS); do command -v $${pair%%:*} > /dev/null || \
+		{ echo "$${pair%%:*} is missing. Fix: apt-get install $${pair##*:}" >&2; exit 1; }; done
+
+# Another bundle gives other answers: its name is kept, and the files are made anew where it changes.
+$(ANDROID)/bundle.name: FORCE
+	@mkdir -p $(ANDROID)
+	@echo '$(ANDROID_BUNDLE)' | cmp --silent - $@ || echo '$(ANDROID_BUNDLE)' > $@
+
+$(ANDROID)/bundle/manifest.json: tools/android/bundle.py $(shell find dfkit/export dfkit/models -name '*.py') | android-tools $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.android.bundle --out $(ANDROID)/bundle
+
+$(ANDROID)/golden/golden.json: $(ANDROID_BUNDLE)/manifest.json $(ANDROID)/bundle.name \
+		$(shell find tools/android dfkit/runtime dfkit/media dfkit/measures -name '*.py') | android-tools $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.android.golden --bundle $(ANDROID_BUNDLE) --out $(ANDROID)/golden
+
+FORCE:
+
 clean: ## remove what the demo and the tests made; .venv stays
-	rm -rf data/demo-* runs/demo* exports/demo* reports/demo build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf data/demo-* runs/demo* exports/demo* reports/demo build dist android_demo/build android_demo/*/target .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-16s %s\n", $$1, $$2}'
