@@ -62,9 +62,9 @@ ANDROID := android_demo/build
 ANDROID_TOOLS := mvn:maven javac:openjdk-17-jdk-headless aapt2:aapt zipalign:zipalign apksigner:apksigner
 ANDROID_BUNDLE = $(or $(BUNDLE),$(ANDROID)/bundle)
 
-android: $(STAMP) $(ANDROID)/golden/golden.json ## build and test the app, android_demo/build/dfkit-demo.apk; BUNDLE=exports/NAME
+android: $(STAMP) $(ANDROID)/golden/golden.json $(ANDROID)/phone/manifest.json ## build and test the app, android_demo/build/dfkit-demo.apk; BUNDLE=exports/NAME
 	cd android_demo && MAVEN_OPTS="$${MAVEN_OPTS:--Xmx1g}" mvn --batch-mode package \
-		-Ddfkit.bundle=$(abspath $(ANDROID_BUNDLE))
+		-Ddfkit.bundle=$(abspath $(ANDROID_BUNDLE)) -Dpython=$(abspath $(BIN)/python)
 
 android-tools:
 	@for pair in $(ANDROID_TOOLS); do command -v $${pair%%:*} > /dev/null || \
@@ -81,6 +81,9 @@ $(ANDROID)/bundle/manifest.json: tools/android/bundle.py $(shell find dfkit/expo
 $(ANDROID)/golden/golden.json: $(ANDROID_BUNDLE)/manifest.json $(ANDROID)/bundle.name \
 		$(shell find tools/android dfkit/runtime dfkit/media dfkit/measures -name '*.py') | android-tools $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.android.golden --bundle $(ANDROID_BUNDLE) --out $(ANDROID)/golden
+
+$(ANDROID)/phone/manifest.json: $(ANDROID_BUNDLE)/manifest.json $(ANDROID)/bundle.name tools/android/phone_bundle.py
+	$(BIN)/python -m tools.android.phone_bundle $(ANDROID_BUNDLE) $(ANDROID)/phone
 
 FORCE:
 

@@ -34,10 +34,10 @@ class Detector(private val bundle: Bundle, engine: Engine, threads: Int = 1) : A
      *
      * @param sound of what will be pushed; null where there is none. A model that listens then needs to have been trained
      *   for that, or its answer is [Status.NO_AUDIO].
-     * @throws IllegalArgumentException its rate is too high.
      */
     fun openStream(sound: SoundFormat?): DetectorStream {
-        val heard = sound.takeIf { takesSound }
+        // Sound of a rate that cannot be resampled is none: card 10.
+        val heard = sound?.takeIf { takesSound && it.rate in 1..bundle.serving.sound.maxRateHz }
             ?.let { Sound(it.rate, it.channels, bundle.spec.audio.sampleRate, bundle.serving.sound) }
         return DetectorStream(bundle, networks, graphs, heard).also { it.watch = watch }
     }
@@ -66,8 +66,12 @@ class Detector(private val bundle: Bundle, engine: Engine, threads: Int = 1) : A
 
     private fun read(reader: VideoReader, withSound: Boolean, onProgress: (Double, List<ClipScore>) -> Boolean): Answer? {
         val stream = openStream(reader.sound.takeIf { withSound })
+        var before = Double.NaN
         while (true) {
             val next = reader.nextPicture() ?: break
+            // Behind a hole this long nothing is read: card 2.
+            if (next.tS - before > bundle.serving.pictures.maxHoleS) break
+            before = next.tS
             val scores = stream.pushPicture(next.tS, next.picture) + hear(reader, stream, SOUND_AHEAD_S)
             if (!onProgress(next.tS, scores)) return null
         }

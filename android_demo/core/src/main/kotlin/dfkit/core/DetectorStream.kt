@@ -31,7 +31,8 @@ class DetectorStream internal constructor(
      *
      * @param tS its time, s, on any clock that rises.
      * @return scores of the clips that are complete now.
-     * @throws IllegalArgumentException the time does not rise, or by too much; or its planes are no picture.
+     * @throws IllegalArgumentException the time does not rise, or by more than `max_hole_s` of the bundle.
+     * @throws UnreadableException the picture is larger than what is read.
      */
     fun pushPicture(tS: Double, picture: Picture): List<ClipScore> {
         if (!hasPictures) sound?.firstPictureS = tS

@@ -112,13 +112,16 @@ internal class PictureMaker(private val rules: PictureServing) {
     var shrink = 0
         private set
 
-    /** @throws IllegalArgumentException its sides or planes are not those of a picture. */
+    /** @throws UnreadableException it is larger than what is read. */
     fun make(picture: Picture): ShownPicture {
         val whole = picture.y
-        require(maxOf(whole.width, whole.height) <= rules.maxSidePx && whole.width.toLong() * whole.height <= rules.maxAreaPx) {
-            "a picture of ${whole.width} x ${whole.height} px, ${rules.maxSidePx} px a side and ${rules.maxAreaPx} at most"
+        val area = whole.width.toLong() * whole.height
+        if (maxOf(whole.width, whole.height) > rules.maxSidePx || area > rules.maxAreaPx) {
+            throw UnreadableException(
+                "a picture of ${whole.width} x ${whole.height} px, ${rules.maxSidePx} px a side and ${rules.maxAreaPx} at most",
+            )
         }
-        if (shrink == 0) shrink = wholeShrink(whole.width.toLong() * whole.height, rules.maxTrackedPx.toLong())
+        if (shrink == 0) shrink = wholeShrink(area, rules.maxTrackedPx.toLong())
         val planes = listOf(picture.y, picture.u, picture.v).map { it.shrunk(shrink) }
         val made = Geometry.of(planes[0].width, planes[0].height, picture.format, rules)
         val shown = first ?: made.also { first = it }
