@@ -25,13 +25,14 @@ KEY_ALIAS, KEY_PASSWORD = "dfkit", "dfkit-demo"
 """Of a key that is made here and kept nowhere else: whoever publishes the app signs it with a key of their own."""
 
 
-def link_resources(app: Path, bundle: Path, android: Path) -> None:
+def link_resources(app: Path, bundle: Path, android: Path, aar: list[Path]) -> None:
     """Compiles the resources and links them with the bundle as assets: `target/base.apk` and `target/generated`.
 
     Args:
         app: Folder of the app's module.
         bundle: Folder of the bundle that goes into the APK.
         android: The framework with its resources.
+        aar: Android's archives whose classes the tests need, in which Maven does not look: to `target/aar`.
     """
     target, sources = app / "target", app / "src" / "main"
     assets, generated = target / "assets", target / "generated"
@@ -39,6 +40,10 @@ def link_resources(app: Path, bundle: Path, android: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     generated.mkdir(parents=True)
     shutil.copytree(bundle, assets / "bundle")
+    (target / "aar").mkdir(exist_ok=True)
+    for path in aar:
+        with zipfile.ZipFile(path) as archive:
+            (target / "aar" / path.with_suffix(".jar").name).write_bytes(archive.read("classes.jar"))
     _run("aapt2", "compile", "--dir", sources / "res", "-o", target / "res.zip")
     # With "tflite" in place of ".tflite" the models are deflated without a word.
     linked = ["-o", target / "base.apk", "-I", android, "--manifest", sources / "AndroidManifest.xml"]
@@ -163,6 +168,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         step.add_argument("--app", type=Path, required=True)
         step.add_argument("--android", type=Path, required=True)
     resources.add_argument("--bundle", type=Path, required=True)
+    resources.add_argument("--aar", type=Path, default=[], action="append")
     for name in ("--r8", "--properties", "--out"):
         apk.add_argument(name, type=Path, required=True)
     for name in ("--natives", "--classes"):

@@ -53,11 +53,14 @@ object Analysis {
     /** Is told of each new state. */
     var listener: (() -> Unit)? = null
 
+    /** Opens what was picked; tests stand in for the phone's decoders. */
+    internal var openVideo: (Context, Uri) -> PickedVideo = ::DecodedVideo
+
     val isBusy get() = state is State.Running || state === State.Checking
 
     /** Judges a video; what ran before is stopped. */
     fun judge(context: Context, uri: Uri) = start(State.Running(0.0, 0.0), context) { bundle, stopped ->
-        val video = DecodedVideo(context.applicationContext, uri)
+        val video = openVideo(context.applicationContext, uri)
         Detector(bundle, TfliteEngine()).use { detector ->
             val answer = detector.detect(video) { tS, _ ->
                 show(stopped, State.Running(tS, video.durationS))
@@ -76,6 +79,12 @@ object Analysis {
     fun cancel() {
         stop.set(true)
         set(State.Cancelled)
+    }
+
+    /** As after the app's start; for tests. */
+    internal fun reset() {
+        stop.set(true)
+        set(State.Idle)
     }
 
     private fun start(first: State, context: Context, work: (Bundle, AtomicBoolean) -> State) {

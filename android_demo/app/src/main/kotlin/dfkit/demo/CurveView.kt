@@ -31,7 +31,7 @@ class CurveView(context: Context, attributes: AttributeSet?) : View(context, att
 
     override fun onDraw(canvas: Canvas) {
         if (points.isEmpty()) return
-        val left = label.measureText("0.0") + dp(6f)
+        val left = label.measureText("0.00") + dp(6f)
         val bottom = height - label.textSize - dp(6f)
         val top = label.textSize
         val lastS = maxOf(points.last().tS, 1e-3)

@@ -44,10 +44,15 @@ private val CHANNELS = mapOf(
     8 to listOf("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
 )
 
-/** A video that the phone's own decoders read. */
-class DecodedVideo(private val context: Context, private val uri: Uri) : VideoFile {
+/** A video that somebody picked. */
+interface PickedVideo : VideoFile {
     /** Seconds that its header states; 0 where it does not. Known once it was opened. */
-    var durationS = 0.0
+    val durationS: Double
+}
+
+/** A video that the phone's own decoders read. */
+class DecodedVideo(private val context: Context, private val uri: Uri) : PickedVideo {
+    override var durationS = 0.0
         private set
 
     override fun open(): VideoReader = unreadableOn {

@@ -44,13 +44,13 @@ internal fun describe(answer: Answer, bundle: Bundle, texts: Resources): String 
 }
 
 private fun describeScore(answer: Answer, bundle: Bundle, texts: Resources): String {
-    val lines = answer.reasons.map { texts.getString(it.kind.text) }.toMutableList()
+    val lines = (bundle.warnings + answer.reasons.map { texts.getString(it.kind.text) }).toMutableList()
     lines += texts.getString(R.string.p_fake, answer.pFake, bundle.thresholds.fakeFrom)
     answer.worstClip?.let { lines += texts.getString(R.string.most_suspicious, it.startS, it.endS) }
     if (answer.heard) lines += texts.getString(R.string.read_share, answer.read.pictures * 100, answer.read.sound * 100)
     else lines += texts.getString(R.string.without_sound)
     lines += texts.getString(R.string.model, bundle.name)
-    return (lines + bundle.warnings).joinToString("\n")
+    return lines.joinToString("\n")
 }
 
 internal fun describe(report: ReplayReport, texts: Resources): String {

@@ -108,6 +108,15 @@ class BundleTest {
         assertEquals(isOlder, isOlder(found, smallest))
 
     @Test
+    fun `what goes into the app opens, and gives the golden answers`() {
+        val phone = Bundle.open(FolderFiles(Golden.phoneFolder))
+        assertTrue(phone.manifest.files.size <= Golden.bundle.manifest.files.size)
+        assertTrue(phone.manifest.files.keys.none { it.endsWith(".onnx") })
+        val report = GoldenReplay(phone, Golden.engine).run()
+        assertTrue(report.passed, "${report.faults}")
+    }
+
+    @Test
     fun `a zip is the same as its folder, and a broken one is refused`() {
         val archive = File(folder, "bundle.zip")
         pack(archive)

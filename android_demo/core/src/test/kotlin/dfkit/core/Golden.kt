@@ -6,9 +6,10 @@ import java.nio.ByteOrder
 import kotlinx.serialization.Serializable
 
 /** What dfkit says of the same inputs; `python -m tools.android.golden` writes it before the tests run. */
-internal object Golden {
+object Golden {
     val folder = File(property("dfkit.golden"))
     val bundleFolder = File(property("dfkit.bundle"))
+    val phoneFolder = File(property("dfkit.phone"))
     val decision = File(property("dfkit.decision"))
     val bundle by lazy { Bundle.open(FolderFiles(bundleFolder)) }
     val engine = TfliteEngine()
@@ -26,7 +27,7 @@ internal object Golden {
 internal fun readFloats(file: File) = ByteBuffer.wrap(file.readBytes()).order(ByteOrder.LITTLE_ENDIAN).toFloats()
 
 @Serializable
-internal class RawAnswer(val status: String, val verdict: String?, val pFake: Double?, val clips: List<List<Double>>)
+class RawAnswer(val status: String, val verdict: String?, val pFake: Double?, val clips: List<List<Double>>)
 
 @Serializable
 internal class RawSound(val rate: Int, val channels: List<String>, val blocks: List<List<Double>>)
@@ -55,9 +56,14 @@ internal class RawFacts(
 )
 
 /** A video as Python decoded it, with what Python says of it. */
-internal class RawVideo(private val folder: File) : VideoFile {
-    val facts = ManifestJson.decodeFromString(RawFacts.serializer(), File(folder, "video.json").readText())
-    val lips get() = File(folder, "lips.rgb").readBytes()
+class RawVideo(private val folder: File) : VideoFile {
+    internal val facts = ManifestJson.decodeFromString(RawFacts.serializer(), File(folder, "video.json").readText())
+    internal val lips get() = File(folder, "lips.rgb").readBytes()
+
+    val name get() = facts.name
+
+    /** What Python says of it. */
+    val answer get() = facts.answer
 
     override fun toString() = facts.name
 
