@@ -64,7 +64,7 @@ ANDROID_BUNDLE = $(or $(BUNDLE),$(ANDROID)/bundle)
 
 android: $(STAMP) $(ANDROID)/golden/golden.json $(ANDROID)/phone/manifest.json ## build and test the app, android_demo/build/dfkit-demo.apk; BUNDLE=exports/NAME
 	cd android_demo && MAVEN_OPTS="$${MAVEN_OPTS:--Xmx1g}" mvn --batch-mode package \
-		-Ddfkit.bundle=$(abspath $(ANDROID_BUNDLE)) -Dpython=$(abspath $(BIN)/python)
+		-Dbundle=$(abspath $(ANDROID_BUNDLE)) -Dpython=$(abspath $(BIN)/python)
 	$(BIN)/python tools/android/check_apk.py $(ANDROID)/dfkit-demo.apk
 
 android-tools:
