@@ -53,25 +53,36 @@ def link_resources(app: Path, bundle: Path, android: Path, aar: list[Path]) -> N
 
 
 def package(
-    app: Path, android: Path, r8: Path, natives: list[Path], properties: Path, classes: list[Path], out: Path
+    app: Path,
+    android: Path,
+    oldest: Path,
+    r8: Path,
+    natives: list[Path],
+    properties: Path,
+    classes: list[Path],
+    libraries: list[Path],
+    out: Path,
 ) -> None:
     """Dexes, packs, aligns and signs.
 
     Args:
         app: Folder of the app's module.
         android: The framework.
+        oldest: The framework of the oldest phones.
         r8: The dexer.
         natives: Archives with `lib/<ABI>/*.so`.
         properties: Archive with `PROPERTIES`.
-        classes: Archives, or folders of compiled classes.
+        classes: Archives, or folders of compiled classes: the app's own.
+        libraries: Archives of what it uses.
         out: The APK.
     """
     target = app / "target"
     dex = target / "dex"
-    program = [path if path.is_file() else _pack(path, target / "classes.jar") for path in classes]
-    digest, known = _digest(program, app / "rules.pro"), dex / "inputs.sha256"
+    own = [path if path.is_file() else _pack(path, target / "classes.jar") for path in classes]
+    digest, known = _digest([*own, *libraries], app / "rules.pro"), dex / "inputs.sha256"
     if not known.exists() or known.read_text() != digest:
-        _shrink(dex, app / "rules.pro", android, r8, program)
+        _refuse_newer_calls(oldest, r8, own, libraries)
+        _shrink(dex, app / "rules.pro", android, r8, [*own, *libraries])
         known.write_text(digest)
     unsigned = target / "unsigned.apk"
     shutil.copyfile(target / "base.apk", unsigned)
@@ -83,6 +94,15 @@ def package(
         _copy_entries(properties, apk, PROPERTIES)
     _run("zipalign", "-f", "4", unsigned, target / "aligned.apk")
     _sign(target / "aligned.apk", out)
+
+
+def _refuse_newer_calls(oldest: Path, r8: Path, own: list[Path], libraries: list[Path]) -> None:
+    """Ends where a class or method is used that the oldest phones lack, guarded or not."""
+    known = [word for path in (oldest, _java_home(), *libraries) for word in ("--lib", path)]
+    sources = [word for path in own for word in ("--source", path)]
+    _run(
+        "java", "-Xmx1g", "-cp", r8, "com.android.tools.r8.tracereferences.TraceReferences", "--check", *known, *sources
+    )
 
 
 def _shrink(dex: Path, rules: Path, android: Path, r8: Path, program: list[Path]) -> None:
@@ -169,9 +189,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
         step.add_argument("--android", type=Path, required=True)
     resources.add_argument("--bundle", type=Path, required=True)
     resources.add_argument("--aar", type=Path, default=[], action="append")
-    for name in ("--r8", "--properties", "--out"):
+    for name in ("--oldest", "--r8", "--properties", "--out"):
         apk.add_argument(name, type=Path, required=True)
-    for name in ("--natives", "--classes"):
+    for name in ("--natives", "--classes", "--libraries"):
         apk.add_argument(name, type=Path, required=True, action="append")
     values = vars(parser.parse_args(None if arguments is None else list(arguments)))
     if values.pop("step") == "resources":

@@ -3,7 +3,6 @@ package dfkit.demo
 import android.app.Activity
 import android.content.Intent
 import android.net.Uri
-import android.os.Build
 import android.os.Bundle
 import android.view.View
 import android.widget.Button
@@ -69,10 +68,9 @@ class MainActivity : Activity() {
         shared(intent)?.let { judge(it) }
     }
 
+    // What replaces it came with API 33.
     @Suppress("DEPRECATION")
-    private fun shared(intent: Intent): Uri? =
-        if (Build.VERSION.SDK_INT >= 33) intent.getParcelableExtra(Intent.EXTRA_STREAM, Uri::class.java)
-        else intent.getParcelableExtra(Intent.EXTRA_STREAM)
+    private fun shared(intent: Intent): Uri? = intent.getParcelableExtra(Intent.EXTRA_STREAM)
 
     private fun judge(uri: Uri) {
         isInterrupted = false
