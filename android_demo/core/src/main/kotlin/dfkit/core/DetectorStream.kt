@@ -33,6 +33,7 @@ class DetectorStream internal constructor(
      * @return scores of the clips that are complete now.
      * @throws IllegalArgumentException the time does not rise, or by more than `max_hole_s` of the bundle.
      * @throws UnreadableException the picture is larger than what is read.
+     * @throws IllegalStateException clips wait for their sound for more than 10 s.
      */
     fun pushPicture(tS: Double, picture: Picture): List<ClipScore> {
         if (!hasPictures) sound?.firstPictureS = tS
