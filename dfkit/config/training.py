@@ -326,9 +326,7 @@ class DistillConfig(FitConfig):
     """First layers of the student's CNNs: `conv3` are the teacher's, `patch4` is one 4 x 4 convolution of stride 4 in
     their place, which takes half as long."""
     face_px: PositiveInt | None = None
-    """Side of the student's face pictures. Where left out 112, or the data's own where those are smaller or its videos
-    are not to be had: answers stay as close to the teacher's as at 224, and a clip takes 0.4 of the time. Pictures of
-    another side than the data's are prepared beside it."""
+    """Side of the student's face pictures; that of the data where left out. Others are prepared beside the data."""
     lip_px: PositiveInt | None = None
     """Side of its lip pictures; with another `face_px` it follows that where left out."""
     importance: Literal["l2", "taylor"] = "l2"

@@ -46,15 +46,6 @@ def open_view(data: PreparedData, spec: ClipSpec, make_view: MakeView) -> Prepar
     return view
 
 
-def missing_videos(data: PreparedData) -> str | None:
-    """Why the data's videos cannot be prepared once more, in words; None where all of them are there."""
-    if data.remote:
-        return "the data is read from S3"
-    paths = [row.path for row in data.videos if row.status == "ok"]
-    missing = [path for path in paths if not Path(path).is_file()]
-    return f"{len(missing)} of {len(paths)} videos are no longer there, such as {missing[0]}" if missing else None
-
-
 def clip_names(data: PreparedData) -> list[tuple[str, int, int, float]]:
     """What tells clips apart whatever their size: the video's content, clip, track and start."""
     return [(data.videos[c.video_index].sha256, c.clip_index, c.track_id, c.start_s) for c in data.clips]

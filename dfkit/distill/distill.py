@@ -21,11 +21,10 @@ import lightning
 
 from dfkit.clip import ClipSpec
 from dfkit.config import Config, DistillConfig
-from dfkit.console import note
 from dfkit.data.logits_file import write_teacher_logits
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
-from dfkit.data.views import MakeView, missing_videos, open_view
+from dfkit.data.views import MakeView, open_view
 from dfkit.distill.prune import Weights, prune
 from dfkit.distill.quantization_aware import QuantizationAware
 from dfkit.distill.request import make_request, refuse_other_request, write_request
@@ -56,9 +55,6 @@ from dfkit.training.train import RunSummary, require_clip_spec, run_and_score, s
 from dfkit.weights.selection import WeightsChoice
 from dfkit.workspace import TEACHER_LOGITS_FILE, Workspace, stored_path
 
-FACE_PX = 112
-"""Side of a student's face pictures where none is configured."""
-
 
 @dataclass(frozen=True)
 class DistillationSetup:
@@ -82,24 +78,9 @@ class DistillationSetup:
     """Notes for the report."""
 
 
-def student_clip_spec(data: PreparedData, section: DistillConfig) -> ClipSpec:
-    """The contract of the student's clips: the data's, with pictures of the configured sides.
-
-    Args:
-        data: Prepared data.
-        section: Sides; without any `FACE_PX`, unless the data's are smaller or cannot be cut anew.
-    """
-    configured = section.face_px is not None or section.lip_px is not None
-    if configured or data.spec.preset == "uniform50" or data.spec.picture.face_px <= FACE_PX:
-        return data.spec.resized(section.face_px, section.lip_px)
-    missing = missing_videos(data)
-    if missing:
-        note(
-            f"the student sees faces of {data.spec.picture.face_px} px and not of {FACE_PX}, which would take 0.4 of "
-            f"the time: they cannot be cut from the videos once more, {missing}"
-        )
-        return data.spec
-    return data.spec.resized(FACE_PX)
+def student_clip_spec(spec: ClipSpec, section: DistillConfig) -> ClipSpec:
+    """The contract of the student's clips: the data's, with pictures of the configured sides."""
+    return spec.resized(section.face_px, section.lip_px)
 
 
 def student_spec(teacher: NetworkSpec, config: DistillConfig) -> NetworkSpec:
@@ -153,7 +134,7 @@ def prepare_distillation(
         seen = open_view(base, same_size, make_view)
     data = base
     if teacher.network.spec.pictures:
-        data = open_view(base, student_clip_spec(base, section), make_view)
+        data = open_view(base, student_clip_spec(base.spec, section), make_view)
     indices = split_clips(data, config.split)
     notes = (*(f"teacher: {line}" for line in teacher.notes), *refuse_seen_groups(teacher.facts, data, indices))
     if same_view:

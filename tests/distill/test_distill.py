@@ -116,23 +116,6 @@ def test_a_student_of_another_size_sees_the_same_clips(data_dir: Path, teacher_p
     assert distill.resized_setup(own, SPEC, no_view) is own
 
 
-def test_a_student_sees_112_px_where_nothing_is_configured(tmp_path: Path) -> None:
-    large = ClipSpec(num_frames=6, hop_s=0.12)
-    data = PreparedData(make_synthetic_data(tmp_path / "x", num_videos=2, spec=large))
-    plain = tiny_config().distill
-    # Made videos are not there: what cannot be cut anew stays as it is.
-    assert distill.student_clip_spec(data, plain) == large
-    for row in data.videos:
-        Path(row.path).parent.mkdir(parents=True, exist_ok=True)
-        Path(row.path).touch()
-    assert distill.student_clip_spec(data, plain) == large.resized(112, 48)
-    assert distill.student_clip_spec(data, plain.model_copy(update={"face_px": 224})) == large
-    data.info = replace(data.info, spec=SPEC)
-    assert distill.student_clip_spec(data, plain) == SPEC
-    data.info = replace(data.info, spec=UNIFORM50)
-    assert distill.student_clip_spec(data, plain) == UNIFORM50
-
-
 def test_data_of_the_students_size_gives_the_teacher_a_view(teacher_path: Path, tmp_path: Path) -> None:
     data_dir = make_synthetic_data(tmp_path / "small", num_videos=6, spec=SMALLER)
     plain = tiny_config(epochs=1)

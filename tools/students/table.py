@@ -97,7 +97,7 @@ def measure_row(name: str, setup: DistillationSetup, config: Config, out: Path) 
         out: Gets a folder for its runs.
     """
     section = config.distill
-    sized = resized_setup(setup, student_clip_spec(setup.base, section), prepare_view)
+    sized = resized_setup(setup, student_clip_spec(setup.base.spec, section), prepare_view)
     folder = out / name.replace(" ", "-").replace(",", "")
     folder.mkdir(parents=True, exist_ok=True)
     summary = train_students(sized, config, folder)

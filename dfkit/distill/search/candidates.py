@@ -60,13 +60,12 @@ class Candidate:
     @property
     def settings(self) -> dict[str, object]:
         """What the candidate changes in the section `distill`."""
-        # Samples of uniform50 have their own sides alone.
-        picture = None if self.clip_spec.preset == "uniform50" else self.clip_spec.picture
+        picture = self.clip_spec.picture
         return {
             "widths": self.widths,
             "stem": self.spec.stem,
-            "face_px": picture and picture.face_px,
-            "lip_px": picture and picture.lip_px,
+            "face_px": picture.face_px if self.own_size else None,
+            "lip_px": picture.lip_px if self.own_size else None,
         }
 
     @property
