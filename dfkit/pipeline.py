@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dfkit.data.storage import PreparedData
     from dfkit.distill.search.run import SearchSummary
     from dfkit.distill.variants import StudentSummary
+    from dfkit.evaluation.compare import Comparison
     from dfkit.evaluation.gallery import Gallery
     from dfkit.evaluation.left_out_report import LeftOutReport
     from dfkit.evaluation.report import EvaluationReport
@@ -687,8 +688,8 @@ def evaluate(
         columns: Columns of the label file whose values the scores are also listed by.
         The others: see `EvaluationRequest`.
     """
-    from dfkit.evaluation.evaluate import EvaluationRequest
     from dfkit.evaluation.evaluate import evaluate as run_evaluation
+    from dfkit.evaluation.scoring import EvaluationRequest
 
     chosen = tuple(checkpoints)
     if run is not None and (chosen or bundle is not None):
@@ -734,6 +735,92 @@ def _newest_left_out(workspace: Workspace) -> Path | None:
     except DataError:
         return None
     return newest if workspace.run_kind(newest) == LEAVE_OUT_RUN else None
+
+
+def evaluate_scores_file(
+    workspace: Workspace, path: Path, *, output: Path | None = None, columns: Sequence[str] = ()
+) -> EvaluationReport:
+    """`dfkit evaluate --from`: a report made once more of its scores file."""
+    from dfkit.evaluation.evaluate import evaluate_scores_file as run_evaluation
+
+    check_output_folder(output or workspace.reports)
+    return run_evaluation(path, reports=workspace.reports, output=output, columns=columns)
+
+
+def evaluate_table(
+    workspace: Workspace,
+    table: Path,
+    *,
+    data_dir: Path | None = None,
+    labels: Path | None = None,
+    like: Path | None = None,
+    split: Literal["test", "val", "train", "all"] = "all",
+    score_column: str | None = None,
+    min_coverage: float = 0.5,
+    output: Path | None = None,
+    columns: Sequence[str] = (),
+) -> EvaluationReport:
+    """`dfkit evaluate --scores`: a foreign detector's answers; labels from data, a label file, another evaluation, or
+    the table itself.
+
+    Raises:
+        ConfigError: Several of these are named.
+        DataError: The table or the labels cannot be used.
+    """
+    from dfkit.evaluation import foreign
+    from dfkit.evaluation.evaluate import report_scores
+    from dfkit.evaluation.scores_file import read_scores
+
+    named = [name for name, value in (("--data", data_dir), ("--labels", labels), ("--like", like)) if value]
+    if len(named) > 1:
+        raise ConfigError(f"{' and '.join(named)} each name the videos to be answered", fix="name one of them")
+    if split != "all" and data_dir is None:
+        raise ConfigError(
+            f"--split {split} is a part of prepared data", fix="name the data with --data, or leave it out"
+        )
+    truth = None
+    if data_dir is not None:
+        from dfkit.data.storage import PreparedData
+
+        truth = foreign.truth_of_data(PreparedData(data_dir), split)
+    elif labels is not None:
+        truth = foreign.truth_of_label_file(labels)
+    elif like is not None:
+        truth = foreign.truth_of_scores(read_scores(like))
+    check_output_folder(output or workspace.reports)
+    scores = foreign.score_table(table, truth, score_column=score_column, min_coverage=min_coverage, columns=columns)
+    return report_scores(scores, reports=workspace.reports, output=output)
+
+
+def compare(
+    workspace: Workspace,
+    first: Path,
+    second: Path,
+    *,
+    aggregation: Literal["mean", "max", "noisy_or"] | None = None,
+    min_coverage: float = 0.5,
+) -> Comparison:
+    """`dfkit compare`: two evaluations of the same videos; a name alone is that of a report of the workspace.
+
+    Raises:
+        DataError: A scores file cannot be used, or they were not measured alike.
+    """
+    from dfkit.evaluation.compare import compare as run_comparison
+    from dfkit.evaluation.scores_file import read_scores
+    from dfkit.measures.decision import Aggregation
+
+    rule = None
+    if aggregation is not None:
+        rule = Aggregation(name="top_k" if aggregation == "max" else aggregation, chosen_on="named for the comparison")
+    places = [path if path.exists() else workspace.reports / path for path in (first, second)]
+    found = [place if place.exists() else path for place, path in zip(places, (first, second), strict=True)]
+    return run_comparison(
+        read_scores(found[0]),
+        read_scores(found[1]),
+        names=(str(first), str(second)),
+        min_coverage=min_coverage,
+        aggregation=rule,
+    )
 
 
 def predict(

@@ -15,9 +15,12 @@ from dfkit.config import SplitConfig
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError, MissingExtraError
 from dfkit.measures.bootstrap import REPEATS
+from dfkit.measures.protocol import Protocol
 
 KIND = "dfkit audit"
 ALL_FACTS = "all facts together"
+FACTS_RULE = "facts of the file and size of its faces"
+"""What a video is judged by, in its protocol."""
 """Name of the score of the forest."""
 TREE_DEPTH = 3
 """Eight leaves: enough for a threshold, a band, or three frame rates."""
@@ -41,6 +44,7 @@ class AuditResult:
     num_fake: int
     folds: int
     seed: int
+    protocol: Protocol
     path: str | None = None
     """The file written; None for data on S3."""
     form: str = ""
@@ -62,6 +66,7 @@ class AuditResult:
         lines = [
             f"{self.data}: {self.num_real} real and {self.num_fake} fake videos, {self.num_groups} groups, "
             f"{self.folds} grouped folds",
+            self.protocol.text,
             *format_scores([*self.facts, self.together]),
             *(f"not looked at ({reason}): {', '.join(names)}" for reason, names in self._skipped_by_reason().items()),
             *(f"note: {note}" for note in self.notes),
@@ -83,6 +88,7 @@ class AuditResult:
         return {
             "kind": KIND,
             **{name: getattr(self, name) for name in plain},
+            "protocol": self.protocol.to_json(),
             "limit": WARN_AUC,
             "facts": [score.to_json() for score in self.facts],
             "together": self.together.to_json(),
@@ -129,6 +135,7 @@ def audit(
         folds=len(videos.test_parts),
         seed=seed,
         form=data.info.form,
+        protocol=videos.protocol(data, FACTS_RULE, frames=False),
     )
     path = write_finding(data, AUDIT_FILE, result.to_json())
     return replace(result, path=path)

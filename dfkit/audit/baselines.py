@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkit.audit.audit import fact_models, join_facts
+from dfkit.audit.audit import FACTS_RULE, fact_models, join_facts
 from dfkit.audit.audit_facts import collect_facts
 from dfkit.audit.findings import BASELINE_WORDS, AucScore, FoldedVideos, FoldModel, Predictor
 from dfkit.audit.forest import FAMILIES, NAMES, feature_forest, read_features
 from dfkit.audit.lip_sync import NUM_OTHERS, SHIFT_S, SyncModel, of_videos, read_sound_and_lips
 from dfkit.audit.phonemes import PhonemeRecogniser, unsuitable_contract
 from dfkit.audit.texture import read_texture, require_weights
-from dfkit.audit.video_features import Arrays, kept_features
+from dfkit.audit.video_features import MAX_CLIPS, Arrays, kept_features
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError, DfkitError, MissingExtraError
 from dfkit.measures.bootstrap import group_bootstrap
@@ -31,6 +31,7 @@ from dfkit.measures.metrics import auc
 NO_LANDMARKS = "motion and sound-lip features need the landmarks and PCM of clip2s; this is uniform50 data"
 SYNC_STRENGTH, TEXTURE_STRENGTH = 1.0, 0.01
 """Inverse regularisation of the logistic regressions: five features, and 80 of them."""
+CLIPS = f"at most {MAX_CLIPS} clips"
 Fitted = Iterable[tuple[NDArray[np.int64], FoldModel]]
 """Test part and model of every fold."""
 
@@ -87,6 +88,10 @@ class Baseline:
     """In words."""
     read: Callable[[PreparedData, Sequence[int], int], Material]
     """Of the videos at these indices, with this seed."""
+    rule: str
+    """How a video gets its features, in the protocol."""
+    sees_frames: bool = True
+    """Whether pictures are judged."""
     require: Callable[[], object] = lambda: None
     """Raises a DfkitError where a package is missing."""
     unsuitable: Callable[[PreparedData], str | None] = lambda _: None
@@ -250,11 +255,12 @@ def _regressions(strength: float) -> Callable[[], Any]:
 
 
 BASELINES: dict[str, Baseline] = {
-    "features": Baseline("random forest", _read_features),
-    "facts": Baseline("random forest", _read_facts),
+    "features": Baseline("random forest", _read_features, f"median of features over {CLIPS}"),
+    "facts": Baseline("random forest", _read_facts, FACTS_RULE, sees_frames=False),
     "sync": Baseline(
         "ridge regression of lips on phonemes, logistic regression",
         _read_sync,
+        f"correlation of lips and sound over {CLIPS}",
         require=PhonemeRecogniser,
         unsuitable=lambda data: unsuitable_contract(data.spec),
         weights=PHONEME_WEIGHTS,
@@ -262,6 +268,7 @@ BASELINES: dict[str, Baseline] = {
     "texture": Baseline(
         "block 4 of EfficientNet-Lite0, logistic regression",
         _read_texture,
+        f"mean and deviation of features over {CLIPS}",
         require=require_weights,
         weights=TEXTURE_WEIGHTS,
     ),

@@ -10,10 +10,11 @@ import itertools
 import json
 import math
 import re
+import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from dfkit.config import SplitConfig
 from dfkit.data import catalog
 from dfkit.data.label_table import column_name
+from dfkit.data.protocols import folds_part, protocol_of
 from dfkit.data.splits import make_folds
 from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import DataError
@@ -28,6 +30,7 @@ from dfkit.files import read_json_object, write_atomically
 from dfkit.measures.bootstrap import REPEATS, group_bootstrap
 from dfkit.measures.finite import finite_or_none
 from dfkit.measures.metrics import auc
+from dfkit.measures.protocol import Protocol
 
 SCHEMA_VERSION = 1
 AUDIT_FILE, BASELINE_FILE = "audit.json", "baseline.json"
@@ -67,7 +70,7 @@ class AucScore:
         return {name: finite_or_none(value) for name, value in vars(self).items()}
 
 
-class FoldModel(Protocol):
+class FoldModel(typing.Protocol):
     """What is fitted on the training part of a fold, and then asked about the videos of its test part.
 
     It may hold features of all videos; labels and groups it is told of its training part alone.
@@ -165,6 +168,17 @@ class FoldedVideos:
             seed=seed,
             repeats=repeats,
         )
+
+    def protocol(self, data: PreparedData, aggregation: str, *, frames: bool = True) -> Protocol:
+        """The protocol of scores of these videos, each by a model that was fitted without its fold.
+
+        Args:
+            data: What the videos are from.
+            aggregation: How a video gets its features, in words.
+            frames: Whether pictures are judged.
+        """
+        part = folds_part(len(self.test_parts), self.seed)
+        return protocol_of(data, self.positions, part=part, aggregation=aggregation, frames=frames)
 
     def score(self, name: str, values: NDArray[np.float64], make_model: Callable[[], Any]) -> AucScore:
         """AUC of a classifier that is fitted out of fold.

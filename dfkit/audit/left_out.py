@@ -37,10 +37,12 @@ from dfkit.data.leave_out import (
     leave_out_folds,
     left_out_families,
 )
+from dfkit.data.protocols import left_out_part, protocol_of
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 from dfkit.measures.bootstrap import REPEATS
 from dfkit.measures.left_out import HeldOutScore, LeftOutResult, measure_left_out
+from dfkit.measures.protocol import Protocol
 from dfkit.report.left_out import format_auc, left_out_lines
 
 TITLES = {FACTS: "file facts", "features": "hand-made", "sync": "lip sync", "texture": "texture"}
@@ -57,6 +59,7 @@ class LeftOutEntry:
     """Each fact, or family of features, alone."""
     scores: tuple[HeldOutScore, ...]
     """Of all together."""
+    protocol: Protocol
 
     def alone_lines(self) -> list[str]:
         """A line for each fact or family of features alone, the highest first."""
@@ -68,6 +71,7 @@ class LeftOutEntry:
     def to_json(self) -> dict[str, Any]:
         """For the file."""
         return {
+            "protocol": self.protocol.to_json(),
             "together": self.total.to_json(),
             "alone": {name: result.to_json() for name, result in self.single.items()},
             "videos": [score.to_json() for score in self.scores],
@@ -109,6 +113,7 @@ class LeftOutFinding:
         return [
             f"{self.data}: file facts under folds that leave out a {self.by}",
             *self.folds,
+            self.entry.protocol.text,
             *left_out_lines({TITLES[FACTS]: self.total}),
             *self.entry.alone_lines(),
             _written(self.path),
@@ -145,6 +150,7 @@ class LeftOutBaselines:
             *self.folds,
             *left_out_lines({TITLES[name]: entry.total for name, entry in self.entries.items()}),
             *(line for name, entry in self.entries.items() for line in _titled(name, entry.alone_lines())),
+            *(f"{TITLES[name]}: {entry.protocol.text}" for name, entry in self.entries.items()),
             *weights_lines(self.entries),
             *([f"measured earlier under the same folds and kept: {', '.join(self.kept)}"] if self.kept else []),
             *(f"note: {note}" for note in self.notes),
@@ -176,6 +182,8 @@ class _Scorer:
     """Scores columns of numbers under folds."""
 
     data: PreparedData
+    by: str
+    """What is left out."""
     folds: Sequence[LeaveOutFold]
     positions: tuple[int, ...]
     """Indices of the videos that the rows of the columns are of."""
@@ -201,11 +209,18 @@ class _Scorer:
         """AUC over families."""
         return measure_left_out(scores, left_out_families(self.folds), repeats=self.repeats, seed=self.seed)
 
-    def entry(self, total: Predictor, parts: Mapping[str, Predictor]) -> LeftOutEntry:
-        """Everything together, and each part alone."""
+    def entry(self, name: str, total: Predictor, parts: Mapping[str, Predictor]) -> LeftOutEntry:
+        """Everything of a baseline together, and each part alone."""
         scores = self.scores(total.make_model)
         single = {name: self.measure(self.scores(part.make_model)) for name, part in parts.items()}
-        return LeftOutEntry(self.measure(scores), single, scores)
+        protocol = protocol_of(
+            self.data,
+            self.positions,
+            part=left_out_part(len(self.folds), self.by, self.seed),
+            aggregation=BASELINES[name].rule,
+            frames=BASELINES[name].sees_frames,
+        )
+        return LeftOutEntry(self.measure(scores), single, scores, protocol)
 
     def facts(self) -> dict[str, Any]:
         """What every finding under these folds says of them."""
@@ -236,7 +251,7 @@ def audit_left_out(
     if not facts:
         raise DataError(f"{data.path}: not one fact of its files is known", fix="dfkit prepare the videos again")
     single = {fact.name: Predictor.of_table(fact.values, models.tree) for fact in facts}
-    entry = scorer.entry(Predictor.of_table(join_facts(facts), models.forest), single)
+    entry = scorer.entry(FACTS, Predictor.of_table(join_facts(facts), models.forest), single)
     finding = LeftOutFinding(by=column_name(by), entry=entry, **scorer.facts())
     return replace(finding, path=write_finding(data, left_out_file("audit", by), finding.to_json()))
 
@@ -270,7 +285,7 @@ def baseline_left_out(
     for name in names:
         note(f"baseline {name}: {BASELINE_WORDS[name]}")
         material = BASELINES[name].read(data, scorer.positions, seed)
-        entries[name] = scorer.entry(material.total, material.parts)
+        entries[name] = scorer.entry(name, material.total, material.parts)
         notes += material.notes
     facts = scorer.facts()
     earlier = read_finding(data, left_out_file("baseline", by)) or {}
@@ -284,7 +299,7 @@ def _scorer(data: PreparedData, by: str, seed: int, repeats: int, split: SplitCo
     val_share = VAL_SHARE if split is None else split.val_share
     folds = leave_out_folds(data, by, val_share=val_share, seed=seed)
     positions = tuple(sorted({index for fold in folds for part in fold.parts().values() for index in part}))
-    return _Scorer(data, folds, positions, repeats, seed)
+    return _Scorer(data, column_name(by), folds, positions, repeats, seed)
 
 
 def read_left_out_scores(data: PreparedData, name: str, by: str, hash_of_folds: str) -> list[HeldOutScore]:

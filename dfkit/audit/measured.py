@@ -25,6 +25,7 @@ from dfkit.console import note
 from dfkit.data.hashing import sha256_json
 from dfkit.data.storage import PreparedData
 from dfkit.measures.bootstrap import REPEATS
+from dfkit.measures.protocol import Protocol
 
 KIND = "dfkit baseline"
 
@@ -39,6 +40,7 @@ class Entry:
     details: Mapping[str, Any]
     videos: tuple[dict[str, Any], ...]
     """Key, label, group and out-of-fold `p_fake` of each, for paired comparisons."""
+    protocol: Protocol
 
     def lines(self) -> list[AucScore]:
         """Rows of the table: the baseline, then its parts."""
@@ -49,6 +51,7 @@ class Entry:
         return {
             **entry_head(self.name),
             **{name: value for name, value in self.total.to_json().items() if name != "name"},
+            "protocol": self.protocol.to_json(),
             "parts": [score.to_json() for score in self.parts],
             **self.details,
             "videos": list(self.videos),
@@ -79,6 +82,7 @@ class BaselineResult:
         return [
             f"{self.data}: {num_videos} videos, {self.num_groups} groups, {self.folds} grouped folds",
             *format_scores([line for entry in self.entries for line in entry.lines()]),
+            *(f"{entry.name}: {entry.protocol.text}" for entry in self.entries),
             *weights_lines(entry.name for entry in self.entries),
             *([f"measured earlier under the same folds and kept: {kept}"] if self.kept else []),
             *(f"note: {note}" for note in self.notes),
@@ -162,6 +166,7 @@ def _measure(name: str, material: Material, data: PreparedData, videos: FoldedVi
         parts=(*parts, *material.tests(models, videos)),
         details=material.details,
         videos=tuple(_video_rows(data, videos, p_fake)),
+        protocol=videos.protocol(data, BASELINES[name].rule, frames=BASELINES[name].sees_frames),
     )
 
 

@@ -22,6 +22,7 @@ from dfkit.measures.bootstrap import Interval, group_bootstrap
 from dfkit.measures.decision import Decision, VideoScores, compare_decisions, p_fake_of_margin, video_margin
 from dfkit.measures.gates import MARGIN, MIN_GROUPS, MIN_VIDEOS, max_flips
 from dfkit.measures.metrics import BinaryMetrics, accuracy, auc, measure
+from dfkit.measures.protocol import stated_protocol
 from dfkit.runtime.manifest import Manifest
 
 LOGITS_FILE = "logits.jsonl"
@@ -99,6 +100,8 @@ class Comparison:
     """Student's AUC over teacher's; the gate takes the lower end."""
     not_judged: str | None
     """Why the data do not suffice."""
+    protocol: str = stated_protocol({})
+    """Of the student's figures on this split, as the export stored it."""
 
 
 def read_logits(path: Path) -> list[LogitsRow]:
@@ -247,6 +250,7 @@ def compare_with_teacher(rows: Sequence[LogitsRow], manifest: Manifest, *, split
         accuracy_drop_points=group_bootstrap(scores.groups, accuracy_drop_points),
         auc_ratio=group_bootstrap(scores.groups, auc_ratio),
         not_judged=_why_not_judged(scores),
+        protocol=stated_protocol(manifest.metrics.get("student", {}).get(split, {})),
     )
 
 

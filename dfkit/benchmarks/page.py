@@ -280,7 +280,7 @@ def _comparison(comparison: Comparison | None) -> str:
     intro = f"{len(scores.videos)} videos of {groups} groups, split {comparison.split}, neither trained nor tuned on."
     if scores.num_left_out:
         intro += f" {scores.num_left_out} videos lack an answer of one of the two and are left out."
-    parts = [note(intro)]
+    parts = [note(intro), note(f"{comparison.protocol[:1].upper() + comparison.protocol[1:]}.")]
     if comparison.not_judged:
         parts.append(f"<p>{_pill('not judged')} {escape(comparison.not_judged)}.</p>")
     for name, metrics in (("student", comparison.student), ("teacher", comparison.teacher)):

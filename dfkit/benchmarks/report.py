@@ -59,6 +59,7 @@ class BenchReport:
             *latency_lines(self.latency),
             *target_lines(self.targets),
             *gate_lines(self.gates),
+            *([] if self.comparison is None else [f"student against teacher: {self.comparison.protocol}"]),
             *(f"warning: {line}" for line in self.warnings),
             f"report: {self.page_path}",
         ]
@@ -116,6 +117,7 @@ def _comparison_json(comparison: Comparison | None) -> dict[str, Any] | None:
     scores = comparison.scores
     return {
         "split": comparison.split,
+        "protocol": comparison.protocol,
         "num_videos": len(scores.videos),
         "num_groups": len(set(scores.groups)),
         "num_left_out": scores.num_left_out,

@@ -1,7 +1,8 @@
-"""Commands that answer: evaluate, predict, visualize, demo."""
+"""Commands that answer: evaluate, compare, predict, visualize, demo."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,9 +20,11 @@ from dfkit.cli.app import (
     command,
 )
 from dfkit.console import JsonArray, PlainLines, show
+from dfkit.errors import ConfigError
+from dfkit.extras import require_extra
 
 
-@command(extra="train")
+@command()
 def evaluate(
     checkpoint: Annotated[
         list[Path] | None,
@@ -39,14 +42,32 @@ def evaluate(
     ] = None,
     data: DataOption = None,
     split: Annotated[
-        Literal["test", "val", "train", "all"],
+        Literal["test", "val", "train", "all"] | None,
         typer.Option(
-            help="Part to judge. Thresholds are fitted on validation videos, and none of these is judged: all leaves "
-            "them out where they are enough to fit on; else, and with val, nothing is fitted."
+            help="Part to judge: test, or all of --scores, where left out. Thresholds are fitted on validation videos, "
+            "and none of these is judged: all leaves them out where they are enough to fit on; else, and with val, "
+            "nothing is fitted."
         ),
-    ] = "test",
+    ] = None,
     mc_dropout: Annotated[int, typer.Option(help="Passes of Monte-Carlo dropout; 0 for none.", min=0)] = 0,
     tta: Annotated[bool, typer.Option("--tta", help="Also score mirrored, louder and softer copies.")] = False,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of another detector's answers instead of a model: path,p_fake. Labels are those of --data, "
+            "--labels or --like, or a column label in it."
+        ),
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Label CSV for --scores; its videos need not be there.")] = None,
+    like: Annotated[Path | None, typer.Option(help="For --scores: the videos of another report.")] = None,
+    score_column: Annotated[str | None, typer.Option(help="Of --scores, where it has several.")] = None,
+    min_coverage: Annotated[
+        float | None, typer.Option(help="Share of the videos that --scores has to answer; 0.5 where left out.")
+    ] = None,
+    from_scores: Annotated[
+        Path | None,
+        typer.Option("--from", help="scores.json of a report, or its folder: the same report again, without media."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the report; reports/<name>-evaluation where left out.")
     ] = None,
@@ -64,17 +85,49 @@ def evaluate(
         dfkit evaluate --checkpoint runs/a/best.pth --checkpoint runs/b/best.pth --mc-dropout 20 --tta
 
         dfkit evaluate --run runs/default --by language
+
+        dfkit evaluate --scores other.csv --labels labels.csv
+
+        dfkit evaluate --from reports/a-evaluation
     """
     from dfkit import pipeline
 
+    model = bool(checkpoint or bundle or backend or weights or mc_dropout or tta)
+    table_options = {"--score-column": score_column, "--min-coverage": min_coverage}
+    place = pipeline.Workspace(workspace)
+    if from_scores is not None:
+        refuse_beside("--from", {"a model": model, "--run": run, "--scores": scores, "--data": data, "--split": split})
+        refuse_beside("--from", {"--labels": labels, "--like": like, **table_options})
+        show(pipeline.evaluate_scores_file(place, from_scores, output=output, columns=by or []), as_json=as_json)
+        return
+    if scores is not None:
+        refuse_beside("--scores", {"a model": model, "--run": run})
+        judged = pipeline.evaluate_table(
+            place,
+            scores,
+            data_dir=data,
+            labels=labels,
+            like=like,
+            split=split or "all",
+            score_column=score_column,
+            min_coverage=0.5 if min_coverage is None else min_coverage,
+            output=output,
+            columns=by or [],
+        )
+        show(judged, as_json=as_json)
+        return
+    refuse_beside("a model", {"--labels": labels, "--like": like, **table_options})
+    if run is not None:
+        refuse_beside("--run", {"a model": model, "--split": split})
+    require_extra("train")
     report = pipeline.evaluate(
-        pipeline.Workspace(workspace),
+        place,
         checkpoints=checkpoint or [],
         bundle=bundle,
         backend=backend,
         weights=weights,
         data_dir=data,
-        split=split,
+        split=split or "test",
         mc_dropout=mc_dropout,
         tta=tta,
         output=output,
@@ -82,6 +135,48 @@ def evaluate(
         columns=by or [],
     )
     show(report, as_json=as_json)
+
+
+def refuse_beside(chosen: str, others: Mapping[str, object]) -> None:
+    """Refuses options that say nothing to the chosen source of answers.
+
+    Raises:
+        ConfigError: One of them was given; names them.
+    """
+    given = [name for name, value in others.items() if value not in (None, False, [])]
+    if given:
+        raise ConfigError(f"{chosen} goes without {' and '.join(given)}", fix="leave one of them out")
+
+
+@command()
+def compare(
+    first: Annotated[
+        Path, typer.Argument(help="Report of the workspace, its folder or its scores.json: A.", metavar="A")
+    ],
+    second: Annotated[Path, typer.Argument(help="The other: B.", metavar="B")],
+    aggregation: Annotated[
+        Literal["mean", "max", "noisy_or"] | None,
+        typer.Option(help="Put the clips of both together anew, alike; compares the AUC alone."),
+    ] = None,
+    min_coverage: Annotated[
+        float, typer.Option(help="Share of the videos that both have to answer.", min=0, max=1)
+    ] = 0.5,
+    workspace: WorkspaceOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Says whether two evaluations of the same videos differ: paired bootstrap over groups, and DeLong's test.
+
+    Examples:
+
+        dfkit compare a-evaluation b-evaluation
+
+        dfkit compare a/scores.json b/scores.json --json
+    """
+    from dfkit import pipeline
+
+    place = pipeline.Workspace(workspace)
+    result = pipeline.compare(place, first, second, aggregation=aggregation, min_coverage=min_coverage)
+    show(result, as_json=as_json)
 
 
 @command()

@@ -243,6 +243,38 @@ def read_csv(csv_path: Path, *, base: Path | None = None, unlabelled: bool = Fal
     return LabelSet(tuple(merged), groups_known, _csv_notes(table.columns, merged, unnamed), tuple(missing))
 
 
+def read_label_names(csv_path: Path) -> LabelSet:
+    """Labels of a CSV as of `read_csv`, whose videos need not be there: paths stay as they are written.
+
+    Raises:
+        DataError: Every fault of the file, with row numbers.
+    """
+    return labels_of_table(_read_label_table(csv_path), csv_path)
+
+
+def labels_of_table(table: Table, where: Path, *, path_column: str = "path") -> LabelSet:
+    """Labels of a table that has been read, whose videos need not be there.
+
+    Args:
+        table: With a column of labels.
+        where: Names the file in messages.
+        path_column: Names the videos.
+    Raises:
+        DataError: Every fault of the table, with row numbers.
+    """
+    faults: list[str] = list(table.faults)
+    rows = [(number, {**row, "path": row.get(path_column, "")}) for number, row in table.rows]
+    parsed = [_parse_row(row, number, table, faults, unlabelled=False) for number, row in rows]
+    sources = _merge([source for source in parsed if source is not None], faults)
+    if faults:
+        raise faults_error(faults, str(where), fix="correct these rows and run the same command again")
+    if not rows:
+        raise DataError(f"{where}: no rows below the header", fix="add one row per video: path,label")
+    unnamed = sum(YES_NO.get(_known_cell(row)) is False for _, row in rows)
+    groups_known = "group" in table.columns and all(source.groups for source in sources) and not unnamed
+    return LabelSet(tuple(sources), groups_known)
+
+
 def _known_cell(row: dict[str, str]) -> str:
     return (row.get("groups_known") or "").strip().lower()
 

@@ -104,5 +104,5 @@ def teacher_metrics(data: PreparedData, logits: TeacherLogits, indices: dict[str
         # Every clip of a video gets the video's answer, whose mean over clips is the same again.
         rows = [data.clips[index].video_index for index in clips] if logits.by_video else clips
         no_frames = np.zeros((len(clips), 0, 2), np.float32)
-        metrics[name] = summarize(data, ClipLogits(clips, logits.clip_logits.numpy()[rows], no_frames))
+        metrics[name] = summarize(data, ClipLogits(clips, logits.clip_logits.numpy()[rows], no_frames), part=name)
     return metrics

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from dfkit.data.label_table import column_name
 from dfkit.data.label_words import family_of_method
 from dfkit.data.leave_out import METHOD, column_values
-from dfkit.data.storage import PreparedData
+from dfkit.errors import DataError
 from dfkit.measures.bootstrap import REPEATS, Interval, percentile_interval, strata_by_cell, stratified_weights
 from dfkit.measures.left_out import MIN_GROUPS, interval_facts
 from dfkit.measures.paired_auc import PairedAuc
 from dfkit.report.left_out import format_auc
 from dfkit.report.table import table_lines
+
+if TYPE_CHECKING:
+    from dfkit.data.storage import PreparedData
+    from dfkit.evaluation.scores_file import ScoredVideo
 
 BLANK = "(blank)"
 LEVEL = 0.95
@@ -79,10 +83,61 @@ class ColumnTable:
         return {"column": self.column, "in_folds": self.in_folds, "values": values}
 
 
+@dataclass(frozen=True)
+class ColumnVideos:
+    """N scored videos and what a column says of each."""
+
+    column: str
+    cells: tuple[str | None, ...]
+    """None where blank."""
+    labels: tuple[int, ...]
+    groups: tuple[str, ...]
+
+
+def data_column(data: PreparedData, column: str, videos: Sequence[int]) -> ColumnVideos:
+    """A column of prepared data.
+
+    Args:
+        data: Prepared data.
+        column: Of its label file, or `method`.
+        videos: Indices of the videos.
+    Raises:
+        DataError: No video has such a column.
+    """
+    name = column_name(column)
+    rows = [data.videos[index] for index in videos]
+    if name == METHOD:
+        cells = _families([row.method for row in rows])
+    else:
+        of_all = column_values(data.videos, name)
+        cells = tuple(of_all[index] for index in videos)
+    labels = tuple(int(row.label or 0) for row in rows)
+    return ColumnVideos(name, cells, labels, tuple(str(data.groups[index]) for index in videos))
+
+
+def scored_column(videos: Sequence[ScoredVideo], column: str) -> ColumnVideos:
+    """A column of the videos of a scores file; arguments and errors as of `data_column`."""
+    name = column_name(column)
+    known = sorted({each for video in videos for each in video.columns})
+    if name == METHOD:
+        cells = _families([video.method for video in videos])
+    elif name in known:
+        cells = tuple(video.columns.get(name) for video in videos)
+    else:
+        raise DataError(
+            f"no judged video has a column {name}; there are {', '.join(known) or 'no further columns'}",
+            fix=f"put a column {name} into the label file, run the same dfkit prepare --labels again, and evaluate "
+            "again: scores.json holds the columns that the data had",
+        )
+    return ColumnVideos(name, cells, tuple(v.label for v in videos), tuple(v.group for v in videos))
+
+
+def _families(methods: Sequence[str | None]) -> tuple[str | None, ...]:
+    return tuple(family_of_method(method) if method else None for method in methods)
+
+
 def column_table(
-    data: PreparedData,
-    column: str,
-    videos: Sequence[int],
+    videos: ColumnVideos,
     p_fake: Sequence[float],
     *,
     folds: Sequence[int] | None = None,
@@ -92,27 +147,16 @@ def column_table(
     """AUC of each value's fakes against the real videos of that value, or against all where it has none.
 
     Args:
-        data: Prepared data.
-        column: Of its label file, or `method`.
-        videos: Index of each of N scored videos.
+        videos: N scored videos.
         p_fake: Their scores.
         folds: Number of the model that scored each; one model where left out.
         repeats: Resamples of the intervals.
         seed: Of the drawing.
-    Raises:
-        DataError: No video has such a column.
     """
-    name = column_name(column)
-    rows = [data.videos[index] for index in videos]
-    if name == METHOD:
-        cells: list[str | None] = [family_of_method(row.method) if row.method else None for row in rows]
-    else:
-        of_all = column_values(data.videos, name)
-        cells = [of_all[index] for index in videos]
-    values = np.array([cell or BLANK for cell in cells], str)
-    labels = np.array([row.label for row in rows], np.int64)
-    groups = np.array([str(data.groups[index]) for index in videos], str)
-    scores, numbers = np.asarray(p_fake, np.float64), np.zeros(len(rows), np.int64)
+    values = np.array([cell or BLANK for cell in videos.cells], str)
+    labels = np.array(videos.labels, np.int64)
+    groups = np.array(videos.groups, str)
+    scores, numbers = np.asarray(p_fake, np.float64), np.zeros(len(labels), np.int64)
     if folds is not None:
         numbers = np.asarray(folds, np.int64)
     found = []
@@ -136,7 +180,7 @@ def column_table(
                 auc=interval,
             )
         )
-    return ColumnTable(name, tuple(found), folds is not None)
+    return ColumnTable(videos.column, tuple(found), folds is not None)
 
 
 def auc_interval(

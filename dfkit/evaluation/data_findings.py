@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dfkit.audit.findings import (
-    AUDIT_FILE,
-    BASELINE_FILE,
-    format_baseline_comparison,
-    read_finding,
-    stale_findings,
-    strongest_baseline,
-)
+from dfkit.audit.findings import AUDIT_FILE, BASELINE_FILE, Bar, read_finding, stale_findings, strongest_baseline
 from dfkit.data.storage import PreparedData
-from dfkit.evaluation.report import DataFindings
 
 
-def data_findings(data: PreparedData, auc: float, sha256s: Sequence[str]) -> DataFindings:
-    """What is known of the data, and how a network stands to its baseline on the same videos.
+def data_findings(data: PreparedData, sha256s: Sequence[str]) -> tuple[Bar | None, tuple[str, ...]]:
+    """What is known of the data.
 
     Args:
         data: As it was prepared, not a view of it under another preset.
-        auc: The network's AUC by video; NaN where undefined.
-        sha256s: Of the videos' files that it was measured on.
+        sha256s: Of the videos' files that a network was measured on.
+    Returns:
+        The strongest baseline on the same videos, None without one; and lines about facts of the
+        files that give the label away.
     Raises:
         DataError: A finding's file exists and is not what its command writes.
     """
@@ -32,8 +26,4 @@ def data_findings(data: PreparedData, auc: float, sha256s: Sequence[str]) -> Dat
     if baseline is not None:
         key_of = {row.sha256: row.key for row in data.videos}
         bar = strongest_baseline(baseline, [key_of.get(sha256, "") for sha256 in sha256s])
-    return DataFindings(
-        baseline_auc=None if bar is None else bar.auc,
-        baseline_comparison=None if bar is None else format_baseline_comparison(auc, bar),
-        audit_warnings=(*warnings, *stale_findings(data)),
-    )
+    return bar, (*warnings, *stale_findings(data))

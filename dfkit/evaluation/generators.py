@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dfkit.data.catalog import HASH_LENGTH
 from dfkit.data.label_words import FAKE, family_of_method
-from dfkit.data.storage import PreparedData
 from dfkit.evaluation.by_column import auc_interval
-from dfkit.evaluation.ensemble_members import EnsembleMember
 from dfkit.measures.bootstrap import Interval
 from dfkit.measures.left_out import interval_facts
 from dfkit.report.left_out import format_auc
+
+if TYPE_CHECKING:
+    from dfkit.data.storage import PreparedData
+    from dfkit.evaluation.ensemble_members import EnsembleMember
+    from dfkit.evaluation.scores_file import ScoredVideo
 
 NOT_NAMED = "(no method given)"
 LEAVE_OUT = "dfkit train --leave-out method measures them"
@@ -76,21 +79,18 @@ def _line(name: str, part: GeneratorPart, empty: str) -> str:
 
 
 def seen_generators(
-    data: PreparedData, videos: Sequence[int], p_fake: np.ndarray, members: Sequence[EnsembleMember]
+    videos: Sequence[ScoredVideo], p_fake: np.ndarray, trained: tuple[str, ...] | None
 ) -> SeenGenerators:
     """Sorts judged fakes by whether any of the models was trained on their generator.
 
     Args:
-        data: What the videos are of.
-        videos: Index of each of N judged videos.
+        videos: N judged ones.
         p_fake: (N,) their scores.
-        members: The models.
+        trained: From `trained_families`; None where it is not known.
     """
-    trained = _trained_families(data, members)
-    rows = [data.videos[index] for index in videos]
-    labels = np.array([row.label for row in rows], np.int64)
-    groups = np.array([str(data.groups[index]) for index in videos], str)
-    families = np.array([family_of_method(row.method) if row.method else NOT_NAMED for row in rows], str)
+    labels = np.array([video.label for video in videos], np.int64)
+    groups = np.array([video.group for video in videos], str)
+    families = np.array([family_of_method(video.method) if video.method else NOT_NAMED for video in videos], str)
     named = families != NOT_NAMED
     was_seen = np.isin(families, [] if trained is None else list(trained))
     fakes = labels == FAKE
@@ -107,7 +107,7 @@ def seen_generators(
     return SeenGenerators(trained, part(known & was_seen), part(known & ~was_seen), part(~known))
 
 
-def _trained_families(data: PreparedData, members: Sequence[EnsembleMember]) -> tuple[str, ...] | None:
+def trained_families(data: PreparedData, members: Sequence[EnsembleMember]) -> tuple[str, ...] | None:
     """Generators that any of the models was trained on; None where one of them does not say.
 
     A run of before they were stored is asked by its files, where all of them are in these data.

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dfkit.data.storage import PreparedData
-from dfkit.evaluation.by_column import ColumnTable, column_table
+from dfkit.evaluation.by_column import ColumnTable, column_table, data_column
 from dfkit.evaluation.free_folder import free_folder
 from dfkit.evaluation.left_out_page import PAGE_FILE, render_left_out_page
 from dfkit.evaluation.left_out_report import LeftOutReport
@@ -69,9 +69,7 @@ def _columns_of(data: PreparedData, run: LeftOutRun, columns: Sequence[str]) -> 
     tested = [score for score in run.scores if score.part == "test"]
     return [
         column_table(
-            data,
-            column,
-            [index_of[score.video] for score in tested],
+            data_column(data, column, [index_of[score.video] for score in tested]),
             [score.p_fake for score in tested],
             folds=[score.fold for score in tested],
         )

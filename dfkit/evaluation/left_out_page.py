@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from dfkit.evaluation.by_column import ColumnTable
+from dfkit.evaluation.column_card import column_card
 from dfkit.evaluation.left_out_report import LeftOutReport
+from dfkit.measures.protocol import protocol_line
 from dfkit.report.html import card, document, facts_list, note, table, tiles, warnings_box
 from dfkit.report.left_out import FIXED_COLUMNS, format_auc, left_out_head, left_out_notes, left_out_rows
 
@@ -38,7 +39,7 @@ def _header(report: LeftOutReport) -> str:
     facts = f"folds that leave out a {report.run.by} · {report.data_path} · {report.date[:10]}"
     return (
         f'<p class="sub">dfkit evaluate</p><header><h1>{escape(report.name)}</h1></header>'
-        f'<p class="sub">{escape(facts)}</p>'
+        f'<p class="sub">{escape(facts)}</p><p class="sub">{escape(protocol_line(report.run.protocol))}</p>'
     )
 
 
@@ -60,12 +61,6 @@ def _families(report: LeftOutReport) -> str:
     rows = [[escape(cell) for cell in row] for row in left_out_rows(results)]
     lines = [*left_out_notes(results), *(f"Not measured yet under these folds: {text}" for text in report.run.missing)]
     return card("Unseen and seen", table(head, rows, numbers=len(head) - FIXED_COLUMNS), *map(note, lines))
-
-
-def column_card(found: ColumnTable) -> str:
-    """The table of a column's values, as HTML."""
-    rows = [[escape(cell) for cell in row] for row in found.rows()]
-    return card(f"By {found.column}", table([escape(name) for name in found.HEAD], rows, numbers=1), note(found.note))
 
 
 def _videos(report: LeftOutReport) -> str:
@@ -95,6 +90,7 @@ def _provenance(report: LeftOutReport) -> str:
         ("date", escape(report.date)),
         ("run", escape(report.run.run_dir)),
         ("data", escape(report.data_path)),
+        ("protocol", escape(protocol_line(report.run.protocol).removeprefix("protocol: "))),
         ("folds", f"<code>{escape(report.run.folds_hash)}</code>"),
     ]
     return card("What these numbers rest on", facts_list(facts))

@@ -46,6 +46,7 @@ class LeftOutReport:
             "run": self.run.run_dir,
             "data": self.data_path,
             "by": self.run.by,
+            "protocol": None if self.run.protocol is None else self.run.protocol.to_json(),
             "folds_hash": self.run.folds_hash,
             "left_out": {name: result.to_json() for name, result in self.run.results.items()},
             "not_measured": list(self.run.missing),

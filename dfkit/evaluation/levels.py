@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dfkit.data.storage import PreparedData
+from dfkit.evaluation.scores_file import ScoredVideo, ScoresFile
 from dfkit.measures.bootstrap import REPEATS, Interval, group_bootstrap, rows_by_group
-from dfkit.measures.decision import Aggregation, p_fake_of
+from dfkit.measures.decision import Aggregation, p_fake_of, video_margin
 from dfkit.measures.finite import finite_or_none
-from dfkit.measures.metrics import BinaryMetrics, auc, confusion, measure
-from dfkit.training.scoring import ClipLogits, video_margins
+from dfkit.measures.metrics import BinaryMetrics, auc, confusion, measure, measure_ranks
 
 LEVELS = ("frame", "clip", "video")
 BOOTSTRAP_BUDGET = 10_000_000
@@ -21,6 +20,8 @@ BOOTSTRAP_BUDGET = 10_000_000
 MIN_REPEATS = 200
 """Fewest bootstrap resamples."""
 NO_METHOD = "(no method given)"
+MAX_MARGIN = 30.0
+"""Of a foreign probability of 0 or 1, whose logit is infinite: p_fake of it is 1e-13 away from them."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,17 @@ class Level:
     methods: np.ndarray
     """(N,) str, manipulation method; empty for real ones."""
     videos: np.ndarray
-    """(N,) int, index of the video in the prepared data."""
+    """(N,) int, place of the video among the answered ones."""
     times_s: np.ndarray
     """(N,) time of a frame in seconds; NaN for clips and videos, and where the preset has no time grid."""
+    scores: np.ndarray | None = None
+    """(N,) of a foreign detector, as it gave them; None of dfkit's own."""
+    calibrated: bool = True
+    """Whether there are probabilities: without, only the order of `scores` means anything."""
+
+    def p_fake(self, temperature: float) -> np.ndarray:
+        """(N,) calibrated probabilities; of a foreign detector its scores as they are, probabilities or not."""
+        return p_fake_of(self.logits, calibration_temperature=temperature) if self.scores is None else self.scores
 
 
 @dataclass(frozen=True)
@@ -49,88 +58,95 @@ class LevelMetrics:
     metrics: BinaryMetrics
     auc: Interval
     """AUC with its 95 % bootstrap interval over groups."""
-    confusion: tuple[int, int, int, int]
-    """True negatives, false positives, false negatives, true positives; positive is fake."""
+    confusion: tuple[int, int, int, int] | None
+    """True negatives, false positives, false negatives, true positives; positive is fake. None without a threshold."""
     by_method: dict[str, BinaryMetrics]
     """Fakes of one method against all real ones."""
     by_group: dict[str, BinaryMetrics]
     """Predictions of one group alone."""
 
 
-def make_levels(
-    data: PreparedData, logits: ClipLogits, frame_labels: np.ndarray, aggregation: Aggregation
-) -> dict[str, Level]:
-    """Aggregates clip predictions to frames by mean of logits, to videos by the detector's rule.
+def make_levels(scores: ScoresFile, *, fps: float | None) -> dict[str, Level]:
+    """The levels of a scores file: `frame` and `clip` where it holds such answers, and `video`.
 
     Args:
-        data: Prepared data that the clips are from.
-        logits: Of N of its clips; at least one.
-        frame_labels: (N, T) int, 0 or 1, of these clips.
-        aggregation: Of a track's clips.
-    Returns:
-        The levels `frame`, `clip` and `video`, by name.
+        scores: At least one video with an answer.
+        fps: Of the frames; None where they lie on no time grid.
     """
+    videos = scores.answered
+    if scores.scores != "logits":
+        return {"video": _foreign_level(videos, calibrated=scores.scores == "p_fake")}
+    aggregation = Aggregation() if scores.decision is None else scores.decision.aggregation
+    frames = {"frame": frame_level(videos, fps=fps)} if videos[0].frames else {}
     return {
-        "frame": _frame_level(data, logits, frame_labels),
-        "clip": _clip_level(data, logits),
-        "video": _video_level(data, logits, aggregation),
+        **frames,
+        "clip": clip_level(videos),
+        "video": margin_level(videos, video_margins_of(videos, aggregation)),
     }
 
 
-def _video_level(data: PreparedData, logits: ClipLogits, aggregation: Aggregation) -> Level:
-    videos, margins = video_margins(data, logits, aggregation)
-    labels = np.array([data.videos[video].label for video in videos])
+def video_margins_of(videos: Sequence[ScoredVideo], aggregation: Aggregation) -> np.ndarray:
+    """Margin of each video by the rule of `dfkit.measures.decision`, (V,)."""
+    return np.array([video_margin(video.clips.scores, aggregation) for video in videos if video.clips is not None])
+
+
+def margin_level(videos: Sequence[ScoredVideo], margins: np.ndarray) -> Level:
+    """The video level of some margins, (V,)."""
+    labels = np.array([video.label for video in videos])
     # A margin is all that a video has: as logits, that of real is 0.
-    video_logits = np.stack([np.zeros_like(margins), margins], axis=1)
-    return _make_level(data, "video", labels, video_logits, videos, np.full(len(videos), np.nan))
+    logits = np.stack([np.zeros_like(margins), margins], axis=1)
+    return _make_level(videos, "video", labels, logits, np.arange(len(videos)), np.full(len(videos), np.nan))
 
 
-def _clip_level(data: PreparedData, logits: ClipLogits) -> Level:
-    clips = [data.clips[index] for index in logits.indices]
-    labels = np.array([clip.label for clip in clips])
-    videos = np.array([clip.video_index for clip in clips])
-    return _make_level(data, "clip", labels, logits.clip, videos, np.full(len(clips), np.nan))
+def _foreign_level(videos: Sequence[ScoredVideo], *, calibrated: bool) -> Level:
+    values = np.array([video.score for video in videos], np.float64)
+    margins = values
+    if calibrated:
+        edge = 1 / (1 + np.exp(MAX_MARGIN))
+        inside = np.clip(values, edge, 1 - edge)
+        margins = np.log(inside) - np.log1p(-inside)
+    return replace(margin_level(videos, margins), scores=values, calibrated=calibrated)
 
 
-def _frame_level(data: PreparedData, logits: ClipLogits, frame_labels: np.ndarray) -> Level:
-    """Every frame that any clip covers, once: a frame in several clips gets the mean of its logits."""
-    spec = data.spec
-    clips = [data.clips[index] for index in logits.indices]
-    # Under uniform50 a clip is the whole video, and its frames lie on no time grid.
-    has_time_grid = spec.preset == "clip2s"
-    frame_offsets = np.arange(logits.frame.shape[1])
-    num_frames = np.array([clip.num_frames for clip in clips])
-    is_valid = frame_offsets[None, :] < num_frames[:, None]  # (N, T): the rest is padding
-    first_frames = np.array([round(clip.start_s * spec.fps) if has_time_grid else 0 for clip in clips])
-    frames_per_clip = is_valid.sum(axis=1)
-    frame_keys = np.stack(
-        [
-            np.repeat([clip.video_index for clip in clips], frames_per_clip),
-            np.repeat([clip.track_id for clip in clips], frames_per_clip),
-            (first_frames[:, None] + frame_offsets[None, :])[is_valid],
-        ],
-        axis=1,
-    )
-    unique_keys, first_places, place_of_frame = np.unique(frame_keys, axis=0, return_index=True, return_inverse=True)
-    place_of_frame = place_of_frame.reshape(-1)
-    sums = np.zeros((len(unique_keys), 2))
-    np.add.at(sums, place_of_frame, logits.frame[is_valid])
-    counts = np.bincount(place_of_frame, minlength=len(unique_keys))
-    means = sums / counts[:, None]
-    labels = frame_labels[is_valid][first_places].astype(np.int64)
-    videos, frame_numbers = unique_keys[:, 0], unique_keys[:, 2]
-    times_s = frame_numbers / spec.fps if has_time_grid else np.full(len(unique_keys), np.nan)
-    return _make_level(data, "frame", labels, means, videos, times_s)
+def clip_level(videos: Sequence[ScoredVideo]) -> Level:
+    """Every clip by itself."""
+    columns = [video.clips for video in videos if video.clips is not None]
+    labels = np.concatenate([clips.label for clips in columns])
+    logits = np.concatenate([clips.scores.clip_logits for clips in columns])
+    places = np.repeat(np.arange(len(videos)), [len(clips.label) for clips in columns])
+    return _make_level(videos, "clip", labels, logits, places, np.full(len(labels), np.nan))
+
+
+def frame_level(videos: Sequence[ScoredVideo], *, fps: float | None) -> Level:
+    """Every frame that any clip covers, once.
+
+    Args:
+        videos: Of dfkit's own answers.
+        fps: Of the frames; None where they lie on no time grid.
+    """
+    tracks = [(place, track) for place, video in enumerate(videos) for track in video.frames]
+    margins = np.concatenate([np.array(track.margins, np.float64) for _, track in tracks])
+    labels = np.concatenate([np.frombuffer(track.labels.encode(), np.uint8) for _, track in tracks]) - ord("0")
+    numbers = np.concatenate([track.numbers for _, track in tracks])
+    places = np.repeat([place for place, _ in tracks], [len(track.margins) for _, track in tracks])
+    times_s = np.full(len(numbers), np.nan) if fps is None else numbers / fps
+    logits = np.stack([np.zeros_like(margins), margins], axis=1)
+    return _make_level(videos, "frame", labels.astype(np.int64), logits, places, times_s)
 
 
 def _make_level(
-    data: PreparedData, name: str, labels: np.ndarray, logits: np.ndarray, videos: np.ndarray, times_s: np.ndarray
+    videos: Sequence[ScoredVideo],
+    name: str,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    places: np.ndarray,
+    times_s: np.ndarray,
 ) -> Level:
     """A level with the group and the method of each prediction's video."""
-    group_of_video = np.array([str(group) for group in data.groups])
-    method_of_video = np.array([row.method or NO_METHOD for row in data.videos], dtype=object)
-    methods = np.where(labels == 1, method_of_video[videos], "").astype(str)
-    return Level(name, labels, logits, group_of_video[videos], methods, videos, times_s)
+    group_of_video = np.array([video.group for video in videos])
+    method_of_video = np.array([video.method or NO_METHOD for video in videos], dtype=object)
+    methods = np.where(labels == 1, method_of_video[places], "").astype(str)
+    return Level(name, labels, logits, group_of_video[places], methods, places, times_s)
 
 
 def measure_level(level: Level, *, threshold: float, temperature: float) -> LevelMetrics:
@@ -138,24 +154,26 @@ def measure_level(level: Level, *, threshold: float, temperature: float) -> Leve
 
     Args:
         level: At least one prediction.
-        threshold: On the calibrated p_fake, in [0, 1].
+        threshold: On the calibrated p_fake, in [0, 1]; of scores that are no probabilities nothing is asked of it.
         temperature: Calibration temperature; > 0.
     """
-    p_fake = p_fake_of(level.logits, calibration_temperature=temperature)
+    p_fake = level.p_fake(temperature)
     is_real = level.labels == 0
 
     def auc_of(places: np.ndarray) -> float:
         return auc(level.labels[places], p_fake[places])
 
     def metrics_of(mask: np.ndarray) -> BinaryMetrics:
+        if not level.calibrated:
+            return measure_ranks(level.labels[mask], p_fake[mask])
         return measure(level.labels[mask], p_fake[mask], threshold=threshold)
 
     repeats = int(np.clip(BOOTSTRAP_BUDGET // len(p_fake), MIN_REPEATS, REPEATS))
     methods = np.unique(level.methods[~is_real])
     return LevelMetrics(
-        metrics=measure(level.labels, p_fake, threshold=threshold),
+        metrics=metrics_of(np.ones(len(p_fake), bool)),
         auc=group_bootstrap(level.groups.tolist(), auc_of, repeats=repeats),
-        confusion=confusion(level.labels, p_fake, threshold=threshold),
+        confusion=confusion(level.labels, p_fake, threshold=threshold) if level.calibrated else None,
         by_method={str(method): metrics_of(is_real | (level.methods == method)) for method in methods},
         by_group={str(group): metrics_of(level.groups == group) for group in np.unique(level.groups)},
     )
@@ -169,10 +187,11 @@ def interval_json(interval: Interval) -> dict[str, Any]:
 def level_metrics_json(level_metrics: LevelMetrics) -> dict[str, Any]:
     """One level's entry of `report.json`."""
     names = ("true_real", "false_alarms", "misses", "found_fakes")
+    counts = level_metrics.confusion
     return {
         **level_metrics.metrics.to_json(),
         "auc_interval": interval_json(level_metrics.auc),
-        "confusion": dict(zip(names, level_metrics.confusion, strict=True)),
+        "confusion": None if counts is None else dict(zip(names, counts, strict=True)),
         "by_method": {name: metrics.to_json() for name, metrics in level_metrics.by_method.items()},
         "by_group": {name: metrics.to_json() for name, metrics in level_metrics.by_group.items()},
     }
@@ -184,9 +203,9 @@ def video_curves(level: Level, p_fake: np.ndarray, videos: Sequence[int]) -> dic
     Args:
         level: The frame level.
         p_fake: (N,) in [0, 1], of its frames.
-        videos: Indices of the videos asked for; one without frames has no curve.
+        videos: Places of the videos asked for; one without frames has no curve.
     Returns:
-        By video index: times in seconds, rising, and the highest p_fake at each, both (T,).
+        By place: times in seconds, rising, and the highest p_fake at each, both (T,).
     """
     wanted, curves = set(videos), {}
     for frames in rows_by_group(level.videos):

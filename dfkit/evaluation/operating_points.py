@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from dfkit.evaluation.levels import Level
-from dfkit.evaluation.reliability import brier, cross_entropy, fit_platt_scaling
+from dfkit.evaluation.reliability import PlattScaling, brier, cross_entropy, fit_platt_scaling
+from dfkit.evaluation.scores_file import ValidationFacts
 from dfkit.measures import metrics
-from dfkit.measures.decision import MIN_VIDEOS_PER_CLASS, Decision, fit_temperature, margins_of, p_fake_of
+from dfkit.measures.decision import MIN_VIDEOS_PER_CLASS, Decision, fit_temperature, p_fake_of_margin
 from dfkit.measures.finite import finite_or_none
 
 Scaling = tuple[dict[str, float], np.ndarray]
@@ -79,45 +80,60 @@ def _finite_fields(result: OperatingPointResult | CalibrationResult) -> dict[str
     return {name: finite_or_none(value) for name, value in asdict(result).items()}
 
 
-def fit_and_apply(
-    validation: Level | None, evaluated: Level, decision: Decision, *, unfitted: str | None = None
-) -> ValidationFit:
-    """Fits thresholds and calibrations on validation videos and applies them to the evaluated ones.
+def fit_on_validation(
+    margins: np.ndarray, labels: np.ndarray, decision: Decision, *, unfitted: str | None = None
+) -> ValidationFacts:
+    """Fits thresholds and calibrations on validation videos.
 
     Args:
-        validation: Video level of the validation split; None where it is empty.
-        evaluated: Video level of the evaluated split.
+        margins: (V,) of the validation videos; may be empty.
+        labels: (V,) 0 or 1.
         decision: Stored in the model; thresholds lie on p_fake under its calibration temperature.
         unfitted: Why nothing is to be fitted, where that was decided already.
     """
-    temperature = decision.calibration.calibration_temperature
-    scalings: dict[str, Scaling] = {
-        "none": ({}, p_fake_of(evaluated.logits, calibration_temperature=1.0)),
-    }
-    if temperature != 1.0:
-        scalings["carried by the model"] = (
-            {"temperature": temperature},
-            p_fake_of(evaluated.logits, calibration_temperature=temperature),
-        )
-    counts = np.zeros(2, int) if validation is None else np.bincount(validation.labels, minlength=2)
+    counts = np.bincount(labels, minlength=2) if len(labels) else np.zeros(2, int)
     fitted_on = f"{counts[0]} real and {counts[1]} fake validation videos"
-    if validation is None or counts.min() < MIN_VIDEOS_PER_CLASS:
+    if counts.min() < MIN_VIDEOS_PER_CLASS:
         reason = unfitted or f"{fitted_on}, at least {MIN_VIDEOS_PER_CLASS} of each are needed"
-        return ValidationFit((), _calibrations(evaluated.labels, scalings), fitted_on, reason)
-    new_temperature = fit_temperature(margins_of(validation.logits), validation.labels).temperature
-    platt = fit_platt_scaling(validation.logits, validation.labels)
-    scalings["temperature"] = (
-        {"temperature": new_temperature},
-        p_fake_of(evaluated.logits, calibration_temperature=new_temperature),
+        return ValidationFacts(fitted_on=fitted_on, reason=reason, num_real=int(counts[0]))
+    platt = fit_platt_scaling(np.stack([np.zeros_like(margins), margins], axis=1), labels)
+    p_fake = p_fake_of_margin(margins, calibration_temperature=decision.temperature)
+    return ValidationFacts(
+        fitted_on=fitted_on,
+        reason=None,
+        num_real=int(counts[0]),
+        temperature=fit_temperature(margins, labels).temperature,
+        platt=(platt.slope, platt.offset),
+        thresholds={
+            name: metrics.operating_threshold(labels, p_fake, point=point, max_fpr=max_fpr)
+            for name, point, max_fpr in POINTS
+        },
     )
-    scalings["Platt"] = ({"slope": platt.slope, "offset": platt.offset}, platt(evaluated.logits))
-    p_validation = p_fake_of(validation.logits, calibration_temperature=temperature)
-    p_evaluated = p_fake_of(evaluated.logits, calibration_temperature=temperature)
-    points = []
-    for name, point, max_fpr in POINTS:
-        threshold = metrics.operating_threshold(validation.labels, p_validation, point=point, max_fpr=max_fpr)
-        points.append(evaluate_threshold(name, threshold, evaluated.labels, p_evaluated))
-    return ValidationFit(tuple(points), _calibrations(evaluated.labels, scalings), fitted_on, None)
+
+
+def apply_fit(fit: ValidationFacts, evaluated: Level, decision: Decision | None) -> ValidationFit:
+    """Metrics of the evaluated videos under what was fitted on others.
+
+    Args:
+        fit: Of the validation videos.
+        evaluated: Video level of the evaluated split.
+        decision: Stored in the model; None for scores that are no probabilities, to which nothing applies.
+    """
+    if decision is None:
+        return ValidationFit((), (), fit.fitted_on, fit.reason)
+    temperature, p_evaluated = decision.temperature, evaluated.p_fake(decision.temperature)
+    scalings: dict[str, Scaling] = {"none": ({}, evaluated.p_fake(1.0))}
+    if temperature != 1.0:
+        scalings["carried by the model"] = ({"temperature": temperature}, p_evaluated)
+    if fit.temperature is not None:
+        scalings["temperature"] = ({"temperature": fit.temperature}, evaluated.p_fake(fit.temperature))
+    if fit.platt is not None:
+        platt = PlattScaling(*fit.platt)
+        scalings["Platt"] = ({"slope": platt.slope, "offset": platt.offset}, platt(evaluated.logits))
+    points = tuple(
+        evaluate_threshold(name, threshold, evaluated.labels, p_evaluated) for name, threshold in fit.thresholds.items()
+    )
+    return ValidationFit(points, _calibrations(evaluated.labels, scalings), fit.fitted_on, fit.reason)
 
 
 def _calibrations(labels: np.ndarray, scalings: dict[str, Scaling]) -> tuple[CalibrationResult, ...]:

@@ -6,10 +6,11 @@ import json
 from html import escape
 from typing import Literal
 
-from dfkit.evaluation.left_out_page import column_card
+from dfkit.evaluation.column_card import column_card
+from dfkit.evaluation.levels import NO_METHOD
 from dfkit.evaluation.plots import det_plot, reliability_plot, roc_plot
 from dfkit.evaluation.report import EvaluationReport, format_gain, format_interval
-from dfkit.measures.decision import p_fake_of
+from dfkit.evaluation.scores_file import ScoredVideo
 from dfkit.measures.metrics import BinaryMetrics
 from dfkit.report.html import card, document, facts_list, figure, note, table, tiles, warnings_box
 from dfkit.report.svg import legend
@@ -55,20 +56,21 @@ def render_page(report: EvaluationReport) -> str:
 
 def _warning_texts(report: EvaluationReport) -> list[str]:
     thin = [] if report.thin_reading is None else [report.thin_reading]
-    return [*report.warnings, *thin, *(f"audit: {text}" for text in report.findings.audit_warnings)]
+    return [*report.warnings, *thin, *(f"audit: {text}" for text in report.scores.audit_warnings)]
 
 
 def _header(report: EvaluationReport) -> str:
     problem = ""
     if report.level_metrics["video"].metrics.answers_one_class:
         problem = "answers one class"
-    elif report.findings.baseline_comparison and report.findings.baseline_comparison.startswith("below"):
+    elif report.baseline_comparison and report.baseline_comparison.startswith("below"):
         problem = "below its baseline"
     pill = f'<span class="pill fail">{problem}</span>' if problem else ""
-    facts = f"{report.split} part of {report.data_path} · {report.split_source} · {report.date[:10]}"
+    scores = report.scores
+    facts = f"{scores.split} part of {scores.data} · {scores.split_source} · {scores.date[:10]}"
     return (
         f'<p class="sub">dfkit evaluate</p><header><h1>{escape(report.name)}</h1>{pill}</header>'
-        f'<p class="sub">{escape(facts)}</p>'
+        f'<p class="sub">{escape(facts)}</p><p class="sub">{escape(scores.protocol.text)}</p>'
     )
 
 
@@ -76,13 +78,13 @@ def _tiles(report: EvaluationReport) -> str:
     video = report.level_metrics["video"]
     values = [
         (format_number(video.metrics.auc), f"AUC by video{format_interval(video.auc)}"),
-        (format_number(video.metrics.balanced_accuracy), "balanced accuracy"),
+        *([] if report.decision is None else [(format_number(video.metrics.balanced_accuracy), "balanced accuracy")]),
         (format_number(video.metrics.eer), "equal error rate"),
         (f"{video.metrics.num_real} / {video.metrics.num_fake}", "real / fake videos"),
         (str(len(video.by_group)), "groups"),
     ]
-    if report.findings.baseline_auc is not None:
-        values.append((format_number(report.findings.baseline_auc), "AUC of the baseline"))
+    if report.scores.baseline is not None:
+        values.append((format_number(report.scores.baseline.auc), "AUC of the baseline"))
     return tiles(values)
 
 
@@ -96,11 +98,11 @@ def _metrics(report: EvaluationReport) -> str:
         parts.append(note(f"Metrics without a value: {video.metrics.undefined}."))
     if video.auc.reason:
         parts.append(note(f"No interval: {video.auc.reason}."))
-    if report.findings.baseline_comparison:
-        parts.append(f"<p>{escape(report.findings.baseline_comparison.capitalize())}.</p>")
-    parts.append(
-        note("AUC with its 95 % bootstrap interval over groups. A clip of a fake may be real, and so may a frame.")
-    )
+    if report.baseline_comparison:
+        said = report.baseline_comparison
+        parts.append(f"<p>{escape(said[0].upper() + said[1:])}.</p>")
+    about_parts = " A clip of a fake may be real, and so may a frame." if len(names) > 1 else ""
+    parts.append(note(f"AUC with its 95 % bootstrap interval over groups.{about_parts}"))
     return card("Metrics", *parts)
 
 
@@ -113,27 +115,29 @@ def _generators(report: EvaluationReport) -> str:
 
 
 def _curves(report: EvaluationReport) -> str:
-    temperature = report.decision.calibration.calibration_temperature
+    temperature = 1.0 if report.decision is None else report.decision.temperature
     series = []
-    for name in ("frame", "clip", "video"):
-        level = report.levels[name]
+    for name, level in report.levels.items():
         if not report.level_metrics[name].metrics.undefined:
-            p_fake = p_fake_of(level.logits, calibration_temperature=temperature)
-            series.append((name, LEVEL_CSS[name], level.labels, p_fake))
+            series.append((name, LEVEL_CSS[name], level.labels, level.p_fake(temperature)))
     entries = legend([(LEVEL_CSS[name], name) for name, *_ in series])
     drawn = []
     if series:
         drawn.append(figure(roc_plot(series), "ROC.", below=entries))
         drawn.append(figure(det_plot(series), "DET: both axes are normal deviates.", below=entries))
-    drawn.append(figure(reliability_plot(report.reliability), "Reliability of videos; larger dots hold more of them."))
+    if report.reliability:
+        plot = reliability_plot(report.reliability)
+        drawn.append(figure(plot, "Reliability of videos; larger dots hold more of them."))
     return card("Curves", f'<div class="plots">{"".join(drawn)}</div>')
 
 
 def _confusion(report: EvaluationReport) -> str:
-    true_real, alarms, misses, found = report.level_metrics["video"].confusion
+    counts, review = report.level_metrics["video"].confusion, report.review
+    if counts is None or review is None:
+        return card("Decisions", note(f"{report.decision_text}."))
+    true_real, alarms, misses, found = counts
     rows = (("real", str(true_real), str(alarms)), ("fake", str(misses), str(found)))
     listed = table(("videos", "called real", "called fake"), rows, css="confusion", numbers=2)
-    review = report.review
     outside = review.num - review.num_inside
     if review.low < review.high:
         band = (
@@ -142,8 +146,7 @@ def _confusion(report: EvaluationReport) -> str:
         )
     else:
         band = "No review band."
-    text = f"{report.decision.text}: {report.decision_source}."
-    return card("Decisions", listed, note(text), note(band))
+    return card("Decisions", listed, note(f"{report.decision_text}."), note(band))
 
 
 def _points(report: EvaluationReport) -> str:
@@ -168,6 +171,8 @@ def _points(report: EvaluationReport) -> str:
 
 
 def _calibration(report: EvaluationReport) -> str:
+    if not report.fitted.calibrations:
+        return card("Calibration", note("None: the scores are no probabilities."))
     rows = [
         (
             escape(row.name),
@@ -241,35 +246,38 @@ def _muted(report: EvaluationReport) -> str:
     if report.muted is None:
         return ""
     text = report.muted.text
-    return card("Without sound", note(f"{escape(text[0].upper() + text[1:])}."))
+    return card("Without sound", note(f"{text[0].upper() + text[1:]}."))
 
 
 def _videos(report: EvaluationReport) -> str:
-    level, p_videos = report.levels["video"], report.p_videos
+    p_videos, measures = report.p_videos, report.uncertainty_names
     order = sorted(range(len(p_videos)), key=lambda n: -p_videos[n])
-    scores = ["p_fake", "worst clip at", "its p_fake", "read", *report.uncertainty]
-    head = ["video", "group", "method", "label", "verdict", *scores]
+    own = report.scores.scores == "logits"
+    columns = ["p_fake", "worst clip at", "its p_fake", "read", *measures] if own else ["score"]
+    head = ["video", "group", "method", "label", "verdict", *map(escape, columns)]
     rows = []
     for n in order[:MAX_ROWS]:
-        rows.append(
-            (
-                escape(_file_name(report.video_names[n])),
-                escape(str(level.groups[n])),
-                escape(str(level.methods[n])),
-                "fake" if level.labels[n] else "real",
-                report.verdicts[n].verdict,
-                f"{report.verdicts[n].p_fake:.3f}",
-                f"{report.verdicts[n].worst_clip_start_s:.1f} s",
-                f"{report.verdicts[n].worst_clip_p_fake:.3f}",
-                _format_share(report.reads[n]["read_share"]),
-                *(format_number(float(values[n])) for values in report.uncertainty.values()),
-            )
-        )
-    listed = table(head, rows, css="files", numbers=len(scores))
-    more = note(f"The {MAX_ROWS} most suspicious; all are in the JSON.") if len(order) > MAX_ROWS else ""
+        video, answer = report.videos[n], report.answers[n]
+        cells = [f"{p_videos[n]:.3f}"]
+        if own:
+            cells += [f"{answer.worst_clip_start_s:.1f} s", f"{answer.worst_clip_p_fake:.3f}"]
+            cells.append(_format_share(None if video.read is None else video.read.read_share))
+            cells += [format_number(video.uncertainty[name]) for name in measures]
+        rows.append((*_video_cells(video), answer.verdict or "-", *cells))
+    missing = [video for video in report.scores.videos if not video.answered]
+    rows += [(*_video_cells(video), "no answer", *["-"] * len(columns)) for video in missing[:MAX_ROWS]]
+    listed = table(head, rows, css="files", numbers=len(columns))
+    cut = len(order) > MAX_ROWS or len(missing) > MAX_ROWS
+    more = note(f"The {MAX_ROWS} most suspicious; all are in the JSON.") if cut else ""
     return card(
         "Videos", f"<details><summary>{len(rows)} videos, most suspicious first</summary>{listed}</details>", more
     )
+
+
+def _video_cells(video: ScoredVideo) -> tuple[str, str, str, str]:
+    """Name, group, method and label."""
+    method = video.method or NO_METHOD if video.label else ""
+    return escape(_file_name(video.path)), escape(video.group), escape(method), "fake" if video.label else "real"
 
 
 def _format_share(share: float | None) -> str:
@@ -282,14 +290,16 @@ def _file_name(path: str) -> str:
 
 
 def _provenance(report: EvaluationReport) -> str:
-    facts = [("command", f"<code>{escape(report.command)}</code>"), ("date", escape(report.date))]
-    for number, model in enumerate(report.models, start=1):
-        heading = f"model {number}" if len(report.models) > 1 else "model"
-        modalities = ", ".join(model["modalities"])
-        kind = f"{model['kind']}, EMA weights" if model["weights"] == "ema" else model["kind"]
-        facts.append((heading, escape(f"{model['path']} ({kind}, {model['preset']}, {modalities})")))
-    facts += [("data", escape(report.data_path)), ("part", escape(f"{report.split}, {report.split_source}"))]
-    point = json.dumps(report.decision.to_facts(), indent=1, ensure_ascii=False)
+    scores = report.scores
+    facts = [("command", f"<code>{escape(scores.command)}</code>"), ("date", escape(scores.date))]
+    for number, model in enumerate(scores.models, start=1):
+        heading = f"model {number}" if len(scores.models) > 1 else "model"
+        kind = f"{model.kind}, EMA weights" if model.weights == "ema" else model.kind
+        known = [kind, *([model.preset] if model.preset else []), *model.modalities]
+        facts.append((heading, escape(f"{model.path} ({', '.join(known)})")))
+    facts += [("data", escape(scores.data)), ("part", escape(f"{scores.split}, {scores.split_source}"))]
+    facts.append(("protocol", escape(scores.protocol.text.removeprefix("protocol: "))))
+    point = json.dumps(None if report.decision is None else report.decision.to_facts(), indent=1, ensure_ascii=False)
     return card(
         "What these numbers rest on",
         facts_list(facts),

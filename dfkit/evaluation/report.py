@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from dfkit.audit.findings import format_baseline_comparison
 from dfkit.evaluation.by_column import ColumnTable
-from dfkit.evaluation.ensembles import AucGain
+from dfkit.evaluation.gains import AucGain
 from dfkit.evaluation.generators import SeenGenerators
-from dfkit.evaluation.levels import Level, LevelMetrics, interval_json, level_metrics_json
+from dfkit.evaluation.levels import NO_METHOD, Level, LevelMetrics, interval_json, level_metrics_json
 from dfkit.evaluation.operating_points import ValidationFit
 from dfkit.evaluation.reliability import ReliabilityBin
+from dfkit.evaluation.scores_file import ScoredVideo, ScoresFile
 from dfkit.measures.bootstrap import Interval
-from dfkit.measures.decision import Decision, Verdict, p_fake_of
+from dfkit.measures.decision import Decision, VerdictName
 from dfkit.measures.evidence import MIN_READ_SHARE
 from dfkit.measures.finite import finite_or_none
 from dfkit.report.table import format_number, table_lines
@@ -31,6 +33,8 @@ METRIC_NAMES = (
     ("tpr_at_5_fpr", "TPR at 5 % FPR"),
     ("ece", "calibration error"),
 )
+RANK_METRICS = ("auc", "eer", "tpr_at_1_fpr", "tpr_at_5_fpr")
+"""Those that only ask for the order of the scores."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,6 @@ class Localization:
     num_intervals: int
     num_detections: int
     reason: str | None
-
-
-@dataclass(frozen=True)
-class DataFindings:
-    """What `dfkit baseline` and `dfkit audit` found on the data."""
-
-    baseline_auc: float | None = None
-    """AUC by video of the strongest baseline that sees pictures and sound; None without one."""
-    baseline_comparison: str | None = None
-    """The network against the baseline, in words."""
-    audit_warnings: tuple[str, ...] = ()
-    """Lines about facts of the files that give the label away."""
 
 
 @dataclass(frozen=True)
@@ -104,38 +96,38 @@ class MutedResult:
 
 
 @dataclass(frozen=True)
-class EvaluationReport:
-    """Everything that `dfkit evaluate` found, with the inputs that it rests on."""
+class VideoAnswer:
+    """What is said of one evaluated video."""
 
-    name: str
-    command: str
-    date: str
-    models: tuple[dict[str, Any], ...]
-    """`path`, `kind`, `modalities` and `preset` of each model."""
-    data_path: str
-    split: str
-    split_source: str
-    decision: Decision
-    decision_source: str
+    verdict: VerdictName | None
+    """None of a foreign detector's score that is no probability."""
+    p_fake: float | None
+    """Calibrated; None likewise."""
+    worst_clip_start_s: float | None = None
+    """None of a foreign detector, like the next one."""
+    worst_clip_p_fake: float | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Everything that `dfkit evaluate` found, with the answers that all of it is made of."""
+
+    scores: ScoresFile
+    decision: Decision | None
+    """None for a foreign detector's scores that are no probabilities."""
     levels: dict[str, Level]
     level_metrics: dict[str, LevelMetrics]
     fitted: ValidationFit
     reliability: tuple[ReliabilityBin, ...]
-    review: ReviewResult
+    review: ReviewResult | None
+    """None as of `decision`."""
     localization: Localization
     gains: tuple[AucGain, ...]
-    findings: DataFindings
     warnings: tuple[str, ...]
-    video_names: tuple[str, ...]
-    """Of the evaluated videos, in the order of the video level."""
-    verdicts: tuple[Verdict, ...]
-    """Of these videos."""
-    uncertainty: dict[str, np.ndarray] = field(default_factory=dict)
-    """By measure (such as `std`), (V,): mean over each evaluated video's clips; empty without repeated predictions."""
+    answers: tuple[VideoAnswer, ...]
+    """Of the evaluated videos."""
     muted: MutedResult | None = None
     """None of a model that gives no verdict without sound."""
-    reads: tuple[dict[str, Any], ...] = ()
-    """How much was read of each evaluated video when it was prepared, see `VideoRow.read_json`."""
     output_dir: str = ""
     generators: SeenGenerators | None = None
     """AUC on generators that the models trained on and on others; every evaluation has it."""
@@ -143,30 +135,70 @@ class EvaluationReport:
     """AUC by the values of columns that were asked for."""
 
     @property
+    def name(self) -> str:
+        """Of the evaluation."""
+        return self.scores.name
+
+    @property
+    def videos(self) -> list[ScoredVideo]:
+        """The evaluated ones, in the order of the video level."""
+        return self.scores.answered
+
+    @property
+    def video_names(self) -> tuple[str, ...]:
+        """Of the evaluated videos."""
+        return tuple(video.path for video in self.videos)
+
+    @property
+    def uncertainty_names(self) -> tuple[str, ...]:
+        """Measures of uncertainty, such as `std`; empty without repeated predictions."""
+        return tuple(self.videos[0].uncertainty)
+
+    @property
+    def decision_text(self) -> str:
+        """Threshold, temperature and aggregation, and where they come from."""
+        if self.decision is None:
+            found = "no threshold"
+        elif self.scores.scores == "p_fake":
+            found = f"threshold {self.decision.threshold:.3f} on p_fake as it was given"
+        else:
+            found = self.decision.text
+        return f"{found}: {self.scores.decision_source}"
+
+    @property
+    def baseline_comparison(self) -> str | None:
+        """The network against the baseline, in words; None without a baseline on the same videos."""
+        bar = self.scores.baseline
+        if bar is None:
+            return None
+        return format_baseline_comparison(self.level_metrics["video"].metrics.auc, bar)
+
+    @property
     def thin_reading(self) -> str | None:
         """How many evaluated videos would be `review` for what could not be read of them; None where none would."""
-        thin = [read for read in self.reads if read["read_share"] is not None and read["read_share"] < MIN_READ_SHARE]
-        if not thin:
+        shares = [None if video.read is None else video.read.read_share for video in self.videos]
+        num_thin = sum(share is not None and share < MIN_READ_SHARE for share in shares)
+        if not num_thin:
             return None
         return (
-            f"{len(thin)} of {len(self.reads)} videos were read to less than {MIN_READ_SHARE:.0%}: dfkit predict calls "
+            f"{num_thin} of {len(shares)} videos were read to less than {MIN_READ_SHARE:.0%}: dfkit predict calls "
             "them review"
         )
 
     @property
     def p_videos(self) -> np.ndarray:
-        """Calibrated p_fake of each evaluated video, (V,)."""
-        temperature = self.decision.calibration.calibration_temperature
-        return p_fake_of(self.levels["video"].logits, calibration_temperature=temperature)
+        """Calibrated p_fake of each evaluated video, (V,); a foreign detector's scores as they are."""
+        return self.levels["video"].p_fake(1.0 if self.decision is None else self.decision.temperature)
 
     def summary(self) -> list[str]:
         """The report as lines of text."""
         video = self.level_metrics["video"]
         counts = f"{video.metrics.num_real} real, {video.metrics.num_fake} fake videos"
         lines = [
-            f"{' + '.join(str(m['path']) for m in self.models)} on {self.data_path}, {self.split} part "
-            f"({self.split_source}): {counts}, {len(video.by_group)} groups",
-            f"{self.decision.text}: {self.decision_source}",
+            f"{' + '.join(model.path for model in self.scores.models)} on {self.scores.data}, {self.scores.split} part "
+            f"({self.scores.split_source}): {counts}, {len(video.by_group)} groups",
+            self.scores.protocol.text,
+            self.decision_text,
             *table_lines(("", *self.level_metrics), self.metric_rows()),
         ]
         lines += [] if self.generators is None else self.generators.texts
@@ -177,15 +209,20 @@ class EvaluationReport:
         lines += [] if self.muted is None else [self.muted.text]
         lines += [] if self.thin_reading is None else [self.thin_reading]
         lines += [f"localization: AP {name} {format_number(value)}" for name, value in self.localization.ap.items()]
-        if self.findings.baseline_comparison:
-            lines.append(self.findings.baseline_comparison)
-        lines += [f"warning: {text}" for text in (*self.warnings, *self.findings.audit_warnings)]
+        if self.baseline_comparison:
+            lines.append(self.baseline_comparison)
+        lines += [f"warning: {text}" for text in (*self.warnings, *self.scores.audit_warnings)]
         return [*lines, f"report: {self.output_dir}"]
 
     def metric_rows(self) -> list[list[str]]:
-        """Name and formatted value of every metric, one column per level; the AUC with its interval."""
+        """Name and formatted value of every metric, one column per level; the AUC with its interval.
+
+        Of scores that are no probabilities only what their order gives.
+        """
         rows = []
         for key, name in METRIC_NAMES:
+            if self.decision is None and key not in RANK_METRICS:
+                continue
             cells = [format_number(getattr(level.metrics, key)) for level in self.level_metrics.values()]
             if key == "auc":
                 intervals = [format_interval(level.auc) for level in self.level_metrics.values()]
@@ -194,25 +231,31 @@ class EvaluationReport:
         return rows
 
     def to_json(self) -> dict[str, Any]:
+        """Content of `report.json`, and where it lies."""
+        return {**self.content(), "output": self.output_dir}
+
+    def content(self) -> dict[str, Any]:
         """Content of `report.json`; NaN is None."""
+        scores = self.scores
         return {
-            "name": self.name,
-            "command": self.command,
-            "date": self.date,
-            "models": list(self.models),
-            "data": self.data_path,
-            "split": self.split,
-            "split_source": self.split_source,
+            "name": scores.name,
+            "command": scores.command,
+            "date": scores.date,
+            "models": [model.model_dump(mode="json") for model in scores.models],
+            "data": scores.data,
+            "split": scores.split,
+            "split_source": scores.split_source,
+            "protocol": scores.protocol.to_json(),
             "decision": {
-                **self.decision.to_facts(),
-                "source": self.decision_source,
+                **({} if self.decision is None else self.decision.to_facts()),
+                "source": scores.decision_source,
             },
             "levels": {name: level_metrics_json(level) for name, level in self.level_metrics.items()},
             "generators": None if self.generators is None else self.generators.to_json(),
             "columns": [table.to_json() for table in self.columns],
             "fitted_on_validation": self.fitted.to_json(),
             "reliability": [asdict(row) for row in self.reliability],
-            "review": asdict(self.review),
+            "review": None if self.review is None else asdict(self.review),
             "muted": None if self.muted is None else self.muted.to_json(),
             "thin_reading": self.thin_reading,
             "localization": {
@@ -228,35 +271,35 @@ class EvaluationReport:
                 }
                 for gain in self.gains
             ],
-            "baseline": {"auc": self.findings.baseline_auc, "said": self.findings.baseline_comparison},
-            "audit_warnings": list(self.findings.audit_warnings),
+            "baseline": {
+                "name": None if scores.baseline is None else scores.baseline.name,
+                "auc": None if scores.baseline is None else scores.baseline.auc,
+                "said": self.baseline_comparison,
+            },
+            "audit_warnings": list(scores.audit_warnings),
             "warnings": list(self.warnings),
             "videos": self._video_rows(),
-            "output": self.output_dir,
         }
 
     def _video_rows(self) -> list[dict[str, Any]]:
-        level = self.levels["video"]
-        return [
-            {
-                "video": name,
-                "label": int(level.labels[n]),
-                "group": str(level.groups[n]),
-                "method": str(level.methods[n]) or None,
-                "p_fake": self.verdicts[n].p_fake,
-                "verdict": self.verdicts[n].verdict,
-                "worst_clip_start_s": self.verdicts[n].worst_clip_start_s,
-                "worst_clip_p_fake": self.verdicts[n].worst_clip_p_fake,
-                **self.reads[n],
-                **self._uncertainty_json(n),
-            }
-            for n, name in enumerate(self.video_names)
-        ]
+        """The evaluated videos, and behind them those that have no answer."""
+        rows = [_video_json(video, answer) for video, answer in zip(self.videos, self.answers, strict=True)]
+        return [*rows, *(_video_json(video, None) for video in self.scores.videos if not video.answered)]
 
-    def _uncertainty_json(self, place: int) -> dict[str, Any]:
-        if not self.uncertainty:
-            return {}
-        return {"uncertainty": {name: float(values[place]) for name, values in self.uncertainty.items()}}
+
+def _video_json(video: ScoredVideo, answer: VideoAnswer | None) -> dict[str, Any]:
+    said = VideoAnswer(None, None) if answer is None else answer
+    return {
+        "video": video.path,
+        "label": video.label,
+        "group": video.group,
+        "method": (video.method or NO_METHOD) if video.label else None,
+        "answered": answer is not None,
+        **({} if video.clips is not None else {"score": video.score}),
+        **asdict(said),
+        **({} if video.read is None else video.read.model_dump()),
+        **({"uncertainty": video.uncertainty} if video.uncertainty else {}),
+    }
 
 
 def format_interval(interval: Interval) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dfkit.export.card_serving import serving_lines
 from dfkit.measures.decision import interval_text
+from dfkit.measures.protocol import stated_protocol
 from dfkit.media.faces import variant_of
 from dfkit.runtime.manifest import Manifest
 
@@ -114,14 +115,17 @@ def split_lines(manifest: Manifest) -> list[str]:
 
 
 def metric_lines(manifest: Manifest) -> list[str]:
-    """Teacher and student by video."""
+    """Teacher and student by video, and the protocol of each row."""
     lines = ["| network | split | video AUC | balanced accuracy | EER |", "| --- | --- | --- | --- | --- |"]
+    protocols: dict[str, list[str]] = {}
     for network in ("teacher", "student", "student_muted"):
         for split, facts in manifest.metrics.get(network, {}).items():
             video = facts.get("video", {})
             cells = [figure(video.get(key)) for key in ("auc", "balanced_accuracy", "eer")]
             lines.append(f"| {network.replace('_', ', ')} | {split} | {' | '.join(cells)} |")
-    return [*lines, ""]
+            if video:
+                protocols.setdefault(stated_protocol(facts), []).append(f"{network.replace('_', ', ')} {split}")
+    return [*lines, "", *(f"- {'; '.join(rows)}: {text}" for text, rows in protocols.items()), ""]
 
 
 def parity_lines(manifest: Manifest) -> list[str]:

@@ -7,7 +7,7 @@ no gate, and a made-up 0 or 0.5 would.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -328,3 +328,15 @@ def measure(labels: np.ndarray, p_fake: np.ndarray, *, threshold: float) -> Bina
         answers_one_class=bool(labels.size and (called_fake.all() or not called_fake.any())),
         undefined=why_undefined(labels, scores),
     )
+
+
+def measure_ranks(labels: np.ndarray, scores: np.ndarray) -> BinaryMetrics:
+    """Metrics of scores that are no probabilities: those that only ask for their order; the others are NaN.
+
+    Args:
+        labels: (N,) 0 or 1.
+        scores: (N,) of any range; they rise with the evidence for fake.
+    """
+    ranked = measure(labels, scores, threshold=NAN)
+    no_threshold = dict.fromkeys(("accuracy", "balanced_accuracy", "mcc", "f1", "macro_f1", "ece"), NAN)
+    return replace(ranked, **no_threshold, answers_one_class=False)  # type: ignore[arg-type]

@@ -20,7 +20,9 @@ from dfkit.audit.findings import findings_notes
 from dfkit.config import Config, SplitConfig, upgrade
 from dfkit.console import note
 from dfkit.data.fold_table import format_folds
+from dfkit.data.label_table import column_name
 from dfkit.data.leave_out import LeaveOutPlan, leave_out_folds
+from dfkit.data.protocols import folds_part, left_out_part, protocol_of
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError, DataError
@@ -28,6 +30,7 @@ from dfkit.files import write_atomically
 from dfkit.measures import metrics as measures
 from dfkit.measures.bootstrap import group_bootstrap
 from dfkit.measures.finite import finite_or_none
+from dfkit.measures.protocol import Protocol, stated_protocol
 from dfkit.measures.spread import spread
 from dfkit.original.results import KFOLD_FILE, write_kfold_results
 from dfkit.processes import RAY_RETRIES, WorkerDiedError, map_processes, map_ray
@@ -97,7 +100,7 @@ class KfoldSummary:
         if self.left_out is not None:
             return [*lines, *self.left_out.summary(), f"dfkit evaluate --run {self.run_dir} writes the page"]
         lines.append(f"test, mean ± standard deviation over folds (ddof 1): {means}")
-        lines.append(f"pooled over folds: {self.pooled['text']}")
+        lines += [f"pooled over folds: {self.pooled['text']}", stated_protocol(self.pooled)]
         lines.append(SAME_GENERATORS)
         warnings = [fold["metrics"]["test"].get("warning") for fold in self.folds]
         return [*lines, *sorted({text for text in warnings if text}), *self.notes]
@@ -310,9 +313,11 @@ def summarize_folds(run_dir: Path, data_dir: str, count: int, split: SplitConfig
     folds = tuple(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")) for folder in folders)
     tests = [fold["metrics"]["test"]["video"] for fold in folds]
     pooled, data = pool_folds(folders), PreparedData(data_dir)
+    protocol = folds_protocol(data, run_dir, folds, split)
+    pooled["protocol"] = protocol.to_json()
     left_out = None
     if split is not None and split.leave_out is not None:
-        left_out = join_left_out(data, split, split.leave_out, folders)
+        left_out = join_left_out(data, split, split.leave_out, folders, protocol=protocol)
         write_atomically(run_dir / LEFT_OUT_FILE, json.dumps(left_out.to_json(), indent=2, allow_nan=False))
     summary = KfoldSummary(
         data_dir=data_dir,
@@ -331,6 +336,23 @@ def summarize_folds(run_dir: Path, data_dir: str, count: int, split: SplitConfig
     )
     write_atomically(run_dir / SUMMARY_FILE, json.dumps(summary.to_json(), indent=2, allow_nan=False))
     return summary
+
+
+def folds_protocol(
+    data: PreparedData, run_dir: Path, folds: Sequence[dict[str, Any]], split: SplitConfig | None
+) -> Protocol:
+    """The protocol of test figures over folds: every video, by the model of the fold that left it out."""
+    config, _ = upgrade(json.loads((run_dir / CONFIG_FILE).read_text(encoding="utf-8")))
+    part = folds_part(len(folds), config["split"]["seed"])
+    if split is not None and split.leave_out is not None:
+        part = left_out_part(len(folds), column_name(split.leave_out), split.seed)
+    rules = {fold["metrics"]["test"].get("protocol", {}).get("aggregation") for fold in folds} - {None}
+    return protocol_of(
+        data,
+        {clip.video_index for clip in data.clips},
+        part=part,
+        aggregation=" or ".join(sorted(rules)) or "aggregation not stated",
+    )
 
 
 def pool_folds(folders: Sequence[Path]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import DataError
 from dfkit.measures.bootstrap import REPEATS
 from dfkit.measures.left_out import HeldOutScore, LeftOutFamily, LeftOutResult, measure_left_out
+from dfkit.measures.protocol import Protocol, protocol_line
 from dfkit.report.left_out import left_out_lines
 from dfkit.training.video_scores import SCORES_FILE
 from dfkit.workspace import LEAVE_OUT_RUN, stored_path
@@ -44,6 +45,8 @@ class LeftOutRun:
     missing: tuple[str, ...]
     """Commands that measure the others."""
     result: LeftOutResult
+    protocol: Protocol | None = None
+    """Of the network's figures; None in runs of an older dfkit."""
 
     @property
     def results(self) -> dict[str, LeftOutResult]:
@@ -53,6 +56,7 @@ class LeftOutRun:
     def summary(self) -> list[str]:
         """The table as lines of text."""
         return [
+            protocol_line(self.protocol),
             *left_out_lines(self.results),
             *(f"not measured yet under these folds: {name}" for name in self.missing),
         ]
@@ -67,13 +71,20 @@ class LeftOutRun:
             "folds_hash": self.folds_hash,
             "videos_hash": self.videos_hash,
             "families": [{"name": f.name, "members": list(f.members), "folds": list(f.folds)} for f in self.families],
+            "protocol": None if self.protocol is None else self.protocol.to_json(),
             "result": self.result.to_json(),
             "videos": [score.to_json() for score in self.scores],
         }
 
 
 def join_left_out(
-    data: PreparedData, split: SplitConfig, by: str, folders: Sequence[Path], *, repeats: int = REPEATS
+    data: PreparedData,
+    split: SplitConfig,
+    by: str,
+    folders: Sequence[Path],
+    *,
+    protocol: Protocol,
+    repeats: int = REPEATS,
 ) -> LeftOutRun:
     """Joins finished folds.
 
@@ -82,6 +93,7 @@ def join_left_out(
         split: How they were cut.
         by: What was left out.
         folders: Of the folds, in their order, each with its `scores.json`.
+        protocol: Of the networks' figures.
         repeats: Resamples of the intervals.
     """
     folds = leave_out_folds(data, by, val_share=split.val_share, seed=split.seed)
@@ -106,6 +118,7 @@ def join_left_out(
         beside=beside,
         missing=missing,
         result=measure_left_out(scores, families, repeats=repeats, seed=split.seed),
+        protocol=protocol,
     )
 
 
@@ -170,6 +183,7 @@ def read_left_out(run_dir: Path, data: PreparedData, *, repeats: int = REPEATS) 
         beside=beside,
         missing=missing,
         result=measure_left_out(scores, families, repeats=repeats),
+        protocol=Protocol.from_json(content.get("protocol")),
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dfkit.data.catalog import HASH_LENGTH
 from dfkit.data.label_words import FAKE, family_of_method
+from dfkit.data.protocols import protocol_of
 from dfkit.data.storage import PreparedData
 from dfkit.measures import metrics
 from dfkit.measures.bootstrap import rows_by_group
@@ -100,13 +101,16 @@ def video_margins(
     return np.array(list(scores), np.int64), np.array([video_margin(each, rule) for each in scores.values()])
 
 
-def summarize(data: PreparedData, logits: ClipLogits, decision: Decision | None = None) -> dict[str, Any]:
-    """Metrics of one split at clip and video level; NaN becomes None.
+def summarize(
+    data: PreparedData, logits: ClipLogits, decision: Decision | None = None, *, part: str | None = None
+) -> dict[str, Any]:
+    """Metrics of one split at clip and video level, with their protocol; NaN becomes None.
 
     Args:
         data: Prepared data that the clips are from.
         logits: Of the split's clips.
         decision: Calibration, threshold and aggregation; the default one where left out.
+        part: The split's name, for the protocol.
     """
     if len(logits.indices) == 0:
         return {"clips": 0, "videos": 0}
@@ -119,6 +123,7 @@ def summarize(data: PreparedData, logits: ClipLogits, decision: Decision | None 
         p_fake = p_fake_of_margin(values, calibration_temperature=rule.temperature)
         result[level] = metrics.measure(truth, p_fake, threshold=rule.threshold).to_json()
     result["groups"] = len({data.clips[i].group for i in logits.indices})
+    result["protocol"] = protocol_of(data, videos.tolist(), part=part, aggregation=rule.aggregation).to_json()
     if not data.groups_known:
         result["warning"] = "groups unknown: persons may leak"
     if result["video"]["answers_one_class"]:

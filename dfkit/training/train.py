@@ -17,6 +17,7 @@ from dfkit.config import Config, TrainConfig
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError
+from dfkit.measures.protocol import stated_protocol
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.models.original import refuse_foreign_network
@@ -70,6 +71,7 @@ class RunSummary:
                 f"balanced accuracy {format_metric(video['balanced_accuracy'])} "
                 f"({facts['videos']} videos, {facts['groups']} groups)"
             )
+            lines.append(f"  {stated_protocol(facts)}")
             lines += [facts[key] for key in ("warning", "warning_one_class") if key in facts]
         return [*lines, *self.notes]
 
@@ -259,7 +261,7 @@ def score_best(
     validation = clip_logits(model, loaders.val)
     decision = decide(data, validation)
     logits = {"val": validation, "test": clip_logits(model, loaders.test)}
-    metrics = {name: summarize(data, part, decision) for name, part in logits.items()}
+    metrics = {name: summarize(data, part, decision, part=name) for name, part in logits.items()}
     if loaders.seen is not None:
         # Fakes alone: they have no metrics by themselves.
         logits["seen"] = clip_logits(model, loaders.seen)
@@ -300,7 +302,7 @@ def muted_facts(model: ClipNetwork, data: PreparedData, loaders: Loaders) -> dic
     parts = {"val": loaders.val, "test": loaders.test}
     logits = {name: clip_logits(model, (muted(batch, audio) for batch in part)) for name, part in parts.items()}
     decision = decide(data, logits["val"])
-    metrics = {name: summarize(data, part, decision) for name, part in logits.items()}
+    metrics = {name: summarize(data, part, decision, part=name) for name, part in logits.items()}
     return {**decision.to_facts(), "metrics": metrics}
 
 

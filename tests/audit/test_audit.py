@@ -92,6 +92,11 @@ def test_duration_is_found(leaky: PreparedData) -> None:
     assert (first["name"], first["num_videos"], content["warnings"]) == ("duration_s", 16, result.warnings)
     assert "WARNING: duration_s alone" in "\n".join(result.summary())
     assert read_finding(leaky, AUDIT_FILE) == content
+    assert content["protocol"]["text"] == result.summary()[1]
+    assert (
+        "no pictures judged; facts of the file and size of its faces; " in result.summary()[1]
+        and "; 4 folds by group, seed 0; " in result.summary()[1]
+    )
 
 
 def test_face_size_is_measured_in_source_pixels(leaky: PreparedData) -> None:

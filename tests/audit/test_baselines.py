@@ -60,6 +60,8 @@ def test_all_are_measured_under_the_same_folds(prepared: Path) -> None:
         written = content["baselines"][entry.name]
         assert written["auc"] == entry.total.auc and len(written["videos"]) == 20
         assert {row["key"] for row in written["videos"]} == {row.key for row in data.videos}
+        assert f"{entry.name}: {written['protocol']['text']}" in result.summary()
+        assert "3 folds by group, seed 1" in written["protocol"]["text"]
         assert all(0 <= row["p_fake"] <= 1 for row in written["videos"])
     features, facts, sync, texture = (content["baselines"][name] for name in NAMES)
     # Durations give the label away in these videos.

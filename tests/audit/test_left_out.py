@@ -44,6 +44,8 @@ def test_a_fact_of_one_generator_is_worth_nothing_on_another(data: PreparedData)
     assert loudness.families[1].unseen.value == duration.families[0].unseen.value == 0.5
     assert found.total.seen.value > found.total.mean.value
     text = "\n".join(found.summary())
+    assert found.entry.protocol.text in text and "2 folds by method, left out, seed 0" in text
+    assert "protocol: no pictures judged; facts of the file" in text
     assert "file facts, unseen" in text and "file facts, seen" in text and "duration_s" in text
 
 
@@ -76,6 +78,9 @@ def test_findings_are_found_again_under_the_same_folds_alone(
     assert read_left_out_scores(data, "features", "source", folds_hash(data, folds)) == []
     assert read_left_out_scores(data, "features", " Method", folds_hash(data, folds)) == same
     content = json.loads(Path(found.path).read_text(encoding="utf-8"))
+    line = content["baselines"]["features"]["protocol"]["text"]
+    assert "median of features over at most 8 clips" in line and "by method, left out" in line
+    assert f"hand-made: {line}" in found.summary()
     assert content["folds_hash"] == folds_hash(data, folds)
     assert set(content["baselines"]["features"]["alone"]) >= {"motion", "spectrum"}
 

@@ -35,7 +35,10 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("exports") / "작은 것",
         name="<script>alert(1)</script>",
         warnings=["eight speakers make a demonstration, not a detector"],
-        metrics={"data": {"note": "</pre><b>"}},
+        metrics={
+            "data": {"note": "</pre><b>"},
+            "student": {"test": {"protocol": {"text": "protocol: <b>clips of 50 frames"}}},
+        },
     )
     reference = reference_of(folder)
     write_bundle(reference / "fp32", backends=("tflite_fp32",), backends_as={"tflite": "tflite_fp32"})
@@ -70,6 +73,9 @@ def test_everything_is_measured(report: BenchReport) -> None:
     assert [timed["status"] for timed in data["whole_way"]] == ["ok", "unreadable"]
     assert data["parity"]["num_clips"] == 48
     assert data["student_against_teacher"]["num_videos"] == 24
+    assert data["student_against_teacher"]["protocol"] == "protocol: <b>clips of 50 frames"
+    assert "student against teacher: protocol: <b>clips of 50 frames" in report.summary()
+    assert "Protocol: &lt;b&gt;clips of 50 frames." in report.page_path.read_text(encoding="utf-8")
     assert data["environment"]["cpu"] and data["command"] and data["num_threads"] == 1
     assert data["fresh_video"]["peak_mb"] is None or data["fresh_video"]["peak_mb"] > 20
 

@@ -12,19 +12,23 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from dfkit.audit.findings import Bar, format_baseline_comparison
 from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec, PictureSpec
 from dfkit.data.catalog import VIDEOS_FILE, parse_videos, write_videos
 from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import CheckpointError, ConfigError, DataError
 from dfkit.evaluation.data_findings import data_findings
 from dfkit.evaluation.ensembles import soft_vote, weighted_vote
-from dfkit.evaluation.evaluate import EvaluationRequest, evaluate, make_batches
-from dfkit.evaluation.levels import Level, make_levels
-from dfkit.evaluation.operating_points import fit_and_apply
-from dfkit.evaluation.report import DataFindings, EvaluationReport
+from dfkit.evaluation.evaluate import evaluate, evaluate_scores_file
+from dfkit.evaluation.levels import Level, frame_level
+from dfkit.evaluation.operating_points import apply_fit, fit_on_validation
+from dfkit.evaluation.report import EvaluationReport
+from dfkit.evaluation.scored_videos import scored_videos
 from dfkit.evaluation.scorers import McDropoutScorer, NetworkScorer, TtaScorer, score_all
+from dfkit.evaluation.scores_file import SCORES_FILE
+from dfkit.evaluation.scoring import EvaluationRequest, make_batches
 from dfkit.evaluation.uncertainty import logits_from_p_fake, predictive_uncertainty
-from dfkit.measures.decision import Aggregation, Decision, VideoScores, fit_decision
+from dfkit.measures.decision import Decision, VideoScores, fit_decision, margins_of
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.training.checkpoints import save_checkpoint
@@ -62,6 +66,15 @@ def run(tmp_path: Path, data_dir: Path, *paths: Path, **options: object) -> Eval
     return evaluate(request, reports=tmp_path / "reports", make_view=NO_VIEW)
 
 
+def assert_made_again(folder: Path, again: Path) -> None:
+    """The report of a scores file alone is the report, by every byte."""
+    evaluate_scores_file(folder / SCORES_FILE, reports=again, output=again)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == sorted(path.name for path in again.iterdir()) and len(names) == 4
+    for name in names:
+        assert (folder / name).read_bytes() == (again / name).read_bytes(), name
+
+
 GROUPS = {"train": ["person0"], "val": ["person1"], "test": ["person2", "person3"]}
 
 
@@ -82,6 +95,8 @@ def test_a_recorded_split_is_kept_and_everything_is_written(data_dir: Path, tmp_
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page and "http" not in page.replace("https://", "")
     assert any("groups are few (2)" in line for line in report.summary())
+    assert content["protocol"]["text"] == report.scores.protocol.text in page and report.summary()[1] in page
+    assert_made_again(folder, tmp_path / "again")
     run(tmp_path, data_dir, first, second)
     assert sorted(p.name for p in (tmp_path / "reports").iterdir()) == ["ensemble-evaluation", "ensemble-evaluation-2"]
 
@@ -113,7 +128,7 @@ def test_a_threshold_is_not_fitted_on_what_it_judges(tmp_path: Path) -> None:
     own = run(tmp_path, data, tmp_path / "plain.pth", split="val")
     assert len(own.video_names) == 20 and own.fitted.points == ()
     assert own.fitted.reason == "the validation videos themselves are judged"
-    assert own.decision.threshold == 0.5 and "themselves are judged" in own.decision_source
+    assert own.decision.threshold == 0.5 and "themselves are judged" in own.decision_text
 
 
 def test_one_class_gives_reasons_and_no_figures(tmp_path: Path) -> None:
@@ -182,7 +197,7 @@ def test_frames_of_overlapping_clips_are_means_of_logits(tmp_path: Path) -> None
     frame = np.zeros((2, 50, 2))
     frame[0, :, 1], frame[1, :, 1] = 1.0, 3.0
     logits = ClipLogits(np.arange(2), np.zeros((2, 2)), frame)
-    level = make_levels(data, logits, np.ones((2, 50), np.uint8), Aggregation())["frame"]
+    level = frame_level(scored_videos(data, logits, np.ones((2, 50), np.uint8)), fps=25)
     logit_margins = level.logits[:, 1]
     # The second clip starts 25 frames later.
     assert logit_margins.tolist() == [1.0] * 25 + [2.0] * 25 + [3.0] * 25
@@ -227,7 +242,7 @@ def test_points_and_decision_come_from_validation_alone() -> None:
 
     validation, judged = level(0.0), level(5.0)
     decision = fit_decision([VideoScores.of_clip(row) for row in validation.logits], validation.labels)
-    fitted = fit_and_apply(validation, judged, decision)
+    fitted = apply_fit(fit_on_validation(margins_of(validation.logits), validation.labels, decision), judged, decision)
     assert [p.name for p in fitted.points] == ["EER", "Youden", "FPR 5 %", "FPR 1 %"]
     # The judged scores all lie higher: thresholds that looked at them would not let every real one through.
     assert fitted.points[0].fpr > 0.9 and fitted.points[0].threshold == pytest.approx(
@@ -236,7 +251,7 @@ def test_points_and_decision_come_from_validation_alone() -> None:
     assert [row.name for row in fitted.calibrations][-2:] == ["temperature", "Platt"]
     point = decision.operating_point
     assert point.review_low <= point.threshold <= point.review_high and "review band" in point.name
-    few = fit_and_apply(None, judged, Decision())
+    few = apply_fit(fit_on_validation(np.zeros(0), np.zeros(0, int), Decision()), judged, Decision())
     assert few.points == () and "at least 10 of each" in str(few.reason)
 
 
@@ -244,21 +259,21 @@ def test_baseline_and_audit_stand_beside_the_metrics(tmp_path: Path) -> None:
     """The baseline's AUC over all videos stood beside the network's over the judged ones."""
     data = PreparedData(make_prepared(tmp_path / "data", [make_row(n, n % 2, [f"g{n}"]) for n in range(4)]))
     folder, judged = tmp_path / "data", [data.videos[n].sha256 for n in (2, 3)]
-    assert data_findings(data, 0.71, judged) == DataFindings()
+    assert data_findings(data, judged) == (None, ())
     known = {"videos_hash": videos_hash(data)}
     (folder / "audit.json").write_text(json.dumps(known | {"warnings": ["duration alone reaches AUC 0.95"]}))
     # Right on the first two videos, wrong on the judged ones.
     scores = [{"key": data.videos[n].key, "label": n % 2, "p_fake": p} for n, p in enumerate((0.1, 0.9, 0.8, 0.2))]
     (folder / "baseline.json").write_text(json.dumps(known | {"auc": 0.75, "videos": scores}))
-    found = data_findings(data, 0.71, judged)
-    assert (found.audit_warnings, found.baseline_auc) == (("duration alone reaches AUC 0.95",), 0.0)
-    assert str(found.baseline_comparison).startswith("not below its baseline: AUC 0.710 against 0.000")
-    assert "no value" in str(data_findings(data, float("nan"), judged).baseline_comparison)
+    bar = Bar("features", 0.0, 1)
+    assert data_findings(data, judged) == (bar, ("duration alone reaches AUC 0.95",))
+    assert format_baseline_comparison(0.71, bar).startswith("not below its baseline: AUC 0.710 against 0.000")
+    assert "no value" in format_baseline_comparison(float("nan"), bar)
     # A video that the baseline did not score: nothing is compared.
-    assert data_findings(data, 0.71, [*judged, "another"]).baseline_comparison is None
+    assert data_findings(data, [*judged, "another"])[0] is None
     (folder / "baseline.json").write_text("nothing")
     with pytest.raises(DataError, match=r"baseline.json(.|\n)*Fix: run dfkit baseline again"):
-        data_findings(data, 0.71, judged)
+        data_findings(data, judged)
 
 
 @pytest.mark.parametrize("hashed", [{"videos_hash": "of other videos"}, {}], ids=["other videos", "without a hash"])
@@ -267,9 +282,9 @@ def test_findings_of_data_that_changed_since_are_not_shown(tmp_path: Path, hashe
     data = PreparedData(make_prepared(tmp_path / "data", [make_row(n, n % 2, [f"g{n}"]) for n in range(4)]))
     (tmp_path / "data" / "audit.json").write_text(json.dumps(hashed | {"warnings": ["duration alone"]}))
     (tmp_path / "data" / "baseline.json").write_text(json.dumps(hashed | {"auc": 0.9, "videos": []}))
-    found = data_findings(data, 0.71, [row.sha256 for row in data.videos])
-    assert found.baseline_comparison is None and found.baseline_auc is None
-    assert [warning.split(":")[0] for warning in found.audit_warnings] == [
+    bar, audit_warnings = data_findings(data, [row.sha256 for row in data.videos])
+    assert bar is None
+    assert [warning.split(":")[0] for warning in audit_warnings] == [
         "audit.json is about other videos than these are now",
         "baseline.json is about other videos than these are now",
     ]
@@ -310,4 +325,5 @@ def test_muted_videos_and_what_was_read_are_reported(data_dir: Path, tmp_path: P
     assert shares == {"person2": (1.0, 0.5, "the file is incomplete"), "person3": (None, None, None)}
     assert content["thin_reading"].startswith("2 of 4 videos were read to less than 90%")
     page = (Path(report.output_dir) / "report.html").read_text(encoding="utf-8")
+    assert_made_again(Path(report.output_dir), tmp_path / "again")
     assert "Without sound" in page and "2 of 4 videos were read" in page and "50%" in page

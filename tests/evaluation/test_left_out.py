@@ -11,10 +11,12 @@ from dfkit import pipeline
 from dfkit.audit.left_out import audit_left_out
 from dfkit.config import Config
 from dfkit.data.leave_out import folds_hash, held_out_scores, leave_out_folds, left_out_families
+from dfkit.data.protocols import left_out_part, protocol_of
 from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import ConfigError, DataError
 from dfkit.evaluation.left_out import evaluate_left_out
 from dfkit.measures.left_out import measure_left_out
+from dfkit.measures.protocol import NOT_STATED
 from dfkit.training.left_out import LEFT_OUT_FILE, LeftOutRun
 from dfkit.workspace import Workspace
 from tests.cli.stand_ins import run as dfkit
@@ -59,6 +61,9 @@ def make_run(workspace: Workspace, data: PreparedData) -> Path:
         beside={},
         missing=(),
         result=measure_left_out(scores, families, repeats=20),
+        protocol=protocol_of(
+            data, range(len(data.videos)), part=left_out_part(len(folds), "method", 0), aggregation="mean of all clips"
+        ),
     )
     (folder / LEFT_OUT_FILE).write_text(json.dumps(run.to_json()), encoding="utf-8")
     workspace.finish_run(folder)
@@ -79,6 +84,19 @@ def test_page_and_json_have_seen_beside_unseen(data_dir: Path, tmp_path: Path) -
         assert text in page, text
     assert any("not measured yet under these folds: hand-made" in line for line in report.summary())
     assert {row["part"] for row in content["videos"]} == {"test", "seen"}
+    line = content["protocol"]["text"]
+    assert "22 videos in 22 groups; 2 folds by method, left out, seed 0; data" in line
+    assert line in page and line in report.summary()
+
+
+def test_a_run_of_an_older_dfkit_says_that_its_protocol_is_not_stated(data_dir: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    folder = make_run(workspace, PreparedData(data_dir))
+    content = json.loads((folder / LEFT_OUT_FILE).read_text(encoding="utf-8"))
+    del content["protocol"]
+    (folder / LEFT_OUT_FILE).write_text(json.dumps(content), encoding="utf-8")
+    report = evaluate_left_out(folder, reports=workspace.reports)
+    assert NOT_STATED in report.summary() and report.to_json()["protocol"] is None
 
 
 def test_file_facts_stand_beside_under_the_same_folds_alone(data_dir: Path, tmp_path: Path) -> None:

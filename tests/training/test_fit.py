@@ -17,8 +17,9 @@ import yaml
 from dfkit.clip import ClipSpec, PictureSpec
 from dfkit.config import Config
 from dfkit.data.prepare import prepare
+from dfkit.data.protocols import protocol_of
 from dfkit.data.splits import split_clips
-from dfkit.data.storage import PreparedData
+from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.distill.distill import distill_student
 from dfkit.errors import CheckpointError, ConfigError
 from dfkit.measures.decision import Calibration, Decision, OperatingPoint
@@ -129,11 +130,16 @@ def test_teacher_to_student(data_dir: Path, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     teacher = train_teacher(data_dir, workspace, CONFIG)
     assert load_checkpoint(teacher.checkpoint).clip_spec == SPEC
+    lines = [line for line in teacher.summary() if line.startswith("  protocol: ")]
+    assert [text in line for line, text in zip(lines, ("val part", "test part"), strict=True)] == [True, True]
     student = distill_student(
         teacher.checkpoint, data_dir, workspace, CONFIG, make_view=lambda *_: pytest.fail("both see clip2s")
     )
     loaded = load_checkpoint(student.checkpoint)
     assert loaded.kind == "student" and loaded.network.spec.gru_hidden == 8
+    for part in ("val", "test"):
+        stated = {loaded.facts[of][part]["protocol"]["data_hash"] for of in ("metrics", "teacher_metrics")}
+        assert stated == {videos_hash(PreparedData(data_dir))}
     assert loaded.facts["teacher_parameters"] > loaded.facts["parameters"]
     rows = [
         json.loads(line) for line in (Path(student.run_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -244,7 +250,11 @@ def test_metrics_are_taken_where_the_decision_is(data_dir: Path) -> None:
         np.arange(len(data)), np.tile([[0.0, 1.0]], (len(data), 1)).astype(np.float32), np.zeros((len(data), 50, 2))
     )
     point = OperatingPoint(threshold=0.7, review_low=0.7, review_high=0.7, name="by hand")
-    plain = summarize(data, logits, Decision(operating_point=point))
+    plain = summarize(data, logits, Decision(operating_point=point), part="val")
+    assert (
+        plain["protocol"]["text"]
+        == protocol_of(data, range(len(data.videos)), part="val", aggregation="mean of all clips").text
+    )
     calibrated = summarize(data, logits, Decision(Calibration(calibration_temperature=2.0), point))
     # Half of the videos are fake: calling all fake is right for those, calling all real for the others.
     assert plain["video"]["f1"] == pytest.approx(2 / 3)

@@ -93,6 +93,8 @@ def test_figures_over_folds(trained: kfold.KfoldSummary) -> None:
         roc_auc_score([row["label"] for row in rows], [row["p_fake"] for row in rows])
     )
     assert (trained.pooled["videos"], trained.pooled["groups"]) == (8, 4)
+    protocol = trained.pooled["protocol"]["text"]
+    assert "8 videos in 4 groups; 2 folds by group, seed 0; data " in protocol and protocol in trained.summary()
     aucs = [
         roc_auc_score([row["label"] for row in part], [row["p_fake"] for row in part]) for part in (rows[:4], rows[4:])
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkit.config import Config, DistillConfig
+from dfkit.data.protocols import protocol_of
 from dfkit.data.storage import PreparedData
 from dfkit.data.views import MakeView
 from dfkit.distill.distill import (
@@ -185,12 +186,22 @@ def search_student(
         points=tuple(points),
         measured=tuple(measured),
         processor=measured_on(run_dir / MEASURED_FILE),
-        notes=(*setup.notes, *reliability_notes(points, measured, best, section)),
+        notes=(*setup.notes, *search_protocols(setup), *reliability_notes(points, measured, best, section)),
     )
     write_report(run_dir, points, measured, best.measurement.label, section.search, processor=summary.processor)
     write_atomically(run_dir / "search.json", json.dumps(summary.to_json(), indent=2, allow_nan=False))
     workspace.finish_run(run_dir, checkpoint=BEST_FILE, search=True)
     return summary
+
+
+def search_protocols(setup: DistillationSetup) -> tuple[str, ...]:
+    """The protocol of the table's AUC, a line for validation and one for test."""
+    lines = []
+    for part in ("val", "test"):
+        videos = {setup.data.clips[index].video_index for index in setup.indices[part]}
+        protocol = protocol_of(setup.data, videos, part=part, aggregation="each student's own aggregation")
+        lines += [protocol.text] if videos else []
+    return tuple(lines)
 
 
 def unfinished_or_new_run_dir(workspace: Workspace, config: Config, wanted: Request) -> Path:

@@ -133,6 +133,11 @@ def check_search(summary: SearchSummary, folder: Path, workspace: Workspace) -> 
     assert summary.whole.model_mb == pytest.approx(best.measurement.model_mb, rel=0.02, abs=0.003)
     whole = (folder / "graphs" / f"whole-{summary.best}.tflite").read_bytes()
     assert len(whole) == round(summary.whole.model_mb * 1e6) == len(compact(whole))
+    protocols = [line for line in summary.summary() if line.startswith("protocol: ")]
+    assert [part in line for line, part in zip(protocols, ("; val part; ", "; test part; "), strict=True)] == [
+        True,
+        True,
+    ]
     # What is taken is what `dfkit export` finds.
     assert workspace.newest_run("student") == folder
     assert load_checkpoint(folder / "best.pth").network.spec == best.candidate.spec
