@@ -116,9 +116,10 @@ def evaluate(
         )
         show(judged, as_json=as_json)
         return
-    refuse_beside("a model", {"--labels": labels, "--like": like, **table_options})
+    others = {"--labels": labels, "--like": like, **table_options}
     if run is not None:
-        refuse_beside("--run", {"a model": model, "--split": split})
+        refuse_beside("--run", {"a model": model, "--split": split, **others})
+    refuse_beside("a model", others)
     require_extra("train")
     report = pipeline.evaluate(
         place,

@@ -143,6 +143,21 @@ def test_the_newest_run_is_joined_where_no_model_is_newer(data_dir: Path, tmp_pa
         pipeline.evaluate(workspace, run=tmp_path, checkpoints=[tmp_path / "best.pth"])
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--from", "scores.json", "--run", "runs/a"), "--from goes without --run"),
+        (("--scores", "other.csv", "--run", "runs/a"), "--scores goes without --run"),
+        (("--run", "runs/a", "--checkpoint", "best.pth"), "--run goes without a model"),
+        (("--run", "runs/a", "--split", "val"), "--run goes without --split"),
+        (("--run", "runs/a", "--like", "reports/b"), "--run goes without --like"),
+    ],
+)
+def test_options_that_say_nothing_to_a_run_are_refused(options: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    done = dfkit("evaluate", "--workspace", tmp_path, *options)
+    assert done.exit_code != 0 and said in " ".join(done.stderr.split())
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not the joined folds of a run that leaves families out"):
         evaluate_left_out(tmp_path, reports=tmp_path)

@@ -59,6 +59,7 @@ def test_each_fold_is_tested_on_a_family_it_never_saw(data_dir: Path, trained: k
 
 def test_seen_stands_beside_unseen(data_dir: Path, trained: kfold.KfoldSummary) -> None:
     text = "\n".join(trained.summary())
+    assert "folds by method, left out, seed 0; data " in text and "folds by group" not in text
     assert "network, unseen" in text and "network, seen" in text
     assert "not measured yet under these folds: file facts: dfkit audit" in text
     content = json.loads((Path(trained.run_dir) / "kfold.json").read_text(encoding="utf-8"))
