@@ -673,7 +673,7 @@ def evaluate(
     backend: Literal["tflite", "onnx"] | None = None,
     weights: WeightsChoice | None = None,
     data_dir: Path | None = None,
-    split: Literal["test", "val", "train", "all"] = "test",
+    split: Literal["test", "val", "train", "all"] | None = None,
     mc_dropout: int = 0,
     tta: bool = False,
     output: Path | None = None,
@@ -681,9 +681,10 @@ def evaluate(
     columns: Sequence[str] = (),
 ) -> EvaluationReport | LeftOutReport:
     """`dfkit evaluate`; without a model a run that left families out if it is the newest, else the newest student, else
-    the newest teacher.
+    the newest teacher. What only a model can answer to (`split`, `backend`, `weights`, ...) asks for a model.
 
     Args:
+        split: Part to judge; `test` where left out.
         run: Folder of a run that left families out, whose folds are joined.
         columns: Columns of the label file whose values the scores are also listed by.
         The others: see `EvaluationRequest`.
@@ -694,7 +695,8 @@ def evaluate(
     chosen = tuple(checkpoints)
     if run is not None and (chosen or bundle is not None):
         raise ConfigError(f"--run {run} names models of its own", fix="leave out --checkpoint and --bundle, or --run")
-    if run is None and not chosen and bundle is None:
+    asks_for_a_model = bool(chosen or bundle or backend or weights or split or mc_dropout or tta)
+    if run is None and not asks_for_a_model:
         run = _newest_left_out(workspace)
     if run is not None:
         from dfkit.evaluation.left_out import evaluate_left_out
@@ -720,7 +722,7 @@ def evaluate(
         bundle=bundle,
         backend=backend,
         weights=weights,
-        split=split,
+        split=split or "test",
         mc_dropout=mc_dropout,
         tta=tta,
         columns=tuple(columns),

@@ -128,7 +128,7 @@ def evaluate(
         backend=backend,
         weights=weights,
         data_dir=data,
-        split=split or "test",
+        split=split,
         mc_dropout=mc_dropout,
         tta=tta,
         output=output,

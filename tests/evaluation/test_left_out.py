@@ -141,6 +141,10 @@ def test_the_newest_run_is_joined_where_no_model_is_newer(data_dir: Path, tmp_pa
     assert content["by"] == "method" and content["columns"][0]["column"] == "language"
     with pytest.raises(ConfigError, match="names models of its own"):
         pipeline.evaluate(workspace, run=tmp_path, checkpoints=[tmp_path / "best.pth"])
+    # A part, or passes of dropout, can only be asked of a model, and there is none.
+    for asked in ({"split": "val"}, {"mc_dropout": 5}):
+        with pytest.raises(DataError, match="no teacher"):
+            pipeline.evaluate(workspace, **asked)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
