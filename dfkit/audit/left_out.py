@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -313,13 +313,14 @@ def read_left_out_scores(data: PreparedData, name: str, by: str, hash_of_folds: 
     Raises:
         DataError: A file is there and is not what its command writes.
     """
-    found = [] if name != FACTS else [read_finding(data, left_out_file("audit", by))]
-    for content in (*found, read_finding(data, left_out_file("baseline", by))):
+    kinds: tuple[Literal["audit", "baseline"], ...] = ("audit", "baseline")
+    for kind in kinds:
+        content = read_finding(data, left_out_file(kind, by))
         if content is None or content.get("folds_hash") != hash_of_folds:
             continue
-        entry = content.get("baselines", {name: content}).get(name)
-        if entry is not None:
-            return [HeldOutScore.from_json(row) for row in entry["videos"]]
+        entries = {FACTS: content} if kind == "audit" else baseline_entries(content)
+        if name in entries:
+            return [HeldOutScore.from_json(row) for row in entries[name]["videos"]]
     return []
 
 
