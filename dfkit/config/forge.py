@@ -19,8 +19,12 @@ Method = Literal[
     "mouth_freeze",
     "audio_retime",
     "lip_blend",
+    "tts_voice",
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
+PACKAGE_METHODS: frozenset[str] = frozenset({"tts_voice"})
+"""Methods that need a package of the extra `voices`; made only where they are named."""
+DEFAULT_METHODS: tuple[Method, ...] = tuple(method for method in METHODS if method not in PACKAGE_METHODS)
 PICTURE_METHODS: frozenset[str] = frozenset(
     {"self_blend", "face_swap", "lip_time", "lip_swap", "mouth_freeze", "lip_blend"}
 )
@@ -28,7 +32,7 @@ DONOR_METHODS: frozenset[str] = frozenset({"face_swap", "lip_swap", "audio_swap"
 FAMILIES: dict[str, tuple[Method, ...]] = {
     "face": ("self_blend", "face_swap"),
     "lips": ("lip_time", "lip_swap", "mouth_freeze", "lip_blend"),
-    "voice": ("audio_swap", "voice_resynth"),
+    "voice": ("audio_swap", "voice_resynth", "tts_voice"),
     "sync": ("audio_shift", "audio_retime"),
 }
 """Kinds of forgery: of the whole face, of the mouth, of the voice alone (another's, or from a vocoder; every picture is
@@ -42,12 +46,17 @@ class ForgeConfig(BaseModel, frozen=True, extra="forbid"):
 
     schema_version: NonNegativeInt = SCHEMA_VERSION
     """Of this section."""
-    methods: tuple[Method, ...] = METHODS
-    """What is done to each video, once per method; the name of a family stands for all of its methods."""
+    methods: tuple[Method, ...] = DEFAULT_METHODS
+    """What is done to each video, once per method; the name of a family stands for all of its methods but those that
+    need a further package: `tts_voice` (speech from a neural voice; extra `voices`) is named on its own."""
     seed: NonNegativeInt = 0
     """Decides cells, donors, stretches and all parameters."""
     groups_per_cell: int = Field(default=2, ge=2)
     """Groups that lend each other faces, lips and voices; the cell is the group of all that it yields."""
+    voice_match: Literal["like", "unlike", "any"] = "any"
+    """Whose voices are exchanged: groups share a cell, and a voice is lent, by how alike voices are (cosine of GE2E
+    speaker embeddings, package Resemblyzer); `any`: at random. Without the package voices are drawn, and the run says
+    so."""
     part_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the forgeries in which only a part of the video is changed."""
     part_s: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.5)
@@ -92,7 +101,7 @@ class ForgeConfig(BaseModel, frozen=True, extra="forbid"):
     def _expand(cls, names: object) -> object:
         if not isinstance(names, list | tuple):
             return names
-        return tuple(method for name in names for method in FAMILIES.get(name, (name,)))
+        return tuple(method for name in names for method in _named(name))
 
     @field_validator("methods")
     @classmethod
@@ -100,6 +109,13 @@ class ForgeConfig(BaseModel, frozen=True, extra="forbid"):
         if not methods:
             raise ValueError(f"at least one of {', '.join(METHODS)}")
         return tuple(method for method in METHODS if method in methods)
+
+
+def _named(name: str) -> tuple[str, ...]:
+    """Methods that a family stands for, or one method."""
+    if name not in FAMILIES:
+        return (name,)
+    return tuple(method for method in FAMILIES[name] if method not in PACKAGE_METHODS)
 
 
 def family_of(method: str) -> str:

@@ -20,6 +20,8 @@ from dfkit.errors import ConfigError, DataError
 from dfkit.files import open_text, whole_file, write_atomically
 from dfkit.forge.job import FORGE_VERSION, ForgeRecord, JobResult, SourceFile, run_job
 from dfkit.forge.plan import Job, make_plan
+from dfkit.forge.tts import packaged_voice
+from dfkit.forge.voices import VoiceMatch, match_voices
 from dfkit.processes import WorkerDiedError, map_processes
 
 LABEL_COLUMNS = (
@@ -66,6 +68,8 @@ class ForgeSummary:
     """Seconds of video written in this run."""
     wall_s: float
     groups_known: bool
+    voice_match: dict[str, Any]
+    """How voices were matched: `asked`, `used`, `reason` where the two differ, `voices_unknown`."""
 
     def summary(self) -> list[str]:
         """Lines for the terminal: counts by method, what was skipped and why, the speed, the label file."""
@@ -78,6 +82,11 @@ class ForgeSummary:
         reasons = Counter((method or "all methods", reason) for _, method, reason in self.skipped)
         for (method, reason), count in sorted(reasons.items()):
             lines.append(f"  skipped {count} x {method}: {reason}")
+        if self.voice_match["reason"]:
+            asked = self.voice_match["asked"]
+            lines.append(f"  voice_match: {asked} was asked for, voices were drawn: {self.voice_match['reason']}")
+        if self.voice_match["voices_unknown"]:
+            lines.append(f"  voice_match: {self.voice_match['voices_unknown']} videos with too little speech to tell")
         if not self.groups_known:
             lines.append("  groups unknown: persons may leak")
         if self.footage_s:
@@ -119,14 +128,17 @@ def forge(
         Counts, and what was skipped and why.
     Raises:
         ConfigError: `num_workers` below 1.
+        MissingExtraError: A method needs a package that is not installed.
         DataError: No real video, or not one forgery could be made.
         OSError: A file cannot be written.
     """
     config = config or ForgeConfig()
     if num_workers < 1:
         raise ConfigError(f"num_workers is {num_workers}, at least 1 is needed")
+    if "tts_voice" in config.methods:
+        packaged_voice()
     started = time.monotonic()
-    files, jobs, all_grouped = _plan(sources, config)
+    files, jobs, all_grouped, matched = _plan(sources, config)
     groups_known = groups_known and all_grouped
     (out_dir / "videos").mkdir(parents=True, exist_ok=True)
     results = _run_all(jobs, files, config, out_dir, num_workers)
@@ -135,7 +147,7 @@ def forge(
     skipped += [(str(s.path), "", "it is labelled fake") for s in sources if s.label != REAL]
     if not any(record.label == "fake" for record in records):
         raise _nothing_made(skipped)
-    _write_index(out_dir, config, records, skipped, groups_known=groups_known)
+    _write_index(out_dir, config, records, skipped, matched=matched, groups_known=groups_known)
     return ForgeSummary(
         out_dir=out_dir,
         labels_csv=out_dir / "labels.csv",
@@ -148,10 +160,13 @@ def forge(
         footage_s=sum(result.footage_s for result in results if not result.kept),
         wall_s=time.monotonic() - started,
         groups_known=groups_known,
+        voice_match=matched.to_json(),
     )
 
 
-def _plan(sources: Sequence[ForgeSource], config: ForgeConfig) -> tuple[tuple[SourceFile, ...], list[Job], bool]:
+def _plan(
+    sources: Sequence[ForgeSource], config: ForgeConfig
+) -> tuple[tuple[SourceFile, ...], list[Job], bool, VoiceMatch]:
     real = [source for source in sources if source.label == REAL]
     if not real:
         raise DataError(
@@ -172,7 +187,8 @@ def _plan(sources: Sequence[ForgeSource], config: ForgeConfig) -> tuple[tuple[So
         SourceFile(source.path, name, source.group or source.path.name, sha256, (*ids, content_id(sha256)))
         for source, name, ids, sha256 in zip(real, names, given, hashes, strict=True)
     )
-    return files, make_plan(names, config), all(given)
+    matched = match_voices([file.path for file in files], config)
+    return files, make_plan(names, config, matched.likeness), all(given), matched
 
 
 def _run_all(
@@ -241,6 +257,7 @@ def _write_index(
     records: list[ForgeRecord],
     skipped: list[tuple[str, str, str]],
     *,
+    matched: VoiceMatch,
     groups_known: bool,
 ) -> None:
     known = "yes" if groups_known else "no"
@@ -264,6 +281,7 @@ def _write_index(
         "forge_version": FORGE_VERSION,
         "config": config.model_dump(mode="json"),
         "groups_known": groups_known,
+        "voice_match": matched.to_json(),
         "num_files": len(records),
         "skipped": [{"source": s, "method": m or None, "reason": r} for s, m, r in skipped],
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dfkit.config.forge import PICTURE_METHODS, ForgeConfig
-from dfkit.forge import pictures, sound
+from dfkit.forge import pictures, sound, tts
 from dfkit.forge.footage import Footage
 from dfkit.forge.matching import head_turn, mouth_opening
 from dfkit.forge.plan import Task
@@ -191,9 +191,32 @@ def _sound_forgery(
         donor_waveform = sound.level_to(donor.waveform, config.loudness_dbfs)
         waveform = sound.swap_sound(waveform, donor_waveform, span, offset=offset - span.start * task.partial)
         parameters["donor_offset_s"] = offset / rate
+        if task.voice_likeness is not None:
+            parameters["voice_likeness"] = task.voice_likeness
     elif task.method == "voice_resynth":
         waveform, parameters["vocoder"] = sound.resynthesise(waveform, span, sample_rate=rate, rng=rng)
+    elif task.method == "tts_voice":
+        if not task.partial:
+            lead = sound.without_lead(waveform, sample_rate=rate, level_dbfs=config.loudness_dbfs)
+            span = sound.Span(lead.start, lead.end, seam)
+            start = int(span.start / per_frame)
+        waveform, said = _speak(waveform, span, task.seed, rate, rng)
+        parameters.update(said)
     else:
         waveform, depth_s = sound.retime_sound(waveform, span, sample_rate=rate, sign=task.direction, rng=rng)
         parameters["largest_shift_s"] = depth_s
     return Forgery(list(footage.frames), waveform, start, end, parameters)
+
+
+def _speak(
+    waveform: np.ndarray, span: sound.Span, seed: int, sample_rate: int, rng: np.random.Generator
+) -> tuple[np.ndarray, dict[str, int | str]]:
+    """Synthetic speech in place of what was said, and the voice's name and number of syllables."""
+    voice = tts.packaged_voice()
+    try:
+        spoken, syllables = tts.replace_speech(
+            waveform, span, sample_rate=sample_rate, speaker=tts.Speaker(voice, seed), rng=rng
+        )
+    except tts.NoSpeechError as error:
+        raise NotApplicableError(str(error)) from error
+    return spoken, {"voice": voice.name, "syllables": syllables}

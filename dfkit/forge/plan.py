@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dfkit.config.forge import DONOR_METHODS, ForgeConfig
 
+VOICE_DONOR_METHODS = frozenset({"audio_swap"})
+"""Methods that lend a voice: the donor is chosen by it where that is asked for."""
 CELL_DIGITS = 12
 """Hexadecimal digits of a hash in a cell's name: 48 bits do not collide among the cells of one data set."""
 
@@ -26,6 +28,8 @@ class Task:
     direction: int
     """-1 or 1: which way sound is shifted; as often one as the other over a run."""
     seed: int
+    voice_likeness: float | None = None
+    """Cosine similarity of the two voices, where a voice was chosen by it."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +43,46 @@ class Job:
     """Methods that need another person where the cell has none."""
 
 
-def make_cells(groups: Sequence[str], *, groups_per_cell: int, seed: int) -> dict[str, str]:
+def make_cells(
+    groups: Sequence[str], *, groups_per_cell: int, seed: int, likeness: np.ndarray | None = None
+) -> dict[str, str]:
     """Divides groups into cells before anything is made of them.
 
     Args:
         groups: One name per source; names may repeat.
         groups_per_cell: At least 2. What is left over joins the last cell, so that nobody is alone.
         seed: Decides which groups share a cell.
+        likeness: (N, N), by source; groups that are most alike share a cell as far as it goes. None: at random.
     Returns:
         Cell by group. A cell is named after its groups, so that two sets share a cell's name only where they share
         the cell.
     """
     names = sorted(set(groups))
     order = [names[i] for i in np.random.default_rng([seed, 10]).permutation(len(names))]
+    if likeness is not None:
+        order = _neighbours_first(order, groups, likeness, groups_per_cell)
     num_cells = max(1, len(order) // groups_per_cell)
     numbers = [min(index // groups_per_cell, num_cells - 1) for index in range(len(order))]
     members = [[name for name, n in zip(order, numbers, strict=True) if n == number] for number in range(num_cells)]
     return {name: _cell_name(cell) for cell in members for name in cell}
+
+
+def _neighbours_first(order: list[str], groups: Sequence[str], likeness: np.ndarray, size: int) -> list[str]:
+    """Reorders groups so that each `size` in a row are one drawn at random, and those left that are most like it."""
+    places = {name: [place for place, group in enumerate(groups) if group == name] for name in order}
+
+    def alike(a: str, b: str) -> float:
+        known = likeness[np.ix_(places[a], places[b])]
+        # A voice that nobody knows is the last choice.
+        return float(known[~np.isnan(known)].mean()) if not np.isnan(known).all() else -np.inf
+
+    left, out = list(order), []
+    while left:
+        first = left.pop(0)
+        near = sorted(left, key=lambda name: alike(first, name), reverse=True)[: size - 1]
+        out += [first, *near]
+        left = [name for name in left if name not in near]
+    return out
 
 
 def _cell_name(members: Sequence[str]) -> str:
@@ -63,16 +90,19 @@ def _cell_name(members: Sequence[str]) -> str:
     return f"cell-{digest[:CELL_DIGITS]}"
 
 
-def make_plan(groups: Sequence[str], config: ForgeConfig) -> list[Job]:
+def make_plan(groups: Sequence[str], config: ForgeConfig, likeness: np.ndarray | None = None) -> list[Job]:
     """Draws the cells, and for each source the donors, stretches and seeds of its forgeries.
 
     Args:
         groups: Connected group of each source, in a fixed order.
-        config: Methods, cells, shares and the seed.
+        config: Methods, cells, shares, the seed, and whether voices are to be like or unlike.
+        likeness: (N, N) cosine similarity of the sources' voices, NaN where not known. None: voices are drawn.
     Returns:
         One job per source.
     """
-    cells = make_cells(groups, groups_per_cell=config.groups_per_cell, seed=config.seed)
+    sign = {"like": 1.0, "unlike": -1.0}.get(config.voice_match)
+    wanted = None if likeness is None or sign is None else sign * likeness
+    cells = make_cells(groups, groups_per_cell=config.groups_per_cell, seed=config.seed, likeness=wanted)
     directions = _balanced_signs(len(groups), np.random.default_rng([config.seed, 11]))
     jobs = []
     for number, group in enumerate(groups):
@@ -87,10 +117,22 @@ def make_plan(groups: Sequence[str], config: ForgeConfig) -> list[Job]:
             if needs_donor and not donors:
                 continue
             donor = donors[int(draw) % len(donors)] if needs_donor else None
-            tasks.append(Task(method, donor, bool(partial), int(directions[number]), seed))
+            task = Task(method, donor, bool(partial), int(directions[number]), seed)
+            if wanted is not None and likeness is not None and method in VOICE_DONOR_METHODS:
+                task = _with_best_voice(task, donors, wanted[number], likeness[number])
+            tasks.append(task)
         without_donor = () if donors else tuple(method for method in config.methods if method in DONOR_METHODS)
         jobs.append(Job(number, cells[group], tuple(tasks), without_donor))
     return jobs
+
+
+def _with_best_voice(task: Task, donors: Sequence[int], wanted: np.ndarray, likeness: np.ndarray) -> Task:
+    """The task with the donor whose voice is most wanted; as it was where no donor's voice is known."""
+    known = [donor for donor in donors if not np.isnan(wanted[donor])]
+    if not known:
+        return task
+    best = max(known, key=lambda donor: float(wanted[donor]))
+    return replace(task, donor=best, voice_likeness=round(float(likeness[best]), 4))
 
 
 def _balanced_signs(count: int, rng: np.random.Generator) -> np.ndarray:

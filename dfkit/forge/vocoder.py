@@ -23,7 +23,7 @@ def resynthesise_griffin_lim(waveform: np.ndarray, *, sample_rate: int, rng: np.
         (N,) float32 on the same clock.
     Source: Griffin and Lim 1984; the momentum of Perraudin, Balazs and Sondergaard 2013.
     """
-    spectrum = _stft(waveform)
+    spectrum = stft(waveform)
     bands = mel_bands(sample_rate)
     # Back from bands to bins by the least-squares inverse; what comes out negative is no power.
     power = np.maximum(np.linalg.pinv(bands) @ (bands @ np.abs(spectrum) ** 2), 1e-12)
@@ -31,11 +31,11 @@ def resynthesise_griffin_lim(waveform: np.ndarray, *, sample_rate: int, rng: np.
     angles = np.exp(2j * np.pi * rng.random(magnitude.shape))
     previous = np.zeros_like(spectrum)
     for _ in range(ITERATIONS):
-        rebuilt = _stft(_istft(magnitude * angles, len(waveform)))
+        rebuilt = stft(istft(magnitude * angles, len(waveform)))
         moved = rebuilt + MOMENTUM * (rebuilt - previous)
         previous = rebuilt
         angles = moved / np.maximum(np.abs(moved), 1e-12)
-    return _istft(magnitude * angles, len(waveform)).astype(np.float32)
+    return istft(magnitude * angles, len(waveform)).astype(np.float32)
 
 
 def resynthesise_world(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -80,14 +80,15 @@ def _window() -> np.ndarray:
     return np.hanning(N_FFT + 1)[:N_FFT]
 
 
-def _stft(waveform: np.ndarray) -> np.ndarray:
+def stft(waveform: np.ndarray) -> np.ndarray:
     """(N_FFT // 2 + 1, num_stft_frames) complex; the signal mirrored at both ends."""
     padded = np.pad(waveform.astype(np.float64), (N_FFT // 2, N_FFT), mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP_LENGTH]
     return np.fft.rfft(frames * _window(), axis=1).T
 
 
-def _istft(spectrum: np.ndarray, length: int) -> np.ndarray:
+def istft(spectrum: np.ndarray, length: int) -> np.ndarray:
+    """Back from `stft`, overlapping frames weighted by the squared window; (length,) float64."""
     frames = np.fft.irfft(spectrum.T, N_FFT, axis=1) * _window()
     size = (len(frames) - 1) * HOP_LENGTH + N_FFT
     out, weight = np.zeros(size), np.zeros(size)

@@ -9,7 +9,6 @@ Source: Tan and Le 2019, arXiv:1905.11946, table 1, at width and depth 1.0.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 
 from dfkit.errors import CheckpointError, MissingExtraError, ShapeError
 from dfkit.weights.file import read_checkpoint
+from dfkit.weights.packaged import packaged_file
 
 STEM_CHANNELS = 32
 NORM_EPS = 1e-3
@@ -214,12 +214,10 @@ def packaged_weights() -> Path:
     Raises:
         MissingExtraError: It is not installed.
     """
-    package, *inside = WEIGHTS_FILE
-    spec = find_spec(package)
-    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        if (path := Path(folder, *inside)).is_file():
-            return path
-    raise MissingExtraError(WEIGHTS_PACKAGE, WEIGHTS_EXTRA)
+    path = packaged_file(*WEIGHTS_FILE)
+    if path is None:
+        raise MissingExtraError(WEIGHTS_PACKAGE, WEIGHTS_EXTRA)
+    return path
 
 
 def load_lite0_blocks(path: str | Path, num_blocks: int) -> EfficientNetLite0:

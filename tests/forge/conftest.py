@@ -13,6 +13,7 @@ from dfkit.forge import ForgeConfig, ForgeSource, ForgeSummary, forge
 from dfkit.forge.footage import Footage, load_footage
 from dfkit.media.faces import FaceModels
 from dfkit.synthetic.heads import make_heads
+from tests.forge.stand_in_voice import make_package
 from tools.forge.sheet import Pair, read_pairs
 
 SECONDS = 2.4
@@ -20,7 +21,7 @@ SECONDS = 2.4
 
 @dataclass(frozen=True)
 class Forged:
-    """A finished run of all methods on two synthetic heads."""
+    """A finished run of all methods that need no package on two synthetic heads."""
 
     sources: list[ForgeSource]
     config: ForgeConfig
@@ -48,6 +49,20 @@ def forged(heads: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Forge
     config = ForgeConfig(seed=5)
     out_dir = tmp_path_factory.mktemp("forged")
     return Forged(sources, config, out_dir, forge(sources, out_dir, config))
+
+
+@pytest.fixture(scope="session")
+def voice_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages with a stand-in for the neural voice."""
+    folder = tmp_path_factory.mktemp("packages")
+    make_package(folder)
+    return folder
+
+
+@pytest.fixture
+def stand_in_voice(voice_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in as the installed voice."""
+    monkeypatch.syspath_prepend(str(voice_folder))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 
-from dfkit.config.forge import FAMILIES, METHODS, PICTURE_METHODS, fake_part_of, family_of
+from dfkit.config.forge import DEFAULT_METHODS, FAMILIES, METHODS, PICTURE_METHODS, fake_part_of, family_of
 from dfkit.forge import ForgeConfig
 from tests.forge.conftest import Forged
 
@@ -15,6 +15,8 @@ def test_every_method_is_of_one_family() -> None:
 
 def test_a_family_stands_for_its_methods() -> None:
     assert ForgeConfig(methods=("voice",)).methods == ("audio_swap", "voice_resynth")  # type: ignore[arg-type]
+    named = ForgeConfig.model_validate({"methods": ["voice", "tts_voice"]})
+    assert named.methods == FAMILIES["voice"], "what needs a package is named on its own"
     both = ForgeConfig.model_validate({"methods": ["self_blend", "sync", "self_blend"]})
     assert both.methods == ("self_blend", "audio_shift", "audio_retime")
 
@@ -27,5 +29,5 @@ def test_labels_say_that_only_the_sound_is_fake(forged: Forged) -> None:
         assert (rows[method]["family"], rows[method]["fake_part"]) == ("voice", "sound")
     assert rows["audio_shift"]["fake_part"] == "sync"
     assert {rows[method]["fake_part"] for method in PICTURE_METHODS} == {"picture"}
-    assert all(rows[method]["family"] == family_of(method) for method in METHODS)
+    assert all(rows[method]["family"] == family_of(method) for method in DEFAULT_METHODS)
     assert fake_part_of("") == family_of("") == ""

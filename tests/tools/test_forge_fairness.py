@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from dfkit.config.forge import DEFAULT_METHODS
 from dfkit.errors import DataError
-from dfkit.forge import METHODS, ForgeConfig, ForgeSource, forge
+from dfkit.forge import ForgeConfig, ForgeSource, forge
 from tests.forge.conftest import Forged
 from tools.forge.detail import detail_tests
 from tools.forge.fairness import FACTS, sign_p_value, sign_tests
@@ -43,7 +44,7 @@ def test_nothing_to_compare_is_an_error() -> None:
 def test_heads_and_their_forgeries_agree_in_every_fact(forged: Forged) -> None:
     tests = sign_tests(forged.pairs)
     assert [test.fact for test in tests] == list(FACTS)
-    assert all(test.above + test.below + test.ties == 2 * len(METHODS) for test in tests)
+    assert all(test.above + test.below + test.ties == 2 * len(DEFAULT_METHODS) for test in tests)
     for test in tests:
         assert test.p_value > MIN_P, test
 
@@ -61,9 +62,9 @@ def test_nothing_but_the_manipulation_tells_a_forgery_from_its_twin_on_all_real_
     config = ForgeConfig(max_seconds=2.2, max_side_px=320, min_face_px=24, preset="ultrafast")
     summary = forge(sources, tmp_path, config)
     assert summary.num_twins == 31
-    assert set(summary.methods) == set(METHODS)
+    assert set(summary.methods) == set(DEFAULT_METHODS)
     pairs = read_pairs(tmp_path)
-    for method in METHODS:
+    for method in DEFAULT_METHODS:
         of_method = [pair for pair in pairs if pair.method == method]
         # Two thirds at least: donors whose head is turned another way are passed over.
         assert len(of_method) >= 20

@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
+from dfkit.config.forge import DEFAULT_METHODS
 from dfkit.data.labels import read_csv
 from dfkit.errors import DataError, MediaError
-from dfkit.forge import METHODS
 from dfkit.media.facts import VideoFacts, probe
 from dfkit.media.stream import read_clips
 from dfkit.media.video import read_frames
@@ -111,7 +111,7 @@ def test_reposted_twins_and_forgeries_agree_in_every_fact(forged: Forged, tmp_pa
         replace(pair, twin=videos / pair.twin.name, forged=videos / pair.forged.name) for pair in read_pairs(folder)
     ]
     tests = {test.fact: test for test in sign_tests(pairs)}
-    assert len(pairs) == 2 * len(METHODS)
+    assert len(pairs) == 2 * len(DEFAULT_METHODS)
     # Each source's files have one size, whatever the quality cost.
     assert tests["size_bytes"].ties == tests["bitrate_kbps"].ties == len(pairs)
     for test in tests.values():
