@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
-from dfkit.config.forge import TWIN, ForgeConfig, fake_part_of, family_of
+from dfkit.config.forge import PACKAGE_METHODS, TWIN, ForgeConfig, fake_part_of, family_of
 from dfkit.errors import MediaError
 from dfkit.files import write_atomically
 from dfkit.forge.footage import Footage, load_footage
 from dfkit.forge.manipulate import Forgery, NotApplicableError, manipulate
 from dfkit.forge.plan import Job, Task
 from dfkit.forge.sound import level_to
-from dfkit.media.encode import EncodeSettings, write_video
+from dfkit.media.encode import EncodeSettings, coded_level_change_db, write_video
 from dfkit.media.faces import FaceModels
 
 # Written into each record; raise it when the same settings give other files.
@@ -175,13 +176,24 @@ class _Writer:
         written = write_video(
             path,
             forgery.frames,
-            level_to(forgery.waveform, self.config.loudness_dbfs),
+            self._levelled(task, forgery, settings),
             sample_rate=self.config.sample_rate,
             settings=settings,
             size_bytes=size_bytes,
         )
         record = self._describe(task, forgery)
         return replace(record, path=f"videos/{path.name}", bytes_before_filling=written, size_bytes=size_bytes)
+
+    def _levelled(self, task: Task | None, forgery: Forgery, settings: EncodeSettings) -> np.ndarray:
+        """The sound at the common loudness; synthetic speech, of which the coder keeps less, as it is decoded."""
+        level = self.config.loudness_dbfs
+        sound = level_to(forgery.waveform, level)
+        if task is None or task.method not in PACKAGE_METHODS:
+            return sound
+        rate = self.config.sample_rate
+        twin = level_to(self.footage.waveform, level)
+        own, wanted = (coded_level_change_db(each, sample_rate=rate, settings=settings) for each in (sound, twin))
+        return level_to(forgery.waveform, level + wanted - own)
 
     def _describe(self, task: Task | None, forgery: Forgery) -> ForgeRecord:
         source = self.files[self.job.source]

