@@ -97,7 +97,7 @@ def coded_level_change_db(waveform: np.ndarray, *, sample_rate: int, settings: E
             container.mux(sound.encode(block))
         container.mux(sound.encode())
     file.seek(0)
-    with av.open(file) as coded:
+    with av.open(file, "r") as coded:
         decoded = np.concatenate([block.to_ndarray()[0] for block in coded.decode(audio=0)])[: len(waveform)]
     before, after = (float(np.mean(np.square(each, dtype=np.float64))) for each in (waveform, decoded))
     return 10 * math.log10(after / before)
