@@ -62,12 +62,16 @@ SERVES = {
     "inspect": ["inspect"],
     "bench": ["bench"],
 }
+READS_REPORTS = {
+    "compare": ["compare", "a", "b"],
+    "evaluate from scores": ["evaluate", "--from", "a"],
+}
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str, str]]:
     """Exit code, stdout, stderr and exception of every command, none of whose extras can be imported."""
-    calls = {name: call for name, (call, _) in NEEDS_EXTRA.items()} | SERVES | {"doctor": ["doctor"]}
+    calls = {name: call for name, (call, _) in NEEDS_EXTRA.items()} | SERVES | READS_REPORTS | {"doctor": ["doctor"]}
     absent = sorted({name for packages in PACKAGES.values() for name in packages})
     command = [sys.executable, "-c", SCRIPT, json.dumps(absent), json.dumps(list(calls.values()))]
     folder = tmp_path_factory.mktemp("empty")
@@ -80,7 +84,8 @@ def test_every_command_is_tried() -> None:
     from dfkit.cli import app
 
     names = {info.name or info.callback.__name__ for info in app.registered_commands if info.callback is not None}
-    assert names == {call[0] for call, _ in NEEDS_EXTRA.values()} | {call[0] for call in SERVES.values()} | {"doctor"}
+    bare = [*SERVES.values(), *READS_REPORTS.values()]
+    assert names == {call[0] for call, _ in NEEDS_EXTRA.values()} | {call[0] for call in bare} | {"doctor"}
 
 
 def test_the_doctor_needs_no_extra(answers: dict[str, tuple[int, str, str, str]]) -> None:
@@ -94,6 +99,13 @@ def test_the_install_command_is_printed(answers: dict[str, tuple[int, str, str, 
     assert (code, out, kind) == (2, "", "SystemExit"), err
     assert f'pip install "dfkit[{NEEDS_EXTRA[name][1]}]"' in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", READS_REPORTS)
+def test_reports_are_read_without_any_extra(answers: dict[str, tuple[int, str, str, str]], name: str) -> None:
+    code, _, err, _ = answers[name]
+    assert code == 2
+    assert "a: no such file" in err and "dfkit evaluate writes one" in err
 
 
 @pytest.mark.parametrize("name", SERVES)
