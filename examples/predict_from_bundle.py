@@ -255,7 +255,9 @@ def block_means(plane: np.ndarray, matrix: np.ndarray, size: int, steps: np.ndar
         placed[axis, 2] = (matrix[axis, 2] - first + 0.5) / step - 0.5
     columns, rows = places
     blocks = plane[rows[:, :, None, None], columns]
-    return np.rint(blocks.mean(axis=(1, 3), dtype=np.float64)).astype(np.uint8), placed
+    means = blocks.mean(axis=(1, 3), dtype=np.float64)
+    halves_up = blocks.shape[1] == blocks.shape[3] == 2
+    return (np.floor(means + 0.5) if halves_up else np.rint(means)).astype(np.uint8), placed
 
 
 def sample_plane(plane: np.ndarray, matrix: np.ndarray, size: int, outside: int | None) -> np.ndarray:

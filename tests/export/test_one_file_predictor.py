@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -222,6 +223,18 @@ class GoldenVideo:
         offset = round((start - origin) * CLIP2S.audio.sample_rate)
         stored = self.stored(self.index["sound"])
         return decibels(self.example.clip_sound(self.bundle, samples, offset, 0, len(stored)), stored)
+
+
+@pytest.mark.parametrize("block", [(2, 2), (1, 2), (2, 1), (3, 3), (4, 4), (2, 4)])
+def test_means_of_blocks_are_rounded_as_opencv_does(example: ModuleType, block: tuple[int, int]) -> None:
+    """Of 2 x 2 pixels halves go up, of other blocks to even: 0.2 grey levels of a picture of 1080 lines."""
+    wide, high = block
+    plane = np.random.default_rng(0).integers(0, 256, (24, 24), dtype=np.uint8)
+    expected = cv2.resize(plane, (24 // wide, 24 // high), interpolation=cv2.INTER_AREA)
+    matrix = np.array([[wide, 0, 0], [0, high, 0]], np.float64)
+    means, _ = example.block_means(plane, matrix, 4, np.array(block))
+    # The first block lies before the picture.
+    np.testing.assert_array_equal(means[1:4, 1:4], expected[:3, :3])
 
 
 def test_its_steps_give_the_golden_video(example: ModuleType, answered: tuple[Path, dict[str, VideoResult]]) -> None:
