@@ -10,10 +10,18 @@ from typing import Any
 import numpy as np
 
 from dfkit.audit.audit_facts import Fact, collect_facts
-from dfkit.audit.findings import AUDIT_FILE, WARN_AUC, AucScore, FoldedVideos, format_scores, write_finding
+from dfkit.audit.findings import (
+    AUDIT_FILE,
+    WARN_AUC,
+    AucScore,
+    FoldedVideos,
+    format_scores,
+    write_finding,
+    written_line,
+)
 from dfkit.config import SplitConfig
 from dfkit.data.storage import PreparedData
-from dfkit.errors import DataError, MissingExtraError
+from dfkit.errors import MissingExtraError
 from dfkit.measures.bootstrap import REPEATS
 from dfkit.measures.protocol import Protocol
 
@@ -74,7 +82,7 @@ class AuditResult:
         ]
         if not self.warnings:
             lines.append(f"no fact tells the classes apart with an AUC above {WARN_AUC}")
-        return [*lines, f"written to {self.path}" if self.path else "not written: the data is read from S3"]
+        return [*lines, written_line(self.path)]
 
     def _skipped_by_reason(self) -> dict[str, list[str]]:
         by_reason: dict[str, list[str]] = {}
@@ -119,8 +127,6 @@ def audit(
     models = fact_models(seed)
     videos = FoldedVideos.from_data(data, folds=folds, seed=seed, repeats=repeats, split=split)
     facts, skipped = collect_facts(data, videos.positions)
-    if not facts:
-        raise DataError(f"{data.path}: not one fact of its files is known", fix="dfkit prepare the videos again")
     scores = [videos.score(fact.name, fact.values, models.tree) for fact in facts]
     together = videos.score(ALL_FACTS, join_facts(facts), models.forest)
     result = AuditResult(

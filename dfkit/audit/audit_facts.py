@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dfkit.data.catalog import VideoRow
 from dfkit.data.samples import ClipRecord
 from dfkit.data.storage import PreparedData
+from dfkit.errors import DataError
 
 NUMERIC_FACTS = {
     "duration_s": ("duration_s",),
@@ -51,6 +52,8 @@ def collect_facts(data: PreparedData, positions: Sequence[int]) -> tuple[list[Fa
         positions: Indices of N videos with clips.
     Returns:
         The facts that are known of at least one video, and the reason for each that is not.
+    Raises:
+        DataError: Not one is known.
     """
     rows = [data.videos[index] for index in positions]
     facts = [Fact(name, _numeric_columns(rows, fields)) for name, fields in NUMERIC_FACTS.items()]
@@ -62,6 +65,8 @@ def collect_facts(data: PreparedData, positions: Sequence[int]) -> tuple[list[Fa
     reason = "NPZ files keep nothing of their source" if is_whole_video else "known of no video"
     skipped = {fact.name: reason for fact in facts if np.isnan(fact.values).all()}
     known = [fact for fact in facts if fact.name not in skipped]
+    if not known:
+        raise DataError(f"{data.path}: not one fact of its files is known", fix="dfkit prepare the videos again")
     # Of tracked clips sound length and frame spacing are fixed; of whole videos no face is followed.
     if is_whole_video:
         skipped |= dict.fromkeys(CLIP_FACTS, "no landmarks under uniform50")

@@ -161,8 +161,6 @@ def _read_features(data: PreparedData, positions: Sequence[int], seed: int) -> M
 def _read_facts(data: PreparedData, positions: Sequence[int], seed: int) -> Material:
     models = fact_models(seed)
     facts, skipped = collect_facts(data, positions)
-    if not facts:
-        raise DataError(f"{data.path}: not one fact of its files is known", fix="dfkit prepare the videos again")
     return Material(
         total=Predictor.of_table(join_facts(facts), models.forest),
         details={"facts": [fact.name for fact in facts], "skipped": skipped},

@@ -275,6 +275,11 @@ def write_finding(data: PreparedData, name: str, content: dict[str, Any]) -> str
     return str(path)
 
 
+def written_line(path: str | None) -> str:
+    """Where a finding was written, from what `write_finding` gave."""
+    return f"written to {path}" if path else "not written: the data is read from S3"
+
+
 def format_baseline_comparison(network_auc: float | None, bar: Bar) -> str:
     """Compares a network with its baseline, in words.
 

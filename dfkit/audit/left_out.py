@@ -24,6 +24,7 @@ from dfkit.audit.findings import (
     left_out_file,
     read_finding,
     write_finding,
+    written_line,
 )
 from dfkit.config import SplitConfig
 from dfkit.console import note
@@ -39,7 +40,6 @@ from dfkit.data.leave_out import (
 )
 from dfkit.data.protocols import left_out_part, protocol_of
 from dfkit.data.storage import PreparedData
-from dfkit.errors import DataError
 from dfkit.measures.bootstrap import REPEATS
 from dfkit.measures.left_out import HeldOutScore, LeftOutResult, measure_left_out
 from dfkit.measures.protocol import Protocol
@@ -116,7 +116,7 @@ class LeftOutFinding:
             self.entry.protocol.text,
             *left_out_lines({TITLES[FACTS]: self.total}),
             *self.entry.alone_lines(),
-            _written(self.path),
+            written_line(self.path),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class LeftOutBaselines:
             *weights_lines(self.entries),
             *([f"measured earlier under the same folds and kept: {', '.join(self.kept)}"] if self.kept else []),
             *(f"note: {note}" for note in self.notes),
-            _written(self.path),
+            written_line(self.path),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -171,10 +171,6 @@ class LeftOutBaselines:
 
 def _titled(name: str, lines: Sequence[str]) -> list[str]:
     return [f"{TITLES[name]} {lines[0]}", *lines[1:]] if lines else []
-
-
-def _written(path: str | None) -> str:
-    return f"written to {path}" if path else "not written: the data is read from S3"
 
 
 @dataclass(frozen=True)
@@ -248,8 +244,6 @@ def audit_left_out(
     """
     models, scorer = fact_models(seed), _scorer(data, by, seed, repeats, split)
     facts, _ = collect_facts(data, scorer.positions)
-    if not facts:
-        raise DataError(f"{data.path}: not one fact of its files is known", fix="dfkit prepare the videos again")
     single = {fact.name: Predictor.of_table(fact.values, models.tree) for fact in facts}
     entry = scorer.entry(FACTS, Predictor.of_table(join_facts(facts), models.forest), single)
     finding = LeftOutFinding(by=column_name(by), entry=entry, **scorer.facts())

@@ -19,6 +19,7 @@ from dfkit.audit.findings import (
     format_scores,
     read_finding,
     write_finding,
+    written_line,
 )
 from dfkit.config import SplitConfig
 from dfkit.console import note
@@ -86,7 +87,7 @@ class BaselineResult:
             *weights_lines(entry.name for entry in self.entries),
             *([f"measured earlier under the same folds and kept: {kept}"] if self.kept else []),
             *(f"note: {note}" for note in self.notes),
-            f"written to {self.path}" if self.path else "not written: the data is read from S3",
+            written_line(self.path),
         ]
 
     def to_json(self) -> dict[str, Any]:
