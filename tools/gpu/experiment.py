@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from tools.gpu.crops import decode_pack, load_crops
-from tools.gpu.jobs import Job, plan, run_job
+from tools.gpu.jobs import Job, plan, read_rows, run_job
 
 TESTS_LOG, DECODED = "gpu_tests.log", "decoded"
 
@@ -38,10 +38,8 @@ def start_tests(out: Path) -> subprocess.Popen[bytes]:
 
 
 def finished(out: Path) -> set[Job]:
-    """Jobs of which a line is there."""
-    lines = [line for path in sorted(out.glob("rows-*.jsonl")) for line in path.read_text().splitlines() if line]
-    rows = [json.loads(line) for line in lines]
-    return {Job(row["row"], row["fold"], row["seed"]) for row in rows if "error" not in row}
+    """Jobs that ended well."""
+    return {Job(row["row"], row["fold"], row["seed"]) for row in read_rows(out)}
 
 
 def work(number: int, jobs: Any, arguments: argparse.Namespace, decoded: Path, deadline: float) -> None:

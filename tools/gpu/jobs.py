@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,13 +26,16 @@ from dfkit.training.schedules import LearningRateFactor, make_optimizer
 from tools.gpu.crops import SIDES, TEST, TRAIN, Crops
 from tools.gpu.degrade import REDUCED, Degradation, degrade, draw
 
-HALF = {"face_channels": (32, 64, 128), "lip_channels": (16, 32, 64), "gru_hidden": 128}
+HALF = DistillConfig().widths.model_dump()
+"""The default student's."""
 QUARTER = {"face_channels": (16, 32, 64), "lip_channels": (8, 16, 32), "gru_hidden": 128}
 BATCH = 16
 TRUNK_RATE = 0.1
 """Learning rate of a tuned trunk, as a share of the rest's."""
 Variant = Literal["distilled", "own_cnn", "scratch", "prune_only"]
 Batch = dict[str, Tensor]
+Row = dict[str, Any]
+"""A line of a run: the job, and what it measured or its `error`."""
 
 
 @dataclass(frozen=True)
@@ -206,18 +210,37 @@ def fit(
 
 
 @torch.no_grad()
+def run_clips(
+    network: MMMSBA, crops: Crops, clips: NDArray[np.int64], face_px: int, how: Degradation | None = None
+) -> list[NetworkOutput]:
+    """Outputs for some clips, batch by batch, in evaluation mode.
+
+    Args:
+        network: On the device of the crops.
+        crops: The pack.
+        clips: Which clips.
+        face_px: Side of the faces.
+        how: What all of them are degraded by; None: as they are.
+    """
+    network.eval()
+    return [
+        run_network(
+            network, make_batch(crops, chosen, network.spec, face_px, None if how is None else [how] * len(chosen))
+        )
+        for chosen in np.array_split(clips, max(1, -(-len(clips) // BATCH)))
+    ]
+
+
+def joined_logits(outputs: Sequence[NetworkOutput]) -> tuple[Tensor, Tensor]:
+    """Clip and frame logits of all batches, (B, 2) and (B, T, 2)."""
+    return torch.cat([each.clip_logits for each in outputs]), torch.cat([each.frame_logits for each in outputs])
+
+
 def clip_logits(
     network: MMMSBA, crops: Crops, clips: NDArray[np.int64], face_px: int, how: Degradation | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Clip and frame logits of some clips, (B, 2) and (B, T, 2)."""
-    network.eval()
-    found = []
-    for chosen in np.array_split(clips, max(1, -(-len(clips) // BATCH))):
-        output = run_network(
-            network, make_batch(crops, chosen, network.spec, face_px, None if how is None else [how] * len(chosen))
-        )
-        found.append((output.clip_logits, output.frame_logits))
-    return torch.cat([clip for clip, _ in found]), torch.cat([frame for _, frame in found])
+    """Clip and frame logits of some clips; arguments as `run_clips`."""
+    return joined_logits(run_clips(network, crops, clips, face_px, how))
 
 
 def video_scores(crops: Crops, clips: NDArray[np.int64], logits: Tensor) -> dict[int, float]:
@@ -335,19 +358,14 @@ _answers: dict[Path, Answers] = {}
 """Of the given teacher to all clips: the same for every student of a process."""
 
 
-@torch.no_grad()
 def ask_teacher(path: Path, crops: Crops) -> Answers:
     """Logits and matched features of a teacher for all clips, once in a process."""
     if path not in _answers:
-        teacher = load_checkpoint(path).network.to(crops.device).eval()
+        teacher = load_checkpoint(path).network.to(crops.device)
         names = hint_names(teacher.spec, STUDENT_CONFIG.model_copy(update={"feature_weight": 1.0}))
-        outputs = [
-            run_network(teacher, make_batch(crops, chosen, teacher.spec, crops.facts["face_px"]))
-            for chosen in np.array_split(np.arange(len(crops.clip_video)), -(-len(crops.clip_video) // BATCH))
-        ]
-        clips, frames = (torch.cat([getattr(o, f"{kind}_logits") for o in outputs]) for kind in ("clip", "frame"))
-        features = {name: torch.cat([o.features[name].float() for o in outputs]) for name in names}
-        _answers[path] = TeacherLogits(clips, frames, by_video=False), FeaturesInMemory(features)
+        outputs = run_clips(teacher, crops, np.arange(len(crops.clip_video)), crops.facts["face_px"])
+        features = {name: torch.cat([each.features[name].float() for each in outputs]) for name in names}
+        _answers[path] = TeacherLogits(*joined_logits(outputs), by_video=False), FeaturesInMemory(features)
     return _answers[path]
 
 
@@ -387,11 +405,16 @@ class Job:
     fold: int
     seed: int
 
-    @property
-    def file_name(self) -> str:
-        """Where its result goes."""
-        row = "".join(letter if letter.isalnum() else "-" for letter in self.row)
-        return f"{row}.{self.fold}.{self.seed}.json"
+
+def read_rows(folder: Path) -> list[Row]:
+    """What the finished jobs of a run wrote; a job's later line replaces an earlier one."""
+    rows: dict[tuple[str, int, int], Row] = {}
+    for path in sorted(folder.glob("rows-*.jsonl")):
+        for line in filter(None, path.read_text("utf-8").splitlines()):
+            row = json.loads(line)
+            if "error" not in row:
+                rows[row["row"], row["fold"], row["seed"]] = row
+    return list(rows.values())
 
 
 def plan(num_folds: int, seeds: int) -> list[Job]:

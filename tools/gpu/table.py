@@ -13,7 +13,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,21 +20,10 @@ from dfkit.measures.decision import p_fake_of_margin
 from dfkit.measures.left_out import HeldOutScore, LeftOutFamily, LeftOutResult, measure_left_out
 from dfkit.measures.spread import spread
 from tools.gpu.crops import SEEN
+from tools.gpu.jobs import Row, read_rows
 
-Row = dict[str, Any]
 FORMS = ("raw", "reduced")
 STUDENT_FIGURES = (("divergence", 1e3), ("p_change", 1.0), ("same_verdict", 100.0), ("auc", 1.0))
-
-
-def read_rows(folder: Path) -> list[Row]:
-    """All finished jobs of a run; a job's later line replaces an earlier one."""
-    rows: dict[tuple[str, int, int], Row] = {}
-    for path in sorted(folder.glob("rows-*.jsonl")):
-        for line in path.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            if "error" not in row:
-                rows[row["row"], row["fold"], row["seed"]] = row
-    return list(rows.values())
 
 
 def read_facts(pack: Path) -> tuple[Row, np.ndarray]:

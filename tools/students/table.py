@@ -46,7 +46,7 @@ from dfkit.training.samplers import FixedOrder
 from dfkit.training.scoring import clip_logits
 from dfkit.training.task import ClipNetwork
 
-HALF = WidthConfig(face_channels=(32, 64, 128), lip_channels=(16, 32, 64), gru_hidden=128)
+HALF = DistillConfig().widths
 QUARTER = WidthConfig(face_channels=(16, 32, 64), lip_channels=(8, 16, 32), gru_hidden=128)
 SIZES = {224: {"face_px": 224, "lip_px": 96}, 160: {"face_px": 160, "lip_px": 64}, 112: {"face_px": 112, "lip_px": 48}}
 ROWS: dict[str, dict[str, Any]] = {
