@@ -93,12 +93,12 @@ class KfoldSummary:
                 f"{format_metric(video['balanced_accuracy'])} ({fold['metrics']['test']['videos']} videos, "
                 f"{fold['metrics']['test']['groups']} groups), best epoch {fold['best_epoch'] + 1}"
             )
+        if self.left_out is not None:
+            return [*lines, *self.left_out.summary(), f"dfkit evaluate --run {self.run_dir} writes the page"]
         means = ", ".join(
             f"{name.replace('_', ' ')} {format_metric(value['mean'])} ± {format_metric(value['std'])}"
             for name, value in self.test.items()
         )
-        if self.left_out is not None:
-            return [*lines, *self.left_out.summary(), f"dfkit evaluate --run {self.run_dir} writes the page"]
         lines.append(f"test, mean ± standard deviation over folds (ddof 1): {means}")
         lines += [f"pooled over folds: {self.pooled['text']}", stated_protocol(self.pooled)]
         lines.append(SAME_GENERATORS)
