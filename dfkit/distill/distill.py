@@ -28,7 +28,6 @@ from dfkit.data.views import MakeView, open_view
 from dfkit.distill.prune import Weights, prune
 from dfkit.distill.quantization_aware import QuantizationAware
 from dfkit.distill.request import make_request, refuse_other_request, write_request
-from dfkit.distill.seen_groups import refuse_seen_groups
 from dfkit.distill.taylor import minibatch_gradients
 from dfkit.distill.teacher_features import refuse_unmatchable, remove_features, teacher_features
 from dfkit.distill.teacher_logits import teacher_clip_logits, teacher_metrics, teacher_video_logits
@@ -50,6 +49,7 @@ from dfkit.training.hints import HintLosses
 from dfkit.training.loaders import make_loaders
 from dfkit.training.objective import TeacherLogits
 from dfkit.training.recorder import RESUME_FILE
+from dfkit.training.seen_groups import START, refuse_seen_groups
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.train import RunSummary, require_clip_spec, run_and_score, set_threads, train_labels
 from dfkit.weights.selection import WeightsChoice
@@ -88,6 +88,7 @@ def student_spec(teacher: NetworkSpec, config: DistillConfig) -> NetworkSpec:
     return teacher.model_copy(
         update={
             "stem": config.stem,
+            "face_trunk": config.face_trunk or teacher.face_trunk,
             "gru_hidden": config.widths.gru_hidden,
             "face_channels": config.widths.face_channels,
             "lip_channels": config.widths.lip_channels,
@@ -357,6 +358,8 @@ def train_variant(
         "parameters": count_parameters(network),
         "teacher_metrics": teacher_metrics(data, setup.teacher_logits, setup.indices),
     }
+    if START in (taught := setup.teacher.facts.get("splits", {})):
+        facts["splits"] = {START: taught[START]}
     if variant != "student":
         facts["variant"] = variant
     task = ClipTask(

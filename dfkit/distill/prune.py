@@ -42,7 +42,8 @@ def check_widths(teacher: NetworkSpec, student: NetworkSpec) -> None:
         ConfigError: A width grows, is no multiple of 8, or another part of the architecture differs.
     """
     pairs = [("gru_hidden", teacher.gru_hidden, student.gru_hidden)]
-    for name in ("face_channels", "lip_channels"):
+    own_face = student.face_trunk != teacher.face_trunk
+    for name in ("lip_channels",) if own_face else ("face_channels", "lip_channels"):
         teacher_widths, student_widths = getattr(teacher, name), getattr(student, name)
         for layer, (whole, kept) in enumerate(zip(teacher_widths, student_widths, strict=True)):
             pairs.append((f"{name}[{layer}]", whole, kept))
@@ -52,7 +53,9 @@ def check_widths(teacher: NetworkSpec, student: NetworkSpec) -> None:
         for name, whole, kept in pairs
         if kept % WIDTH_MULTIPLE and kept != whole
     ]
-    same = ("modalities", "attention", "dense_dim", "audio_dim", "face_trunk", "face_blocks")
+    same = ["modalities", "attention", "dense_dim", "audio_dim", "face_blocks"]
+    if student.face_trunk != "mmms_ba":
+        same.append("face_trunk")
     problems += [
         f"{name} {getattr(student, name)}: the teacher has {getattr(teacher, name)}"
         for name in same
@@ -174,12 +177,14 @@ def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Sequence[Wei
         A network of `student_spec`, in eval mode.
     Raises:
         ConfigError: The widths cannot be reached from this teacher.
+
+    A student with the original's three layers in place of the teacher's trunk gets them with random weights.
     """
     check_widths(teacher.spec, student_spec)
     weights = {name: value.detach().clone() for name, value in teacher.state_dict().items()}
     grads = None if gradients is None else [dict(each) for each in gradients]
     for modality in student_spec.modalities:
-        if modality in student_spec.plain_cnns:
+        if modality in set(student_spec.plain_cnns) & set(teacher.spec.plain_cnns):
             teacher_widths = getattr(teacher.spec, f"{modality}_channels")
             student_widths = getattr(student_spec, f"{modality}_channels")
             for layer, (num_units, num_kept) in enumerate(zip(teacher_widths, student_widths, strict=True)):
@@ -189,12 +194,22 @@ def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Sequence[Wei
             slices = gru_weight_slices(modality, teacher.spec.gru_hidden, reverse=reverse)
             _prune_group(weights, grads, slices, teacher.spec.gru_hidden, student_spec.gru_hidden)
     if student_spec.stem != teacher.spec.stem:
-        for picture in student_spec.plain_cnns:
+        for picture in set(student_spec.plain_cnns) & set(teacher.spec.plain_cnns):
             kernel = f"{PREFIX[picture]}_feature_extractor.{CONV_LAYER_INDICES[0]}.weight"
             weights[kernel] = patch_kernel(weights[kernel])
     student = MMMSBA(student_spec, frame_resampling=teacher.frame_resampling)
+    if student_spec.face_trunk != teacher.spec.face_trunk:
+        weights = _without_face_trunk(weights, student)
     student.load_state_dict(weights)
     return student.eval()
+
+
+def _without_face_trunk(weights: Weights, student: MMMSBA) -> Weights:
+    """A pruned teacher's weights for a student with another CNN of the face: that, and what reads it, are the student's
+    own."""
+    own = ("visual_feature_extractor.", "visual_encoder.gru.weight_ih_l0")
+    fresh = student.state_dict()
+    return {name: value if name.startswith(own) else weights[name] for name, value in fresh.items()}
 
 
 def patch_kernel(kernel: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 from dfkit.evaluation.ensemble_members import EnsembleMember
 from dfkit.measures.decision import MIN_VIDEOS_PER_CLASS
+from dfkit.training.seen_groups import START
 
 SplitName = Literal["test", "val", "train", "all"]
 
@@ -138,7 +139,7 @@ def _leakage_warnings(data: PreparedData, evaluated: list[int], members: Sequenc
         warnings.append(
             f"{', '.join(names_no_file)} does not say which videos it was trained on: these may be among them"
         )
-    for name, purpose in (("train", "trained"), ("val", "tuned (stopping, threshold)")):
+    for name, purpose in ((START, "pre-trained"), ("train", "trained"), ("val", "tuned (stopping, threshold)")):
         seen = [Seen.from_facts((member.splits or {}).get(name, {})) for member in members]
         num_shared = sum(any(own.shares(each) for each in seen) for own in judged)
         if num_shared:

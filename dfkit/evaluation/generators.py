@@ -14,6 +14,7 @@ from dfkit.evaluation.by_column import auc_interval
 from dfkit.measures.bootstrap import Interval
 from dfkit.measures.left_out import interval_facts
 from dfkit.report.left_out import format_auc
+from dfkit.training.seen_groups import START
 
 if TYPE_CHECKING:
     from dfkit.data.storage import PreparedData
@@ -116,7 +117,7 @@ def trained_families(data: PreparedData, members: Sequence[EnsembleMember]) -> t
     for member in members:
         facts = (member.splits or {}).get("train", {})
         if "families" in facts:
-            found |= set(facts["families"])
+            found |= {*facts["families"], *(member.splits or {}).get(START, {}).get("families", ())}
             continue
         hashes = set(facts.get("file_hashes", ()))
         rows = [row for row in data.videos if row.sha256[:HASH_LENGTH] in hashes]

@@ -170,6 +170,7 @@ class FaceTexture(nn.Module):
         """
         super().__init__()
         self.trunk = EfficientNetLite0(num_blocks)
+        self.train()  # a new module is in training mode with all of its parts, and nobody may call this again
 
     @property
     def num_features(self) -> int:

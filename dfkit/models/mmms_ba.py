@@ -298,6 +298,11 @@ class MMMSBA(nn.Module):
         """From pictures (N, 3, h, w) of `face` or `lip` to features (N, C), whatever the trunk."""
         return self.get_submodule(f"{PREFIX[modality]}_feature_extractor")
 
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Weights of the face trunk, where it is one that comes with weights; else none."""
+        foreign = "face" in self.spec.pictures and self.spec.face_trunk != "mmms_ba"
+        return list(self.picture_network("face").parameters()) if foreign else []
+
     def cnn(self, modality: str) -> nn.Sequential:
         """The CNN of `face` or `lip` of a network with the original's trunks; its layers are those of `image_cnn`."""
         found = self.picture_network(modality)

@@ -128,10 +128,11 @@ def refuse_foreign_network(spec: NetworkSpec) -> None:
     for name, channels in CHANNELS.items():
         if getattr(spec, name) != channels:
             faults.append(f"{name} {getattr(spec, name)} instead of {channels}")
-    if spec.stem != "conv3":
-        faults.append(f"stem {spec.stem} instead of conv3")
+    for name, own in (("stem", "conv3"), ("face_trunk", "mmms_ba")):
+        if getattr(spec, name) != own:
+            faults.append(f"{name} {getattr(spec, name)} instead of {own}")
     if faults:
         raise CheckpointError(
             f"the original format has no room for this network: {'; '.join(faults)}",
-            fix="--save-format dfkit, or leave train.modalities and the channels in train.widths out",
+            fix="--save-format dfkit, or leave train.modalities, train.face_trunk and the channels in train.widths out",
         )

@@ -315,5 +315,6 @@ def quiet_lightning() -> None:
         ".*LeafSpec.*",
         ".*isinstance.treespec.*",
         ".*weights_only.*",
+        ".*module\\(s\\) in eval mode.*",  # a face trunk's batch normalizations stay so
     ):
         warnings.filterwarnings("ignore", message=text)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import lightning
 import torch
@@ -11,10 +12,29 @@ import torch
 from dfkit.config import LOGGED_METRICS, OptimizerConfig, ScheduleConfig
 
 
-def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW at the peak rate, as configured."""
+def make_optimizer(
+    parameters: Iterable[torch.nn.Parameter],
+    config: OptimizerConfig,
+    *,
+    trunk: Sequence[torch.nn.Parameter] = (),
+    trunk_rate: float = 1.0,
+) -> torch.optim.Optimizer:
+    """Adam or AdamW at the peak rate, as configured.
+
+    Args:
+        parameters: All that may be trained.
+        config: Kind, rate and decay.
+        trunk: Those of `parameters` with a rate of their own.
+        trunk_rate: That rate as a share of the others'; 0 freezes them: they get no gradient any more.
+    """
+    in_trunk = {id(parameter) for parameter in trunk}
+    for parameter in trunk:
+        parameter.requires_grad_(trunk_rate > 0)
+    groups: list[dict[str, Any]] = [{"params": [each for each in parameters if id(each) not in in_trunk]}]
+    if trunk and trunk_rate:
+        groups.append({"params": list(trunk), "lr": config.learning_rate * trunk_rate})
     optimizer = torch.optim.AdamW if config.type == "adamw" else torch.optim.Adam
-    return optimizer(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
+    return optimizer(groups, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
 
 
 class LearningRateFactor:

@@ -261,7 +261,10 @@ class ClipTask(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimizer, and a schedule that advances with every step."""
-        optimizer = make_optimizer(self.parameters(), self.config.optimizer)
+        trunk = self.model.network.trunk_parameters()
+        optimizer = make_optimizer(
+            self.parameters(), self.config.optimizer, trunk=trunk, trunk_rate=self.config.trunk_rate
+        )
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
         factor = LearningRateFactor(
             self.config.optimizer,

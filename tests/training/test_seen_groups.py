@@ -10,9 +10,9 @@ import pytest
 
 from dfkit.data.groups import content_id
 from dfkit.data.storage import PreparedData
-from dfkit.distill.seen_groups import refuse_seen_groups
 from dfkit.errors import DataError
 from dfkit.training.scoring import split_facts
+from dfkit.training.seen_groups import refuse_seen_groups
 from tests.data.makers import make_prepared, make_row
 
 # Videos 0 and 1 are of person p0, 2 and 3 of p1, 4 and 5 of p2; one clip each, odd ones are fakes.

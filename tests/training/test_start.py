@@ -1,0 +1,120 @@
+"""Training that begins with weights: a face trunk that comes with them, or another run's network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfkit.config import TrainConfig
+from dfkit.data.splits import split_clips
+from dfkit.data.storage import PreparedData
+from dfkit.distill.distill import distill_student
+from dfkit.errors import CheckpointError, ConfigError, DataError
+from dfkit.models.checkpoint import load_checkpoint
+from dfkit.models.efficientnet_lite import load_lite0_blocks, packaged_weights
+from dfkit.training.checkpoints import save_checkpoint
+from dfkit.training.scoring import split_facts
+from dfkit.training.train import first_network, train_teacher
+from dfkit.workspace import Workspace
+from tests.training.tiny import SPEC, tiny_config
+from tools.speed.made_data import make_synthetic_data
+
+TRUNK = "visual_feature_extractor.trunk."
+LITE0 = {"face_trunk": "efficientnet_lite0", "face_blocks": 1}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    folder = tmp_path_factory.mktemp("data")
+    return PreparedData(make_synthetic_data(folder / "x", num_videos=12, clips_per_video=1, spec=SPEC))
+
+
+def started(path: str | Path) -> TrainConfig:
+    return tiny_config(teacher={"start": str(path)}).train
+
+
+def trunk_of(path: str | Path) -> dict[str, torch.Tensor]:
+    state = load_checkpoint(path).network.state_dict()
+    return {name.removeprefix(TRUNK): value for name, value in state.items() if name.startswith(TRUNK)}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_a_trunk_starts_from_its_weights_and_is_trained_as_configured(
+    data: PreparedData, tmp_path: Path, rate: float
+) -> None:
+    config = tiny_config(teacher=LITE0, epochs=1, trunk_rate=rate)
+    run = train_teacher(data.path, Workspace(tmp_path), config)
+    published = load_lite0_blocks(packaged_weights(), 1).state_dict()
+    trained = trunk_of(run.checkpoint)
+    assert published.keys() == trained.keys()
+    changed = [name for name, value in published.items() if not torch.equal(value, trained[name])]
+    assert bool(changed) is (rate > 0)
+    assert not [name for name in changed if "running" in name or "num_batches" in name]
+
+    def no_view(*_: object) -> Path:
+        raise AssertionError("teacher and student see the same clips")
+
+    student = distill_student(run.checkpoint, data.path, Workspace(tmp_path), config, make_view=no_view)
+    kept = trunk_of(student.checkpoint)
+    moved = {name for name, value in kept.items() if not torch.equal(value, trained[name])}
+    assert bool(moved) is (rate > 0)
+    assert not [name for name in moved if "running" in name or "num_batches" in name]
+
+
+def starting_point(path: Path, data: PreparedData, part: str, clips: list[int]) -> Path:
+    """A checkpoint that was trained on some clips of the data."""
+    network, _ = first_network(tiny_config().train, data, {"train": [], "val": [], "test": []})
+    splits = split_facts(data, {"train": [], "val": [], "test": [], part: clips})
+    facts = {"splits": splits, "groups_known": data.groups_known}
+    save_checkpoint(path, network, data.spec, kind="teacher", facts=facts)
+    return path
+
+
+def test_training_goes_on_from_a_checkpoint_and_remembers_whom_it_saw(data: PreparedData, tmp_path: Path) -> None:
+    parts = split_clips(data, tiny_config().split)
+    start = starting_point(tmp_path / "start.pth", data, "train", parts["train"][:1])
+    section = tiny_config(teacher={"start": str(start), "attention": "none"}).train
+    network, facts = first_network(section, data, parts)
+    saved = load_checkpoint(start).network
+    assert network.spec == saved.spec
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in network.state_dict().items())
+    assert facts["splits"]["start"]["clips"] == 1
+
+    run = train_teacher(data.path, Workspace(tmp_path), tiny_config(teacher={"start": str(start)}, epochs=1))
+    splits = load_checkpoint(run.checkpoint).facts["splits"]
+    assert list(splits) == ["start", "train", "val", "test"]
+    again, facts = first_network(started(run.checkpoint), data, parts)
+    assert facts["splits"]["start"]["clips"] == 1 + len(parts["train"]) + len(parts["val"])
+    assert not torch.equal(again.state_dict()["classifier.0.weight"], network.state_dict()["classifier.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("part", "held_out", "message"),
+    [("train", "val", "trained on 1 groups of the val part"), ("val", "test", "tuned on 1 groups of the test part")],
+)
+def test_nobody_is_judged_who_was_seen_before(
+    data: PreparedData, tmp_path: Path, part: str, held_out: str, message: str
+) -> None:
+    parts = split_clips(data, tiny_config().split)
+    start = starting_point(tmp_path / "start.pth", data, part, parts[held_out][:1])
+    with pytest.raises(DataError, match=message):
+        first_network(started(start), data, parts)
+    # A step further on it is still known.
+    start = starting_point(tmp_path / "first.pth", data, part, parts["train"][:1])
+    _, facts = first_network(started(start), data, parts)
+    network = load_checkpoint(start).network
+    save_checkpoint(tmp_path / "second.pth", network, data.spec, kind="teacher", facts=facts)
+    swapped = {"train": parts["test"], "val": parts["val"], "test": parts["train"]}
+    with pytest.raises(DataError, match="started from a network that saw 1 groups of the test part"):
+        first_network(started(tmp_path / "second.pth"), data, swapped)
+
+
+def test_a_start_has_to_take_the_same_clips(data: PreparedData, tmp_path: Path) -> None:
+    network, _ = first_network(tiny_config().train, data, {"train": [], "val": [], "test": []})
+    save_checkpoint(tmp_path / "other.pth", network, SPEC.resized(64, None), kind="teacher", facts={})
+    with pytest.raises(ConfigError, match="another clip contract"):
+        first_network(started(tmp_path / "other.pth"), data, split_clips(data, tiny_config().split))
+    with pytest.raises(CheckpointError, match="no such"):
+        first_network(started("nowhere.pth"), data, split_clips(data, tiny_config().split))
