@@ -651,7 +651,7 @@ def bench(
     from dfkit.benchmarks.bench import bench as run_bench
 
     section = read_config(config_path).bench
-    chosen = bundle or workspace.newest_export()
+    chosen = workspace.bundle(bundle)
     note(f"benchmarking {chosen}")
     target = out_dir or workspace.reports / chosen.stem
     check_output_folder(target)
@@ -846,7 +846,7 @@ def predict(
     check_places(options)
     require_videos([path for path in videos if path.is_dir()])
     found = find_videos(videos)
-    chosen = bundle or (workspace.newest_export() if checkpoint is None else None)
+    chosen = workspace.bundle(bundle, or_starter=True) if checkpoint is None else bundle
     loaded = detector(
         workspace, bundle=bundle, checkpoint=checkpoint, backend=backend, weights=weights, num_threads=num_threads
     )
@@ -898,9 +898,12 @@ def detector(
     """
     if checkpoint is None:
         refuse_weights_of_bundle(weights)
-        chosen = bundle or workspace.newest_export()
+        chosen = workspace.bundle(bundle, or_starter=True)
         note(f"bundle: {chosen}")
-        return open_detector(bundle=chosen, backend=backend, num_threads=num_threads)
+        opened = open_detector(bundle=chosen, backend=backend, num_threads=num_threads)
+        for line in opened.bundle.manifest.warnings:
+            note(line)
+        return opened
     if bundle is not None or backend is not None:
         raise ConfigError(
             "a checkpoint runs through torch: it takes neither --bundle nor --backend", fix="name one of the two"

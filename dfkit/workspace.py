@@ -12,6 +12,7 @@ from typing import Any
 from dfkit.clip import PRESETS
 from dfkit.errors import DataError
 from dfkit.files import read_json_object, write_atomically
+from dfkit.starter import STARTER, starter_bundle
 
 DATA, RUNS, EXPORTS, REPORTS = "data", "runs", "exports", "reports"
 DATA_FILE = "data.json"
@@ -124,6 +125,21 @@ class Workspace:
             what="bundle",
             command="dfkit export --int8 --format tflite",
         )
+
+    def bundle(self, named: Path | None = None, *, or_starter: bool = False) -> Path:
+        """A bundle as a command names it.
+
+        Args:
+            named: Folder or .zip, or `starter`, the one in the package; the newest where left out.
+            or_starter: Whether the package's answers where the workspace holds none.
+        Raises:
+            DataError: There is none.
+        """
+        if named is not None:
+            return starter_bundle() if named == Path(STARTER) and not named.exists() else named
+        if or_starter and next(_read_all(self.exports, MANIFEST_FILE), None) is None:
+            return starter_bundle()
+        return self.newest_export()
 
     def new_run_dir(self, name: str, kind: str) -> Path:
         """Makes the folder of a new run, with a `run.json` that says it is unfinished.

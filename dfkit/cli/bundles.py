@@ -107,7 +107,7 @@ def verify(
     from dfkit.runtime.tensorflow_replay import replay_with_tensorflow
     from dfkit.workspace import Workspace
 
-    chosen = bundle or Workspace(workspace).newest_export()
+    chosen = Workspace(workspace).bundle(bundle)
     report = replay_with_tensorflow(chosen) if tensorflow else verify_bundle(chosen)
     show(report, as_json=as_json)
     return 0 if report.passed else 1
@@ -154,7 +154,7 @@ def inspect(
     from dfkit.runtime.inspection import inspect_path
     from dfkit.workspace import Workspace
 
-    show(inspect_path(path or Workspace(workspace).newest_export()), as_json=as_json)
+    show(inspect_path(Workspace(workspace).bundle(path)), as_json=as_json)
 
 
 @command()

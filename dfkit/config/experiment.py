@@ -28,6 +28,9 @@ class ExportConfig(Section):
     """Training clips that fix the static ranges."""
     parity_clips: PositiveInt = 12
     """Real clips that parity is shown on, beside the worst cases."""
+    notes: tuple[str, ...] = ()
+    """What whoever gets an answer of this model has to know: sentences that `dfkit predict` prints with the bundle's
+    own warnings, and that stand first on its card."""
     face_models: Literal["float16", "int8"] | None = None
     """Face models that prepare data and serve bundles; where left out int8 for new data, and a bundle gets
     those that prepared its data."""

@@ -293,7 +293,7 @@ def _write(
     shipped = {name: stages.get(f"{name} int8", stages[f"{name} fp32"]) for name in runtimes}
     threshold_margin = decision_of(checkpoint).threshold_margin
     golden_files, warnings = golden_vectors(checkpoint, shipped, recipe, threshold_margin=threshold_margin)
-    warnings += data_warnings(checkpoint, data)
+    warnings = [*config.export.notes, *warnings, *data_warnings(checkpoint, data)]
     faces = config.export.face_models or data.info.face_models or DEFAULT_FACES
     warnings += face_warnings(data, faces)
     # Not the folder's name: a second export of the same student has to have the same bytes.

@@ -17,9 +17,9 @@ from pydantic import BaseModel, Field, FiniteFloat, PositiveFloat
 NUM_AXES = 6
 """Directions along which real faces differ; of four a picture of objects lay among real ones
 (docs/experiments.md, "Far features")."""
-QUANTILE = 1.645
+QUANTILE = 1.6449
 """Of the standard normal distribution: 95 % of real videos like those of training lie within the limit."""
-MIN_GROUPS = 20
+MIN_GROUPS = 8
 """Persons among the real training videos; of fewer no limit is set."""
 SMALLEST_DISTANCE = 0.1
 """Nearer videos count as so far, before the logarithm is taken."""
@@ -124,7 +124,7 @@ def fit_familiarity(
     for name in names:
         rest = fit_spreads([video for video, group in zip(videos, groups, strict=True) if group != name])
         distances += [video_distance(rest, video) for video, group in zip(videos, groups, strict=True) if group == name]
-    limit, num_far = limit_of(distances)
+    limit, num_far = limit_of(distances, len(names))
     fitted_on = (
         f"{counts}; limit for 95 % of {len(distances)} held out ({len(videos)} left out with their groups, "
         f"{len(held_out)} real validation videos), of which {num_far} lie beyond"
@@ -132,18 +132,36 @@ def fit_familiarity(
     return Familiarity(spreads=fit_spreads(videos), max_distance=limit, fitted_on=fitted_on)
 
 
-def limit_of(distances: Sequence[float]) -> tuple[float, int]:
+def limit_of(distances: Sequence[float], num_groups: int) -> tuple[float, int]:
     """The limit, and how many of the videos lie beyond it.
 
-    Their logarithms are taken as normal: of 20 videos the largest one alone, which may be odd, would decide.
+    Their logarithms are taken as normal: of 20 videos the largest one alone, which may be odd, would decide. Of few
+    persons mean and spread are uncertain themselves, so that the limit for one more lies farther out.
 
     Args:
         distances: Of real videos that had no part in the fit, at least two.
+        num_groups: Persons that they are of; videos of one person are alike.
     """
     logs = np.log(np.maximum(distances, SMALLEST_DISTANCE))
-    limit = max(math.exp(logs.mean() + QUANTILE * logs.std(ddof=1)), SMALLEST_LIMIT)
+    reach = student_quantile(num_groups - 1) * math.sqrt(1 + 1 / num_groups)
+    limit = max(math.exp(logs.mean() + reach * logs.std(ddof=1)), SMALLEST_LIMIT)
     limit = float(f"{limit:.{DIGITS}g}")
     return limit, sum(distance > limit for distance in distances)
+
+
+def student_quantile(degrees: int) -> float:
+    """95 % quantile of Student's t distribution, to three digits from five degrees of freedom on.
+
+    Source: Abramowitz and Stegun 1964, Handbook of Mathematical Functions, 26.7.5.
+    """
+    z = QUANTILE
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return sum(term / degrees**power for power, term in enumerate(terms))
 
 
 def fit_spreads(videos: Sequence[Sequence[Clip]]) -> dict[str, FeatureSpread]:

@@ -15,6 +15,7 @@ from dfkit.measures.familiarity import (
     fit_familiarity,
     fit_spreads,
     limit_of,
+    student_quantile,
     video_distance,
 )
 
@@ -66,16 +67,22 @@ def test_directions_are_found_and_what_lies_off_them_is_far() -> None:
 
 
 def test_the_limit_by_hand() -> None:
-    # Logarithms 0, 1, 2: mean 1, deviation 1 (of a sample), exp(2.645) = 14.08; none beyond.
-    assert limit_of([1.0, np.e, np.e**2]) == (14.1, 0)
+    # Logarithms 0, 1, 2: mean 1, deviation 1 (of a sample); of eight persons exp(1 + 1.8946 sqrt(9 / 8)) = 20.27.
+    assert limit_of([1.0, np.e, np.e**2], 8) == (20.3, 0)
     # 95 % of a log-normal distribution: exp(0.5 + 0.3 * 1.645) = 2.70.
     many = np.exp(np.random.default_rng(0).normal(0.5, 0.3, 20_000))
-    limit, num_far = limit_of(many.tolist())
+    limit, num_far = limit_of(many.tolist(), 20_000)
     assert limit == pytest.approx(2.70, abs=0.02) and num_far / 20_000 == pytest.approx(0.05, abs=0.005)
     # A single odd one does not set it.
-    assert limit_of([*many[:40].tolist(), 50.0])[0] < 10
+    assert limit_of([*many[:40].tolist(), 50.0], 41)[0] < 10
     # Closer than the clips of the fit themselves is no distance.
-    assert limit_of([0.01] * 30) == (1.0, 0)
+    assert limit_of([0.01] * 30, 30) == (1.0, 0)
+
+
+def test_the_quantile_is_that_of_tables() -> None:
+    # Quantiles of 95 % for 5, 7, 19 and 120 degrees of freedom, as every table has them.
+    found = [student_quantile(degrees) for degrees in (5, 7, 19, 120)]
+    assert found == pytest.approx([2.015, 1.895, 1.729, 1.658], abs=1e-3)
 
 
 def test_the_limit_comes_from_videos_that_had_no_part_in_the_fit() -> None:
@@ -83,20 +90,19 @@ def test_the_limit_comes_from_videos_that_had_no_part_in_the_fit() -> None:
     odd = [{name: values + np.eye(SIZE)[5] for name, values in clip.items()} for clip in videos[0]]
     calm, by_training = (fit_familiarity(part, groups(MIN_GROUPS), []) for part in (videos, [odd, *videos[1:]]))
     by_validation = fit_familiarity(videos, groups(MIN_GROUPS), [odd])
-    assert calm.max_distance is not None and "20 real training videos of 20 groups" in calm.fitted_on
+    assert calm.max_distance is not None and "8 real training videos of 8 groups" in calm.fitted_on
     rest = [video_distance(fit_spreads([v for v in videos if v is not video]), video) for video in videos]
-    assert calm.max_distance == limit_of(rest)[0]
-    assert by_validation.max_distance == limit_of([*rest, video_distance(calm.spreads, odd)])[0] > calm.max_distance
+    assert calm.max_distance == limit_of(rest, MIN_GROUPS)[0]
+    with_odd, _ = limit_of([*rest, video_distance(calm.spreads, odd)], MIN_GROUPS)
+    assert by_validation.max_distance == with_odd > calm.max_distance
     assert by_training.max_distance is not None and by_training.max_distance > calm.max_distance
-    assert "21 held out (20 left out with their groups, 1 real validation videos)" in by_validation.fitted_on
+    assert "9 held out (8 left out with their groups, 1 real validation videos)" in by_validation.fitted_on
 
 
 def test_few_persons_judge_nothing() -> None:
     videos = made_videos(30)
     few = fit_familiarity(videos, [f"person {n % (MIN_GROUPS - 1)}" for n in range(30)], made_videos(3, seed=1))
-    assert few == Familiarity(
-        fitted_on="not fitted: 30 real training videos of 19 groups, at least 20 groups are needed"
-    )
+    assert few == Familiarity(fitted_on="not fitted: 30 real training videos of 7 groups, at least 8 groups are needed")
     assert few.distance(videos[0][0]) is None
     assert thin_evidence(Evidence(distance=None, max_distance=None)) == ()
 
