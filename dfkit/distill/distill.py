@@ -49,7 +49,7 @@ from dfkit.training.hints import HintLosses
 from dfkit.training.loaders import make_loaders
 from dfkit.training.objective import TeacherLogits
 from dfkit.training.recorder import RESUME_FILE
-from dfkit.training.seen_groups import START, refuse_seen_groups
+from dfkit.training.seen_groups import START, START_VAL, refuse_seen_groups
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.train import RunSummary, require_clip_spec, run_and_score, set_threads, train_labels
 from dfkit.weights.selection import WeightsChoice
@@ -358,8 +358,8 @@ def train_variant(
         "parameters": count_parameters(network),
         "teacher_metrics": teacher_metrics(data, setup.teacher_logits, setup.indices),
     }
-    if START in (taught := setup.teacher.facts.get("splits", {})):
-        facts["splits"] = {START: taught[START]}
+    taught = setup.teacher.facts.get("splits", {})
+    facts["splits"] = {name: taught[name] for name in (START, START_VAL) if name in taught}
     if variant != "student":
         facts["variant"] = variant
     task = ClipTask(

@@ -15,7 +15,15 @@ from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 from dfkit.evaluation.ensemble_members import EnsembleMember
 from dfkit.measures.decision import MIN_VIDEOS_PER_CLASS
-from dfkit.training.seen_groups import START
+from dfkit.training.seen_groups import START, START_VAL
+
+LEAKS = (
+    (START, "pre-trained"),
+    (START_VAL, "tuned before"),
+    ("train", "trained"),
+    ("val", "tuned (stopping, threshold)"),
+)
+"""Part of a model, and what its videos did to it."""
 
 SplitName = Literal["test", "val", "train", "all"]
 
@@ -139,7 +147,7 @@ def _leakage_warnings(data: PreparedData, evaluated: list[int], members: Sequenc
         warnings.append(
             f"{', '.join(names_no_file)} does not say which videos it was trained on: these may be among them"
         )
-    for name, purpose in ((START, "pre-trained"), ("train", "trained"), ("val", "tuned (stopping, threshold)")):
+    for name, purpose in LEAKS:
         seen = [Seen.from_facts((member.splits or {}).get(name, {})) for member in members]
         num_shared = sum(any(own.shares(each) for each in seen) for own in judged)
         if num_shared:

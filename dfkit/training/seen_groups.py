@@ -9,11 +9,11 @@ from dfkit.data.labels import faults_error
 from dfkit.data.seen import Seen
 from dfkit.data.storage import PreparedData
 
-START = "start"
-"""Part of a network that stands for all that the network it started from was trained and tuned on."""
-TRAINED_PARTS = (START, "train", "val")
+START, START_VAL = "start", "start_val"
+"""Parts of a network for all that the network that it started from was trained on, and tuned on."""
 SEEN = (
-    (START, "started from a network that saw", ("val", "test")),
+    (START, "started from a network that was trained on", ("val", "test")),
+    (START_VAL, "started from a network that was tuned on", ("test",)),
     ("train", "trained on", ("val", "test")),
     ("val", "tuned on", ("test",)),
 )
@@ -105,23 +105,27 @@ def seen_faults(facts: Mapping[str, Any], data: PreparedData, indices: Mapping[s
     return faults
 
 
-def start_part(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a network was trained and tuned on, as one more part of the network that starts from it.
+def start_parts(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a network was trained and what it was tuned on, as further parts of the network that starts from it.
 
     Args:
         facts: Of the checkpoint that is started from.
     Returns:
-        Sizes and names as `split_facts` has them; what that network started from itself is in it, too.
+        Sizes and names as `split_facts` has them; what that network started from itself is in them, too.
     """
-    parts = [part for name, part in facts.get("splits", {}).items() if name in TRAINED_PARTS]
+    splits = facts.get("splits", {})
+    earlier = {START: (START, "train"), START_VAL: (START_VAL, "val")}
+    return {name: _joined([splits[part] for part in parts if part in splits]) for name, parts in earlier.items()}
+
+
+def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts added up, names once."""
     joined: dict[str, Any] = {}
     for part in parts:
         for key, value in part.items():
-            known = joined.get(key)
-            if isinstance(value, list):
-                joined[key] = sorted({*(known or ()), *value})
-            else:
-                joined[key] = (known or 0) + value
+            joined[key] = (
+                sorted({*joined.get(key, ()), *value}) if isinstance(value, list) else joined.get(key, 0) + value
+            )
     return joined
 
 

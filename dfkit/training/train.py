@@ -31,7 +31,7 @@ from dfkit.training.modality_dropout import can_be_muted, muted
 from dfkit.training.original_checkpoints import original_checkpoints
 from dfkit.training.recorder import ModelKind
 from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_facts, summarize
-from dfkit.training.seen_groups import START, refuse_seen_by_start, start_part
+from dfkit.training.seen_groups import START, refuse_seen_by_start, start_parts
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.video_scores import write_scores
 from dfkit.workspace import Workspace, stored_path
@@ -220,7 +220,7 @@ def first_network(
         frame_resampling=start.network.frame_resampling,
     )
     network.load_state_dict(start.network.state_dict())
-    return network, {START: str(start.path.name), "splits": {START: start_part(start.facts)}}
+    return network, {START: str(start.path.name), "splits": start_parts(start.facts)}
 
 
 def start_path(start: str) -> Path:

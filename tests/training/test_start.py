@@ -84,22 +84,22 @@ def test_training_goes_on_from_a_checkpoint_and_remembers_whom_it_saw(data: Prep
 
     run = train_teacher(data.path, Workspace(tmp_path), tiny_config(teacher={"start": str(start)}, epochs=1))
     splits = load_checkpoint(run.checkpoint).facts["splits"]
-    assert list(splits) == ["start", "train", "val", "test"]
+    assert list(splits) == ["start", "start_val", "train", "val", "test"]
     again, facts = first_network(started(run.checkpoint), data, parts)
-    assert facts["splits"]["start"]["clips"] == 1 + len(parts["train"]) + len(parts["val"])
+    assert facts["splits"]["start"]["clips"] == 1 + len(parts["train"])
+    assert facts["splits"]["start_val"]["clips"] == len(parts["val"])
     assert not torch.equal(again.state_dict()["classifier.0.weight"], network.state_dict()["classifier.0.weight"])
 
 
 @pytest.mark.parametrize(
-    ("part", "held_out", "message"),
-    [("train", "val", "trained on 1 groups of the val part"), ("val", "test", "tuned on 1 groups of the test part")],
+    ("part", "held_out", "did"), [("train", "val", "trained"), ("train", "test", "trained"), ("val", "test", "tuned")]
 )
 def test_nobody_is_judged_who_was_seen_before(
-    data: PreparedData, tmp_path: Path, part: str, held_out: str, message: str
+    data: PreparedData, tmp_path: Path, part: str, held_out: str, did: str
 ) -> None:
     parts = split_clips(data, tiny_config().split)
     start = starting_point(tmp_path / "start.pth", data, part, parts[held_out][:1])
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=f"{did} on 1 groups of the {held_out} part"):
         first_network(started(start), data, parts)
     # A step further on it is still known.
     start = starting_point(tmp_path / "first.pth", data, part, parts["train"][:1])
@@ -107,7 +107,7 @@ def test_nobody_is_judged_who_was_seen_before(
     network = load_checkpoint(start).network
     save_checkpoint(tmp_path / "second.pth", network, data.spec, kind="teacher", facts=facts)
     swapped = {"train": parts["test"], "val": parts["val"], "test": parts["train"]}
-    with pytest.raises(DataError, match="started from a network that saw 1 groups of the test part"):
+    with pytest.raises(DataError, match=f"started from a network that was {did} on 1 groups of the test part"):
         first_network(started(tmp_path / "second.pth"), data, swapped)
 
 
