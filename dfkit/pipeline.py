@@ -247,7 +247,7 @@ def forge(
     note(f"forging from the real videos of {source_dir}")
     # Videos whose label is unknown are not taken for real ones.
     reals = [
-        ForgeSource(path=Path(row.path), group=";".join(row.groups) or None, label=0)
+        ForgeSource(path=Path(row.path), group=";".join(row.groups) or None, label=0, split=row.split)
         for row in data.videos
         if row.status == "ok" and row.label == 0
     ]

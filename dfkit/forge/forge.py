@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ LABEL_COLUMNS = (
     "groups_known",
     "family",
     "fake_part",
+    "split",
 )
 REAL = 0
 
@@ -47,6 +48,8 @@ class ForgeSource:
     """Persons, source and sound, several divided by ';'. None: the file is its own group."""
     label: int
     """0 real, 1 fake; only real videos are forged."""
+    split: str | None = None
+    """Part that the labels give it to; what is forged of it is given to the same one."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,8 @@ def forge(
     skipped += [(str(s.path), "", "it is labelled fake") for s in sources if s.label != REAL]
     if not any(record.label == "fake" for record in records):
         raise _nothing_made(skipped)
-    _write_index(out_dir, config, records, skipped, matched=matched, groups_known=groups_known)
+    splits = {str(source.path): source.split or "" for source in sources}
+    _write_index(out_dir, config, records, skipped, splits, matched=matched, groups_known=groups_known)
     return ForgeSummary(
         out_dir=out_dir,
         labels_csv=out_dir / "labels.csv",
@@ -188,7 +192,26 @@ def _plan(
         for source, name, ids, sha256 in zip(real, names, given, hashes, strict=True)
     )
     matched = match_voices([file.path for file in files], config)
-    return files, make_plan(names, config, matched.likeness), all(given), matched
+    splits = _checked_splits(real, names)
+    return files, make_plan(names, config, matched.likeness, splits), all(given), matched
+
+
+def _checked_splits(sources: Sequence[ForgeSource], groups: Sequence[str]) -> list[str | None]:
+    """The part of each source.
+
+    Raises:
+        DataError: A group stands in two parts, so that what is forged of it would, too.
+    """
+    parts: dict[str, set[str]] = {}
+    for source, group in zip(sources, groups, strict=True):
+        parts.setdefault(group, set()).add(source.split or "none")
+    if torn := sorted(group for group, found in parts.items() if len(found) > 1):
+        raise DataError(
+            f"the given split leaks: {len(torn)} groups stand in several parts, among them {torn[0]} in "
+            f"{' and '.join(sorted(parts[torn[0]]))}",
+            fix="give all videos of a person the same part in the labels' column split, or leave the column out",
+        )
+    return [source.split for source in sources]
 
 
 def _run_all(
@@ -256,6 +279,7 @@ def _write_index(
     config: ForgeConfig,
     records: list[ForgeRecord],
     skipped: list[tuple[str, str, str]],
+    splits: Mapping[str, str],
     *,
     matched: VoiceMatch,
     groups_known: bool,
@@ -274,6 +298,7 @@ def _write_index(
                 known,
                 record.family,
                 record.fake_part,
+                splits[record.source],
             )
         )
     head = {

@@ -90,19 +90,26 @@ def _cell_name(members: Sequence[str]) -> str:
     return f"cell-{digest[:CELL_DIGITS]}"
 
 
-def make_plan(groups: Sequence[str], config: ForgeConfig, likeness: np.ndarray | None = None) -> list[Job]:
+def make_plan(
+    groups: Sequence[str],
+    config: ForgeConfig,
+    likeness: np.ndarray | None = None,
+    splits: Sequence[str | None] | None = None,
+) -> list[Job]:
     """Draws the cells, and for each source the donors, stretches and seeds of its forgeries.
 
     Args:
         groups: Connected group of each source, in a fixed order.
         config: Methods, cells, shares, the seed, and whether voices are to be like or unlike.
         likeness: (N, N) cosine similarity of the sources' voices, NaN where not known. None: voices are drawn.
+        splits: Part that each source is given to (`train`, `val`, `test`), None where it is given to none; sources of
+            different parts share no cell. All of a group are of one part.
     Returns:
         One job per source.
     """
     sign = {"like": 1.0, "unlike": -1.0}.get(config.voice_match)
     wanted = None if likeness is None or sign is None else sign * likeness
-    cells = make_cells(groups, groups_per_cell=config.groups_per_cell, seed=config.seed, likeness=wanted)
+    cells = _cells_by_part(groups, splits or [None] * len(groups), config, wanted)
     directions = _balanced_signs(len(groups), np.random.default_rng([config.seed, 11]))
     jobs = []
     for number, group in enumerate(groups):
@@ -124,6 +131,22 @@ def make_plan(groups: Sequence[str], config: ForgeConfig, likeness: np.ndarray |
         without_donor = () if donors else tuple(method for method in config.methods if method in DONOR_METHODS)
         jobs.append(Job(number, cells[group], tuple(tasks), without_donor))
     return jobs
+
+
+def _cells_by_part(
+    groups: Sequence[str], splits: Sequence[str | None], config: ForgeConfig, wanted: np.ndarray | None
+) -> dict[str, str]:
+    """Cell by group; of each part of a given split its own cells."""
+    cells: dict[str, str] = {}
+    for part in sorted(set(splits), key=str):
+        places = [place for place, split in enumerate(splits) if split == part]
+        cells |= make_cells(
+            [groups[place] for place in places],
+            groups_per_cell=config.groups_per_cell,
+            seed=config.seed,
+            likeness=None if wanted is None else wanted[np.ix_(places, places)],
+        )
+    return cells
 
 
 def _with_best_voice(task: Task, donors: Sequence[int], wanted: np.ndarray, likeness: np.ndarray) -> Task:

@@ -92,3 +92,16 @@ def test_a_person_alone_gets_no_donor() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises((ValueError, DfkitError)):
         ForgeConfig.model_validate(wrong)
+
+
+def test_parts_of_a_given_split_lend_each_other_nothing() -> None:
+    splits = ["train" if number // 2 % 2 else "test" for number in range(len(GROUPS))]
+    jobs = make_plan(GROUPS, ForgeConfig(seed=2), splits=splits)
+    parts: dict[str, set[str | None]] = {}
+    for job in jobs:
+        parts.setdefault(job.cell, set()).add(splits[job.source])
+        assert {splits[task.donor] for task in job.tasks if task.donor is not None} <= {splits[job.source]}
+    assert all(len(found) == 1 for found in parts.values())
+    assert [job.tasks for job in make_plan(GROUPS, ForgeConfig(seed=2), splits=["train"] * len(GROUPS))] == [
+        job.tasks for job in make_plan(GROUPS, ForgeConfig(seed=2))
+    ]
