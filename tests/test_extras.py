@@ -57,11 +57,11 @@ NEEDS_EXTRA = {
     "predict from a checkpoint": (["predict", "a.mp4", "--checkpoint", "fold4.pth"], "train"),
 }
 SERVES = {
-    "predict": ["predict", "a.mp4"],
     "verify": ["verify"],
     "inspect": ["inspect"],
     "bench": ["bench"],
 }
+STARTER_ANSWERS = {"predict": ["predict", "a.mp4"]}
 READS_REPORTS = {
     "compare": ["compare", "a", "b"],
     "evaluate from scores": ["evaluate", "--from", "a"],
@@ -71,7 +71,8 @@ READS_REPORTS = {
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str, str]]:
     """Exit code, stdout, stderr and exception of every command, none of whose extras can be imported."""
-    calls = {name: call for name, (call, _) in NEEDS_EXTRA.items()} | SERVES | READS_REPORTS | {"doctor": ["doctor"]}
+    calls = {name: call for name, (call, _) in NEEDS_EXTRA.items()} | SERVES | STARTER_ANSWERS | READS_REPORTS
+    calls["doctor"] = ["doctor"]
     absent = sorted({name for packages in PACKAGES.values() for name in packages})
     command = [sys.executable, "-c", SCRIPT, json.dumps(absent), json.dumps(list(calls.values()))]
     folder = tmp_path_factory.mktemp("empty")
@@ -84,7 +85,7 @@ def test_every_command_is_tried() -> None:
     from dfkit.cli import app
 
     names = {info.name or info.callback.__name__ for info in app.registered_commands if info.callback is not None}
-    bare = [*SERVES.values(), *READS_REPORTS.values()]
+    bare = [*SERVES.values(), *STARTER_ANSWERS.values(), *READS_REPORTS.values()]
     assert names == {call[0] for call, _ in NEEDS_EXTRA.values()} | {call[0] for call in bare} | {"doctor"}
 
 
@@ -113,6 +114,12 @@ def test_serving_and_measuring_need_no_extra(answers: dict[str, tuple[int, str, 
     code, _, err, _ = answers[name]
     assert code == 2
     assert "no bundle" in err and "dfkit export" in err
+
+
+def test_the_starter_answers_without_any_extra(answers: dict[str, tuple[int, str, str, str]]) -> None:
+    """Where no bundle is at hand; that there is no such video is its answer to that video."""
+    code, out, err, _ = answers["predict"]
+    assert code == 2 and "a.mp4: unreadable" in out and "starter" in err
 
 
 def test_extras_are_those_of_pyproject() -> None:

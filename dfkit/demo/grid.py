@@ -31,6 +31,8 @@ BASE_URL = "https://raw.githubusercontent.com/rizkiarm/LipNet/master/"
 DOWNLOAD_LIMIT_S = 10.0
 MAX_FILE_BYTES = 2_000_000
 SHARED_VARIABLE = "DFKIT_SHARED"
+HEAD_PARTS = ("train", "train", "train", "train", "val", "val", "test", "test")
+"""Of the synthetic heads, as of the speakers in `grid_clips.csv`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class GridClip:
     name: str
     group: str
     """The speaker."""
+    part: Literal["train", "val", "test"]
+    """What the demonstration uses it for; the starter has seen nobody of `test`, and trained on nobody of `val`."""
     source_path: str
     """Inside the public repository."""
     sha256: str
@@ -61,7 +65,7 @@ class DemoVideos:
 def grid_clips() -> tuple[GridClip, ...]:
     """The eight files, as `grid_clips.csv` lists them."""
     with Path(__file__).with_name("grid_clips.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(GridClip(**row) for row in csv.DictReader(file))
+        return tuple(GridClip(**row) for row in csv.DictReader(file))  # type: ignore[arg-type]
 
 
 def demo_videos(
@@ -98,9 +102,12 @@ def demo_videos(
             )
         logger.warning("real clips are not at hand (%s): synthetic heads are used", reason)
     paths = tuple(make_heads(out_dir / "synthetic", seconds=seconds, seed=seed))
+    labels_csv = out_dir / "synthetic" / "labels.csv"
+    heads = [[path.name, "real", path.stem.rsplit("-", 1)[0]] for path in paths]
+    _write_labels(labels_csv, [[*head, part] for head, part in zip(heads, HEAD_PARTS, strict=True)])
     why = f" (real ones are not at hand: {reason})" if reason else ""
     note = f"{len(paths)} synthetic talking heads, made from a public-domain portrait{why}"
-    return DemoVideos("synthetic", paths, out_dir / "synthetic" / "labels.csv", note)
+    return DemoVideos("synthetic", paths, labels_csv, note)
 
 
 def find_grid(*, download: bool = True) -> tuple[tuple[Path, ...] | None, str]:
@@ -203,13 +210,17 @@ def _seconds_left(deadline: float) -> float:
 
 def _label_real_videos(files: Sequence[Path], out_dir: Path) -> DemoVideos:
     """Writes the labels of the GRID clips, which stay where they are."""
-    out_dir.mkdir(parents=True, exist_ok=True)
     labels_csv = out_dir / "labels.csv"
-    with whole_file(labels_csv) as temporary, open_text(temporary) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "label", "group"])
-        writer.writerows(
-            [str(path.resolve()), "real", clip.group] for path, clip in zip(files, grid_clips(), strict=True)
-        )
+    _write_labels(
+        labels_csv,
+        [[str(path.resolve()), "real", clip.group, clip.part] for path, clip in zip(files, grid_clips(), strict=True)],
+    )
     note = f"{len(files)} real speakers of the GRID corpus (CC BY 4.0), read from {files[0].parent}"
     return DemoVideos("real", tuple(files), labels_csv, note)
+
+
+def _write_labels(labels_csv: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Writes rows of path, label, group, split."""
+    labels_csv.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(labels_csv) as temporary, open_text(temporary) as file:
+        csv.writer(file, lineterminator="\n").writerows([["path", "label", "group", "split"], *rows])

@@ -104,10 +104,14 @@ def test_real_without_clips_is_an_error_with_a_way_out(nowhere: Path, tmp_path: 
 def test_auto_without_clips_makes_heads_and_says_why(
     nowhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grid, "make_heads", lambda out, **_: [out / "one.mp4"])
+    monkeypatch.setattr(grid, "make_heads", lambda out, **_: [out / f"p{n}-0.mp4" for n in range(8)])
     videos = grid.demo_videos("auto", tmp_path, download=False)
     assert videos.source == "synthetic"
     assert "not at hand" in videos.note
+    with videos.labels_csv.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["group"] for row in rows] == [f"p{n}" for n in range(8)]
+    assert [row["split"] for row in rows] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
 
 
 def test_the_table_of_clips_and_the_examples_agree() -> None:
