@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dfkit.evaluation.gallery import Gallery
     from dfkit.evaluation.left_out_report import LeftOutReport
     from dfkit.evaluation.report import EvaluationReport
+    from dfkit.evaluation.sync import SyncReport
     from dfkit.export.export import ExportSummary
     from dfkit.export.parity import ParityReport
     from dfkit.runtime.answers import Answer
@@ -704,18 +705,10 @@ def evaluate(
         note(f"joining the folds of {run}")
         check_output_folder(output or workspace.reports)
         return evaluate_left_out(run, reports=workspace.reports, output=output, data_dir=data_dir, columns=columns)
-    if bundle is not None:
-        refuse_weights_of_bundle(weights)
-    if not chosen and bundle is None:
-        try:
-            chosen = (workspace.newest_run("student") / "best.pth",)
-        except DataError:
-            chosen = (workspace.newest_run("teacher") / "best.pth",)
-    for path in chosen:
-        require_checkpoint(path)
+    check_output_folder(output or workspace.reports)
+    chosen = _chosen_checkpoints(workspace, chosen, bundle, weights)
     data = data_dir or workspace.newest_data()
     note(f"evaluating {' + '.join(map(str, chosen or (bundle,)))} on {data}")
-    check_output_folder(output or workspace.reports)
     question = EvaluationRequest(
         data_dir=data,
         checkpoints=chosen,
@@ -726,6 +719,53 @@ def evaluate(
         mc_dropout=mc_dropout,
         tta=tta,
         columns=tuple(columns),
+    )
+    return run_evaluation(question, reports=workspace.reports, output=output, make_view=prepare_view)
+
+
+def _chosen_checkpoints(
+    workspace: Workspace, checkpoints: Sequence[Path], bundle: Path | None, weights: WeightsChoice | None
+) -> tuple[Path, ...]:
+    """The checkpoints to judge, all of them there: those named, else the newest student, else the newest teacher."""
+    if bundle is not None:
+        refuse_weights_of_bundle(weights)
+    chosen = tuple(checkpoints)
+    if not chosen and bundle is None:
+        try:
+            chosen = (workspace.newest_run("student") / "best.pth",)
+        except DataError:
+            chosen = (workspace.newest_run("teacher") / "best.pth",)
+    for path in chosen:
+        require_checkpoint(path)
+    return chosen
+
+
+def evaluate_sync(
+    workspace: Workspace,
+    *,
+    checkpoints: Sequence[Path] = (),
+    bundle: Path | None = None,
+    backend: Literal["tflite", "onnx"] | None = None,
+    weights: WeightsChoice | None = None,
+    data_dir: Path | None = None,
+    split: Literal["test", "val", "train", "all"] = "test",
+    output: Path | None = None,
+) -> SyncReport:
+    """`dfkit evaluate --sync`; without a model the newest student, else the newest teacher.
+
+    Args:
+        output: Folder of `report.json`; `reports/<name>-sync` where left out.
+        The others: see `EvaluationRequest`.
+    """
+    from dfkit.evaluation.scoring import EvaluationRequest
+    from dfkit.evaluation.sync import evaluate_sync as run_evaluation
+
+    check_output_folder(output or workspace.reports)
+    chosen = _chosen_checkpoints(workspace, checkpoints, bundle, weights)
+    data = data_dir or workspace.newest_data()
+    note(f"evaluating {', '.join(map(str, chosen or (bundle,)))} on real videos of {data}")
+    question = EvaluationRequest(
+        data_dir=data, checkpoints=chosen, bundle=bundle, backend=backend, weights=weights, split=split
     )
     return run_evaluation(question, reports=workspace.reports, output=output, make_view=prepare_view)
 

@@ -51,6 +51,14 @@ def evaluate(
     ] = None,
     mc_dropout: Annotated[int, typer.Option(help="Passes of Monte-Carlo dropout; 0 for none.", min=0)] = 0,
     tta: Annotated[bool, typer.Option("--tta", help="Also score mirrored, louder and softer copies.")] = False,
+    sync: Annotated[
+        bool,
+        typer.Option(
+            "--sync",
+            help="Instead: real videos with their own sound against the same with another's or late sound. Several "
+            "checkpoints: folds, each on its own part.",
+        ),
+    ] = False,
     scores: Annotated[
         Path | None,
         typer.Option(
@@ -86,13 +94,15 @@ def evaluate(
 
         dfkit evaluate --run runs/default --by language
 
+        dfkit evaluate --sync --bundle exports/default
+
         dfkit evaluate --scores other.csv --labels labels.csv
 
         dfkit evaluate --from reports/a-evaluation
     """
     from dfkit import pipeline
 
-    model = bool(checkpoint or bundle or backend or weights or mc_dropout or tta)
+    model = bool(checkpoint or bundle or backend or weights or mc_dropout or tta or sync)
     table_options = {"--score-column": score_column, "--min-coverage": min_coverage}
     place = pipeline.Workspace(workspace)
     if from_scores is not None:
@@ -117,6 +127,21 @@ def evaluate(
         show(judged, as_json=as_json)
         return
     others = {"--labels": labels, "--like": like, **table_options}
+    if sync:
+        refuse_beside("--sync", {"--run": run, "--by": by, "--mc-dropout": mc_dropout, "--tta": tta, **others})
+        require_extra("train")
+        heard = pipeline.evaluate_sync(
+            place,
+            checkpoints=checkpoint or [],
+            bundle=bundle,
+            backend=backend,
+            weights=weights,
+            data_dir=data,
+            split=split or "test",
+            output=output,
+        )
+        show(heard, as_json=as_json)
+        return
     if run is not None:
         refuse_beside("--run", {"a model": model, "--split": split, **others})
     refuse_beside("a model", others)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from dfkit.config.section import Section
 
@@ -157,6 +157,28 @@ class TimeMaskStep(Step):
     """Length as a share of the clip."""
     of: tuple[Literal["both", "pictures", "sound"], ...] = Field(default=("both", "pictures", "sound"), min_length=1)
     """One of these is drawn."""
+
+
+class MismatchConfig(Section):
+    """Training clips that get sound which is not that of their pictures, and are fake from then on; needs `clip2s`."""
+
+    swap: Share = 0.0
+    """Share of the clips that get the sound of a clip of another group, as loud as their own."""
+    shift: Share = 0.0
+    """Share that gets the sound of another moment of their own video, where enough of it is prepared."""
+    shift_s: PositiveRange = (0.2, 1.0)
+    """How much earlier or later that is, seconds."""
+
+    @property
+    def share(self) -> float:
+        """Share of the clips that get other sound; less where a shift finds none."""
+        return self.swap + self.shift
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> MismatchConfig:
+        if self.share >= 1:
+            raise ValueError(f"swap {self.swap:g} and shift {self.shift:g}: no clip would keep its own sound")
+        return self
 
 
 class AugmentConfig(Section):

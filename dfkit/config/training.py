@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from dfkit.config.augment import AugmentConfig
+from dfkit.config.augment import AugmentConfig, MismatchConfig
 from dfkit.config.section import Section
 
 LOGGED_METRICS: dict[str, Literal["min", "max"]] = {
@@ -174,6 +174,12 @@ class LossConfig(Section):
     contrastive_temperature: PositiveFloat = 0.1
     """Divides the cosine similarities there; 0.1 in arXiv:2004.11362."""
 
+    sync_weight: NonNegativeFloat = 0.0
+    """Weight of telling, of real clips, their own sound in time from itself shifted and from other clips', by the dense
+    outputs of sound and each other stream (InfoNCE); `clip2s` alone. It adds nothing to the network."""
+    sync_temperature: PositiveFloat = 0.1
+    """Divides the cosine similarities there."""
+
     @field_validator("focal_alpha", mode="before")
     @classmethod
     def _per_class(cls, value: object) -> object:
@@ -216,6 +222,9 @@ class FitConfig(Section):
     trunk_rate: NonNegativeFloat = 0.1
     """Learning rate of a face trunk that came with weights (`efficientnet_lite0`) as a share of the others'; 0 keeps
     it as it is."""
+    mismatch: MismatchConfig = MismatchConfig()
+    """Clips with sound that is not theirs, drawn before `augment`. In distillation they go by their label alone, since
+    the teacher answered the clips as they are. Nothing is hidden from them by `modality_dropout`."""
     monitor: str = "val_loss"
     """Logged metric that decides which epoch is the best and when to stop."""
     mode: Literal["min", "max"] | None = None
@@ -279,6 +288,9 @@ class TrainConfig(FitConfig):
     start: str | None = Field(default=None, min_length=1)
     """Checkpoint of `dfkit train` whose network and weights training goes on from, or `starter`, the one in the
     package; `widths`, `modalities`, `attention`, `dense_dim` and `face_trunk` are then its own."""
+    aligned_products: bool = False
+    """Whether the head also sees the products of sound and each other stream, picture by picture; without them it
+    cannot tell sound that is late. The original's format has no room for them."""
     dense_dim: PositiveInt = 100
     """Width of each modality after its dense layer."""
     dense_dropout: float | None = Field(default=None, ge=0, lt=1)

@@ -39,6 +39,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         indices: Sequence[int] | None = None,
         *,
         augmenter: RecordAugmenter | None = None,
+        mismatch: RecordAugmenter | None = None,
         pictures: bool = True,
     ) -> None:
         """Chooses clips.
@@ -47,9 +48,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
             prepared: Either preset.
             indices: Clips to show, in this order; all when left out.
             augmenter: Changes each clip; for training alone.
+            mismatch: Gives clips other sound before that; likewise.
             pictures: Whether `face` and `lip` are decoded; a network on sound and motion trains without.
         """
-        self.prepared, self.augmenter, self.pictures = prepared, augmenter, pictures
+        self.prepared, self.pictures = prepared, pictures
+        self.changes = [each for each in (mismatch, augmenter) if each is not None]
         self.indices = list(range(len(prepared)) if indices is None else indices)
 
     def __len__(self) -> int:
@@ -64,14 +67,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
             `face` uint8 (T, 224, 224, 3), `lip` uint8 (T, 96, 96, 3), `waveform` float32 (33408,),
             `landmarks` float32 (T, 468, 2), `interpolated` bool (T,), `label` int64 (-1 unknown),
             `frame_labels` uint8 (T,), `index` int64 (clip in `prepared`), `video_index`, `video_label` and
-            `track_id` int64.
+            `track_id` int64; `mismatched` bool, whether it was given other sound.
             Under `uniform50` `mfcc` float32 (T_a, 40) in place of `waveform` and `landmarks`.
         """
         epoch, position = key if isinstance(key, tuple) else (0, key)
         index = self.indices[position]
         record = self.prepared.record(index, pictures=self.pictures)
-        if self.augmenter is not None:
-            record = self.augmenter.apply(record, epoch=epoch, index=index)
+        for change in self.changes:
+            record = change.apply(record, epoch=epoch, index=index)
         video_index = self.prepared.clips[index].video_index
         crops = {"face": record.face, "lip": record.lip} if self.pictures else {}
         sample = {name: torch.from_numpy(crop) for name, crop in crops.items()}
@@ -79,6 +82,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "interpolated": torch.from_numpy(record.interpolated),
             "frame_labels": torch.from_numpy(record.frame_labels),
             "label": label_or_unknown(record.label),
+            "mismatched": torch.tensor(record.mismatched),
             "index": torch.tensor(index),
             "video_index": torch.tensor(video_index),
             "video_label": label_or_unknown(self.prepared.videos[video_index].label),

@@ -52,6 +52,8 @@ class ClipRecord:
     end_s: float
     facts: dict[str, Any] | None
     """VideoFacts of the file."""
+    mismatched: bool = False
+    """Whether training gave it sound that is not its own; never of a stored clip."""
 
 
 @dataclass(frozen=True)

@@ -365,7 +365,7 @@ def train_variant(
     task = ClipTask(
         ClipNetwork(network, data.spec, pool_sound=True),
         config=section,
-        class_weights=class_weights(train_labels(data, loaders), section),
+        class_weights=class_weights(train_labels(data, loaders, section), section),
         teacher=setup.teacher_logits if variant == "student" else None,
         hints=hints,
     )

@@ -264,7 +264,8 @@ class ScoreGraph(nn.Module):
         left, right = (torch.cat([dense[pair[side]] for pair in pairs]) for side in (0, 1))
         fused, _, _ = self.network.attend(left, right)
         # Not `split`: the converter cannot split one pair in one part.
-        return [*(fused[n : n + 1] for n in range(len(pairs))), *(dense[m] for m in self.modalities)]
+        aligned = self.network.aligned_products(dense, dict.fromkeys(dense)).values()
+        return [*(fused[n : n + 1] for n in range(len(pairs))), *aligned, *(dense[m] for m in self.modalities)]
 
 
 class ScoreGates(nn.Module):

@@ -147,8 +147,8 @@ class Probe(nn.Module):
         if name == "recurrence":
             return {f"{m}_encoder": value for m, value in zip(self.spec.modalities, made, strict=True)}
         if name == "head":
-            widths = [self.spec.dense_dim * (1 if block in self.spec.modalities else 2) for block in self.spec.blocks]
-            parts = zip(self.spec.blocks, given.split(widths, dim=-1), strict=True)
+            widths = self.spec.block_dims
+            parts = zip(widths, given.split(list(widths.values()), dim=-1), strict=True)
             return {block: part for block, part in parts if block not in self.spec.modalities}
         if name in FRONT_ENDS and isinstance(self.wrapped, ScoreGraph):
             # As the graph goes on with it: the converter would make the product twice for two shapes of one result,

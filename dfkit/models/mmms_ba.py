@@ -69,6 +69,9 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     """D, width of each modality's dense layer."""
     attention: Attention = "bi_modal"
     """Fusion: `bi_modal`, `self`, or `none` (plain concatenation)."""
+    aligned: bool = False
+    """Whether the head also sees the products of sound and each other stream, picture by picture; not the original's.
+    Attention goes by content and finds what fits at any time: alone it cannot tell sound that is late."""
     stem: Stem = "conv3"
     """First layers of each CNN."""
     face_trunk: FaceTrunk = "mmms_ba"
@@ -106,6 +109,13 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
         return tuple(p for p in PAIRS if p[0] in self.modalities and p[1] in self.modalities)
 
     @property
+    def aligned_blocks(self) -> dict[str, str]:
+        """Names of the products with the sound, and the stream of each; led by that stream, whose length they have."""
+        if not self.aligned or "audio" not in self.modalities:
+            return {}
+        return {f"{m}_audio_aligned": m for m in self.modalities if m != "audio"}
+
+    @property
     def blocks(self) -> tuple[str, ...]:
         """Names of the concatenated blocks, in order."""
         fused = {
@@ -113,14 +123,18 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
             "self": tuple(f"{m}_self" for m in self.modalities),
             "none": (),
         }[self.attention]
-        return fused + self.modalities
+        return fused + tuple(self.aligned_blocks) + self.modalities
 
     @property
     def head_dim(self) -> int:
         """Width of the concatenation that the head sees: 900 for the original."""
+        return sum(self.block_dims.values())
+
+    @property
+    def block_dims(self) -> dict[str, int]:
+        """Widths of the concatenated blocks by name, in order."""
         fused_pairs = {f"{x}_{y}" for x, y in self.pairs}
-        widths = [2 * self.dense_dim if name in fused_pairs else self.dense_dim for name in self.blocks]
-        return sum(widths)
+        return {name: 2 * self.dense_dim if name in fused_pairs else self.dense_dim for name in self.blocks}
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,16 @@ class NetworkOutput:
     """By name: `face_cnn` (B, T, C), `audio_dense` (B, T_a, D), `face_lip` (B, T, 2 D), ..., `merged`."""
     attention: dict[str, Tensor] = field(default_factory=dict)
     """Softmax maps by name: `face_lip` (B, T_x, T_y) and the way back, `lip_face`."""
+
+    def rows(self, chosen: Tensor) -> NetworkOutput:
+        """That of some clips of the batch.
+
+        Args:
+            chosen: (B,) bool.
+        """
+        features = {name: value[chosen] for name, value in self.features.items()}
+        attention = {name: value[chosen] for name, value in self.attention.items()}
+        return NetworkOutput(self.clip_logits[chosen], self.frame_logits[chosen], features, attention)
 
 
 def image_cnn(channels: Sequence[int], stem: Stem = "conv3") -> nn.Sequential:
@@ -406,8 +430,24 @@ class MMMSBA(nn.Module):
                     scores = scores.masked_fill(~mask[:, None, :], MASKED_SCORE)
                 attention[f"{name}_{name}"] = scores.softmax(-1)
                 blocks[f"{name}_self"] = (attention[f"{name}_{name}"] @ value) * value
+        blocks |= self.aligned_products(dense, masks)
         blocks |= {name: dense[name] for name in MODALITIES if name in dense}
         return blocks, attention
+
+    def aligned_products(self, dense: dict[str, Tensor], masks: dict[str, Tensor | None]) -> dict[str, Tensor]:
+        """Sound times each other stream at the same picture: with the head behind it, an inner product that is learnt.
+
+        Args:
+            dense: (B, T, D) by modality.
+            masks: (B, T) bool or None by modality.
+        Returns:
+            (B, T, D) by the names of `NetworkSpec.aligned_blocks`; empty for a network without.
+        Source: comparing sound and lips per moment by their embeddings is that of SyncNet (Chung and Zisserman 2016).
+        """
+        return {
+            name: dense[m] * self._align("audio", dense["audio"], dense[m].shape[1], masks)
+            for name, m in self.spec.aligned_blocks.items()
+        }
 
     @staticmethod
     def _mask_of(block: str, masks: dict[str, Tensor | None]) -> Tensor | None:

@@ -131,6 +131,8 @@ def refuse_foreign_network(spec: NetworkSpec) -> None:
     for name, own in (("stem", "conv3"), ("face_trunk", "mmms_ba")):
         if getattr(spec, name) != own:
             faults.append(f"{name} {getattr(spec, name)} instead of {own}")
+    if spec.aligned:
+        faults.append("aligned products")
     if faults:
         raise CheckpointError(
             f"the original format has no room for this network: {'; '.join(faults)}",

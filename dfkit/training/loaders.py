@@ -58,7 +58,18 @@ def make_loaders(
         from dfkit.training.augment import Augmenter
 
         augmenter = Augmenter(config.augment, config.seed, data.spec)
-    train = ClipDataset(data, indices["train"], augmenter=augmenter, pictures=pictures or augmenter is not None)
+    mismatch: RecordAugmenter | None = None
+    if config.mismatch.share:
+        from dfkit.training.augment.mismatch import Mismatch
+
+        mismatch = Mismatch(data, indices["train"], config.mismatch, config.seed)
+    train = ClipDataset(
+        data,
+        indices["train"],
+        augmenter=augmenter,
+        mismatch=mismatch,
+        pictures=pictures or augmenter is not None,
+    )
     val = ClipDataset(data, indices["val"], pictures=pictures)
     test = ClipDataset(data, indices["test"], pictures=pictures)
     seen = ClipDataset(data, indices.get("seen", []), pictures=pictures)

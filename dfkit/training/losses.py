@@ -11,6 +11,10 @@ from dfkit.errors import ShapeError
 NUM_CLASSES = 2
 MIN_ONE_MINUS_P = 1e-6
 """Lower limit of 1 - p in the focal loss."""
+SYNC_LAGS = (-15, -12, -9, -6, -3, 3, 6, 9, 12, 15)
+"""Steps by which sound is shifted in `sync_loss`: 0.12 to 0.6 s at 25 pictures per second."""
+NO_MATCH = -1e4
+"""Score of what is no candidate."""
 MAX_LOG_P_JUMP = 4.0
 """Limit of a jump in the temporal loss, nats; the source's tau."""
 
@@ -202,6 +206,37 @@ def refuse_other_shape(what: str, student: Tensor, teacher: Tensor) -> None:
     """
     if student.shape != teacher.shape:
         raise ShapeError(f"student {what} {tuple(student.shape)} and teacher {what} {tuple(teacher.shape)} differ")
+
+
+def sync_loss(sound: Tensor, other: Tensor, *, temperature: float) -> Tensor:
+    """Which sound belongs to this face, and when: a clip's own sound in time against itself shifted and other clips'.
+
+    Args:
+        sound: (B, T, D) float32, a step per picture; of clips whose sound is their own.
+        other: (B, T, D) float32, another stream of the same clips.
+        temperature: Divides the mean cosines; > 0.
+    Returns:
+        Scalar, nats; 0 for no clip.
+    Raises:
+        ShapeError: The shapes differ.
+    Source: van den Oord et al. 2018, arXiv:1807.03748, equation 4; the shifts of a clip as further negatives after
+        Chung, Chung and Kang 2019, arXiv:1809.08001, section 2.
+    """
+    refuse_other_shape("sound and other stream", sound, other)
+    if not len(sound):
+        return sound.sum()
+    sound, other = F.normalize(sound, dim=-1), F.normalize(other, dim=-1)
+    steps = sound.shape[1]
+    shifted = [
+        (sound[:, max(lag, 0) : steps + min(lag, 0)] * other[:, max(-lag, 0) : steps - max(lag, 0)]).sum(-1).mean(1)
+        for lag in SYNC_LAGS
+        if abs(lag) < steps
+    ]
+    matches = torch.einsum("btd,ctd->bc", other, sound) / steps
+    is_self = torch.eye(len(matches), dtype=torch.bool, device=matches.device)
+    others = matches.masked_fill(is_self, NO_MATCH)
+    scores = torch.cat([matches.diagonal()[:, None], torch.stack(shifted, dim=1), others], dim=1) / temperature
+    return F.cross_entropy(scores, scores.new_zeros(len(scores), dtype=torch.long))
 
 
 def video_logits(logits: Tensor, video_index: Tensor, track_id: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,9 @@ def hide_modalities(
     """
     size = len(batch["index"])
     hidden = choose_hidden(size, len(modalities), chance=chance, generator=generator)
+    if "mismatched" in batch:
+        # Nothing gives a wrong sound away where either side of it is missing.
+        hidden[batch["mismatched"].cpu()] = False
     changed = {**batch, "hidden": hidden.to(batch["index"].device)}
     for number, modality in enumerate(modalities):
         changed |= hidden_inputs(batch, modality, changed["hidden"][:, number], audio)

@@ -18,6 +18,7 @@ from dfkit.models.mmms_ba import MMMSBA, NetworkOutput
 from dfkit.models.motion import MotionFrontEnd
 from dfkit.training.hints import HintLosses
 from dfkit.training.int8_rounding import Int8Rounding
+from dfkit.training.losses import sync_loss
 from dfkit.training.modality_dropout import hide_modalities
 from dfkit.training.objective import Batch, TeacherLogits, fake_share, label_loss, teacher_loss
 from dfkit.training.samplers import gather_rows
@@ -144,6 +145,13 @@ class ClipTask(lightning.LightningModule):
                 f"modality_dropout {config.modality_dropout:g}: a network of {first} alone has no other modality",
                 fix="set modality_dropout to 0, or name more modalities",
             )
+        # Sound comes first where there is any.
+        if config.loss.sync_weight and not (first == "audio" and others and model.spec.preset == "clip2s"):
+            raise ConfigError(
+                f"loss.sync_weight {config.loss.sync_weight:g}: compares sound with another stream, of clip2s; this "
+                f"network takes {' and '.join((first, *others))} of {model.spec.preset}",
+                fix="set loss.sync_weight to 0, or train on clip2s data with sound and another modality",
+            )
         if config.precision == "bf16":
             # A spectrum's 80 dB do not fit into the 8 bits of a bf16 product.
             for name in ("front_end", "motion"):
@@ -185,14 +193,48 @@ class ClipTask(lightning.LightningModule):
             )
         output = self.score(batch)
         loss = label_loss(output, batch, self.config.loss, self.class_weights)  # type: ignore[arg-type]
+        loss = loss + self.sync_loss(output, batch)
         if self.teacher is not None and isinstance(self.config, DistillConfig):
-            distillation_loss = teacher_loss(output, batch, self.teacher, self.config) + self.hint_loss(output, batch)
-            loss = self.config.alpha * distillation_loss + (1 - self.config.alpha) * loss
+            loss = self.config.alpha * self.distillation_loss(output, batch) + (1 - self.config.alpha) * loss
         if not bool(torch.isfinite(loss)):
             self.raise_diverged(f"batch {batch_idx + 1}: the loss is {loss.item()}", batch["index"].tolist())
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]), sync_dist=True)
         hardness = (output.clip_logits.detach().softmax(-1)[:, 1] - fake_share(batch)).abs()
         return {"loss": loss, "hardness": hardness}
+
+    def sync_loss(self, output: NetworkOutput, batch: Batch) -> Tensor | float:
+        """Weighted mean over the streams beside the sound of which sound is theirs; logged without its weight."""
+        weight = self.config.loss.sync_weight
+        if not weight:
+            return 0.0
+        modalities = self.model.network.spec.modalities
+        hidden = batch.get("hidden", torch.zeros(len(batch["label"]), len(modalities), device=self.device)).bool()
+        losses = []
+        for number, name in enumerate(modalities):
+            if name == "audio":
+                continue
+            chosen = (batch["label"] == 0) & ~hidden[:, 0] & ~hidden[:, number]
+            streams = (output.features[f"{each}_dense"][chosen].float() for each in ("audio", name))
+            losses.append(sync_loss(*streams, temperature=self.config.loss.sync_temperature))
+        loss = torch.stack(losses).mean()
+        self.log("train_sync_loss", loss, on_step=False, on_epoch=True, batch_size=len(hidden), sync_dist=True)
+        return weight * loss
+
+    def distillation_loss(self, output: NetworkOutput, batch: Batch) -> Tensor:
+        """Distance from the teacher; of clips with other sound, of which it was not asked, from their labels."""
+        assert self.teacher is not None and isinstance(self.config, DistillConfig)
+        mismatched = batch["mismatched"]
+        loss = output.clip_logits.sum() * 0.0
+        for chosen, against_teacher in ((~mismatched, True), (mismatched, False)):
+            if not bool(chosen.any()):
+                continue
+            part, clips = output.rows(chosen), {name: value[chosen] for name, value in batch.items()}
+            if against_teacher:
+                term = teacher_loss(part, clips, self.teacher, self.config) + self.hint_loss(part, clips)
+            else:
+                term = label_loss(part, clips, self.config.loss, self.class_weights)  # type: ignore[arg-type]
+            loss = loss + chosen.float().mean() * term
+        return loss
 
     def hint_loss(self, output: NetworkOutput, batch: Batch) -> Tensor | float:
         """Weighted distance from the teacher's features and attention maps; each part is logged without its weight."""

@@ -13,7 +13,7 @@ import torch
 
 from dfkit.audit.findings import findings_notes
 from dfkit.clip import ClipSpec
-from dfkit.config import Config, TrainConfig
+from dfkit.config import Config, FitConfig, TrainConfig
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import CheckpointError, ConfigError
@@ -113,10 +113,15 @@ def require_clip_spec(spec: ClipSpec, config_spec: ClipSpec, where: str) -> None
         )
 
 
-def train_labels(data: PreparedData, loaders: Loaders) -> list[int]:
-    """Labels of the training clips, 0 or 1; clips without a label are left out."""
+def train_labels(data: PreparedData, loaders: Loaders, section: FitConfig) -> list[int]:
+    """Labels of the training clips, 0 or 1, as training shows them; clips without a label are left out.
+
+    As many reals count as fake as get other sound in an epoch on average.
+    """
     labels = [data.clips[index].label for index in loaders.indices["train"]]
-    return [label for label in labels if label is not None]
+    known = sorted(label for label in labels if label is not None)
+    num_mismatched = round(known.count(0) * section.mismatch.share)
+    return known[num_mismatched:] + [1] * num_mismatched
 
 
 def train_teacher(
@@ -166,7 +171,7 @@ def train_on_split(
     network, facts = first_network(section, data, indices)
     loaders = make_loaders(data, indices, section, pictures=bool(network.spec.pictures))
     model = ClipNetwork(network, data.spec)
-    labels = train_labels(data, loaders)
+    labels = train_labels(data, loaders, section)
     note_class_balance(labels, section)
     task = ClipTask(model, config=section, class_weights=class_weights(labels, section))
     callbacks = original_checkpoints(run_dir, section, data.spec)
@@ -239,6 +244,7 @@ def network_spec(section: TrainConfig) -> NetworkSpec:
         attention=section.attention,
         face_trunk=section.face_trunk,
         face_blocks=section.face_blocks,
+        aligned=section.aligned_products,
     )
 
 
