@@ -32,10 +32,13 @@ LOGGED_METRICS: dict[str, Literal["min", "max"]] = {
     "val_frame_accuracy": "max",
     "val_real_frame_accuracy": "max",
     "val_frame_auc": "max",
+    "val_sync_auc": "max",
 }
 """What every epoch logs, and whether a lower or a higher value is better. `val_loss` is the mean
-cross-entropy of the validation clips, `val_frame_*` are by frame, `val_real_frame_accuracy` by real frame; the others
-are by video (mean over a track's clips, then the most suspicious track; threshold 0.5)."""
+cross-entropy of the validation clips and, under `mismatch`, of a copy of each with other sound; `val_sync_auc`, only
+there, tells such copies from the clips as they are, of real videos. `val_frame_*` are by frame,
+`val_real_frame_accuracy` by real frame; the others are by video (mean over a track's clips, then the most suspicious
+track; threshold 0.5)."""
 
 
 class WidthConfig(Section):
@@ -247,6 +250,14 @@ class FitConfig(Section):
     """CPU threads for torch; 0 takes torch's own choice."""
 
     _logged = field_validator("monitor")(refuse_unlogged)
+
+    @model_validator(mode="after")
+    def _monitored_is_logged(self) -> FitConfig:
+        if self.monitor == "val_sync_auc" and not self.mismatch.share:
+            raise ValueError(
+                "monitor val_sync_auc: is logged where mismatch gives clips other sound; set swap or shift"
+            )
+        return self
 
     @property
     def monitor_mode(self) -> Literal["min", "max"]:

@@ -236,10 +236,10 @@ def _level(rows: Sequence[SyncRow], level: str) -> list[SyncRow]:
     """The rows, or one per model, video and sound: the mean over its clips."""
     if level == "clip":
         return list(rows)
-    margins: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    clips: dict[tuple[Any, ...], list[SyncRow]] = defaultdict(list)
     for row in rows:
-        margins[row.model, row.video, row.group, row.kind, row.take].append(row.margin)
-    return [SyncRow(*key, float(np.mean(values))) for key, values in margins.items()]
+        clips[row.model, row.video, row.kind, row.take].append(row)
+    return [replace(each[0], margin=float(np.mean([row.margin for row in each]))) for each in clips.values()]
 
 
 def _score(rows: Sequence[SyncRow], kind: Kind, level: Any) -> SyncScore:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import ConcatDataset, DataLoader, Sampler
 
 from dfkit.config import DistillConfig, TrainConfig
 from dfkit.data.datasets import ClipDataset, RecordAugmenter, collate_padded
@@ -24,6 +24,9 @@ class Loaders:
     test: DataLoader[Batch]
     indices: dict[str, list[int]]
     """Clip indices of each split."""
+    watched: DataLoader[Batch]
+    """What every epoch is judged by: the validation clips, and where training gives clips other sound, a copy of each
+    that has some, the same in every epoch."""
     seen: DataLoader[Batch] | None = None
     """Held-out fakes of families that are trained on; of folds that leave a family out alone."""
 
@@ -58,16 +61,11 @@ def make_loaders(
         from dfkit.training.augment import Augmenter
 
         augmenter = Augmenter(config.augment, config.seed, data.spec)
-    mismatch: RecordAugmenter | None = None
-    if config.mismatch.share:
-        from dfkit.training.augment.mismatch import Mismatch
-
-        mismatch = Mismatch(data, indices["train"], config.mismatch, config.seed)
     train = ClipDataset(
         data,
         indices["train"],
         augmenter=augmenter,
-        mismatch=mismatch,
+        mismatch=_mismatch(data, indices["train"], config),
         pictures=pictures or augmenter is not None,
     )
     val = ClipDataset(data, indices["val"], pictures=pictures)
@@ -78,8 +76,30 @@ def make_loaders(
         clip_loader(val, config, FixedOrder(len(val))),
         clip_loader(test, config, FixedOrder(len(test))),
         indices,
+        _watched_loader(val, config),
         clip_loader(seen, config, FixedOrder(len(seen))) if "seen" in indices else None,
     )
+
+
+def _mismatch(
+    data: PreparedData, clips: list[int], config: TrainConfig | DistillConfig, *, always: bool = False
+) -> RecordAugmenter | None:
+    """What gives some clips other sound; None where training does not."""
+    if not config.mismatch.share:
+        return None
+    from dfkit.training.augment.mismatch import Mismatch
+
+    return Mismatch(data, clips, config.mismatch, config.seed, always=always)
+
+
+def _watched_loader(val: ClipDataset, config: TrainConfig | DistillConfig) -> DataLoader[Batch]:
+    mismatch = _mismatch(val.prepared, val.indices, config, always=True)
+    if mismatch is None:
+        return clip_loader(val, config, FixedOrder(len(val)))
+    copies = ClipDataset(val.prepared, val.indices, mismatch=mismatch, pictures=val.pictures)
+    both: ConcatDataset[Any] = ConcatDataset([val, copies])
+    # Only data under clip2s has sound to exchange, and their clips are all of one length.
+    return DataLoader(both, batch_size=config.batch_size, sampler=FixedOrder(len(both)))
 
 
 def clip_loader(clips: ClipDataset, config: TrainConfig | DistillConfig, order: Sampler[Any]) -> DataLoader[Batch]:

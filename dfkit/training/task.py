@@ -276,7 +276,7 @@ class ClipTask(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps the logits; metrics need all clips of a video."""
         output = self.score(batch)
-        names = ("index", "video_index", "video_label", "track_id", "frame_labels")
+        names = ("index", "mismatched", "video_index", "video_label", "track_id", "frame_labels")
         mask = batch.get("frame_mask", torch.ones_like(batch["frame_labels"], dtype=torch.bool))
         rows = {name: batch[name] for name in names} | {"frame_mask": mask, "fake_share": fake_share(batch)}
         self.validation_outputs.append(rows | {"clip_logits": output.clip_logits, "frame_logits": output.frame_logits})

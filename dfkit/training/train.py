@@ -297,7 +297,7 @@ def run_and_score(
     result = fit(
         task,
         loaders.train,
-        loaders.val,
+        loaders.watched,
         kind=kind,
         run_dir=run_dir,
         config=config,

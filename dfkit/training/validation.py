@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dfkit.measures import metrics
@@ -31,6 +32,8 @@ class ValidationRows:
 
     index: Tensor
     """(N,) clip indices; one that several processes scored counts once."""
+    mismatched: Tensor
+    """(N,) bool, copies with other sound."""
     clip_logits: Tensor
     """(N, 2)."""
     frame_logits: Tensor
@@ -52,15 +55,22 @@ class ValidationRows:
 def validation_metrics(rows: ValidationRows) -> dict[str, float]:
     """Metrics of one epoch by name; NaN where one has no value.
 
-    `val_loss` is by clip, `val_frame_*` by frame of a clip, `val_real_frame_accuracy` by frames labelled real; the
-    others are by video: mean over a track's clips, then the most suspicious track.
+    `val_loss` is by clip, copies with other sound among them; where there are some, `val_sync_auc` tells those of real
+    videos from the clips as they are. `val_frame_*` is by frame of a clip, `val_real_frame_accuracy` by frames labelled
+    real; the others are by video: mean over a track's clips, then the most suspicious track.
     """
-    _, first = np.unique(rows.index.cpu().numpy(), return_index=True)
+    keys = torch.stack([rows.index, rows.mismatched.to(rows.index)], dim=1).cpu().numpy()
+    _, first = np.unique(keys, axis=0, return_index=True)
     arrays = {field.name: getattr(rows, field.name).cpu()[first] for field in fields(rows)}
     loss = classification_loss(arrays["clip_logits"].double(), arrays["fake_share"].double())
-    logged = {"val_loss": float(loss)}
     by_name = {name: value.numpy() for name, value in arrays.items()}
-    return logged | _video_metrics(by_name) | _frame_metrics(by_name)
+    logged = {"val_loss": float(loss)}
+    if by_name["mismatched"].any():
+        real = by_name["video_label"] == 0
+        wrong, margins = by_name["mismatched"][real], margins_of(by_name["clip_logits"][real])
+        logged["val_sync_auc"] = metrics.auc(wrong.astype(np.int64), margins)
+    own = {name: value[~by_name["mismatched"]] for name, value in by_name.items()}
+    return logged | _video_metrics(own) | _frame_metrics(own)
 
 
 def _video_metrics(rows: dict[str, np.ndarray]) -> dict[str, float]:

@@ -76,7 +76,8 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
 
 
 def make_clip(*, seed: int = 0, start_index: int = 0, track_id: int = 0, spec: ClipSpec = CLIP2S) -> Clip:
-    """A clip of smooth pictures; the frames of overlapping clips of one seed are equal."""
+    """A clip of smooth pictures; frames and sound of overlapping clips of one seed are equal."""
+    before = start_index * spec.audio.hop_length
     frames = np.arange(start_index, start_index + spec.num_frames)
     generator = np.random.default_rng(seed)
     landmarks = generator.uniform(100, 400, (1, 468, 2)) + frames[:, None, None]
@@ -90,7 +91,7 @@ def make_clip(*, seed: int = 0, start_index: int = 0, track_id: int = 0, spec: C
         landmarks=landmarks.astype(np.float32),
         times_s=frames / spec.fps,
         interpolated=frames % 10 == 3,
-        waveform=generator.uniform(-1, 1, spec.num_samples).astype(np.float32),
+        waveform=generator.uniform(-1, 1, before + spec.num_samples)[before:].astype(np.float32),
     )
 
 

@@ -16,7 +16,7 @@ from dfkit.export.parity import ParityClip, run_parity, worst_cases
 from dfkit.models.checkpoint import Checkpoint
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 
-LITE = NetworkSpec(modalities=("audio", "motion"), gru_hidden=64)
+LITE = NetworkSpec(modalities=("audio", "motion"), gru_hidden=64, aligned=True)
 
 
 def stressed_lite() -> MMMSBA:

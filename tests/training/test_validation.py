@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,7 @@ def rows_of(
     frame_margins: torch.Tensor | None = None,
     frame_labels: torch.Tensor | None = None,
     frame_mask: torch.Tensor | None = None,
+    mismatched: Sequence[bool] | None = None,
 ) -> ValidationRows:
     """Clips of two frames; where nothing else is said these answer and are labelled as their clip is."""
     clip, labels = torch.tensor(margins), torch.tensor(video_labels)
@@ -41,6 +42,7 @@ def rows_of(
     mask = torch.ones_like(own, dtype=torch.bool) if frame_mask is None else frame_mask
     return ValidationRows(
         index=torch.arange(len(clip)) + 10,
+        mismatched=torch.zeros(len(clip), dtype=torch.bool) if mismatched is None else torch.tensor(mismatched),
         clip_logits=logits_of(clip),
         frame_logits=logits_of(frames),
         fake_share=(own * mask).sum(1) / mask.sum(1),
@@ -95,9 +97,22 @@ def test_frame_metrics_by_hand_without_padded_frames() -> None:
 
 
 def test_what_is_logged_is_what_can_be_monitored() -> None:
-    got = validation_metrics(rows_of([0.0, 0.0], [0, 1], [0, 0]))
+    got = validation_metrics(rows_of([0.0, 0.0], [0, 1], [0, 0], mismatched=[False, True]))
     assert {"train_loss", *got} == set(LOGGED_METRICS)
     assert math.isnan(got["val_auc"]) and math.isnan(got["val_frame_auc"])
+
+
+def test_copies_with_other_sound_are_a_metric_of_their_own() -> None:
+    # Clips 1.0 and 0.0 of two real videos, copies of them with other sound 3.0 and 0.5, and a fake of -9 with its copy.
+    margins, videos, labels = [1.0, 0.0, 3.0, 0.5, -9.0, 9.0], [0, 1, 0, 1, 2, 2], [0, 0, 0, 0, 1, 1]
+    copies = [False, False, True, True, False, True]
+    rows = rows_of(margins, videos, labels, mismatched=copies)
+    # A copy has its clip's index: only together with the flag they are one each.
+    same = replace(rows, index=torch.tensor([0, 1, 0, 1, 2, 2]))
+    got = validation_metrics(same)
+    assert got["val_sync_auc"] == pytest.approx(3 / 4)
+    assert got["val_auc"] == 0.0, "a video's answer comes of its clips with their own sound"
+    assert "val_sync_auc" not in validation_metrics(rows_of(margins[:2], [0, 1], [0, 1]))
 
 
 def test_accuracy_on_real_frames_can_choose_the_epoch(tmp_path: Path) -> None:

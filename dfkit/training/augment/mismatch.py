@@ -23,18 +23,21 @@ from dfkit.data.storage import PreparedData
 class Mismatch:
     """Gives training clips other sound. Safe to pickle; keeps no state between clips."""
 
-    def __init__(self, data: PreparedData, indices: Sequence[int], config: MismatchConfig, seed: int) -> None:
+    def __init__(
+        self, data: PreparedData, indices: Sequence[int], config: MismatchConfig, seed: int, *, always: bool = False
+    ) -> None:
         """Looks for what each clip may get.
 
         Args:
             data: Prepared under `clip2s`.
-            indices: Training clips: no sound of another part is heard.
+            indices: Clips of one part: no sound of another part is heard.
             config: How often.
             seed: Of the run.
+            always: Whether every clip gets other sound, in the shares of the two kinds.
         Raises:
             DataError: The data hold no waveform.
         """
-        self.sound, self.config, self.seed = JoinedSound(data), config, seed
+        self.sound, self.config, self.seed, self.always = JoinedSound(data), config, seed, always
         self._clips_of: dict[int | None, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         """By label and group. A clip gets sound of clips of its own label: no sound by itself says that it is wrong."""
         for index in indices:
@@ -53,7 +56,7 @@ class Mismatch:
             The record itself where nothing was drawn, or where no other sound was to be had.
         """
         rng = np.random.default_rng([self.seed, epoch, index, zlib.crc32(b"mismatch")])
-        drawn = rng.random()
+        drawn = rng.random() * (self.config.share if self.always else 1)
         if drawn < self.config.swap:
             waveform = self._of_another(index, rng)
         elif drawn < self.config.share:
