@@ -168,6 +168,9 @@ class MismatchConfig(Section):
     """Share that gets the sound of another moment of their own video, where enough of it is prepared."""
     shift_s: PositiveRange = (0.2, 1.0)
     """How much earlier or later that is, seconds."""
+    of: Literal["all", "real"] = "all"
+    """Training clips: `real` leaves the fakes out, so that a network learns of wrong sound alone; what it is worth on
+    fakes is measured as always."""
 
     @property
     def share(self) -> float:
@@ -178,6 +181,8 @@ class MismatchConfig(Section):
     def _leaves_some(self) -> MismatchConfig:
         if self.share >= 1:
             raise ValueError(f"swap {self.swap:g} and shift {self.shift:g}: no clip would keep its own sound")
+        if self.of == "real" and not self.share:
+            raise ValueError("of real: without swap or shift nothing would be fake")
         return self
 
 

@@ -306,6 +306,9 @@ class TrainConfig(FitConfig):
     """Width of each modality after its dense layer."""
     dense_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Before each dense layer, where that differs from `dropout`."""
+    standardised_start: bool = False
+    """Whether the first weights suit the scale of MFCC and motion, as measured on training clips; under torch's own a
+    few large inputs saturate the GRUs. A start alone: the format stays."""
     save: SaveConfig = SaveConfig()
 
 

@@ -251,7 +251,7 @@ def distill_student(
     else:
         run_dir = workspace.new_run_dir(config.name, "student")
         write_request(run_dir, request)
-    note_class_balance([setup.data.clips[index].label or 0 for index in setup.indices["train"]], config.distill)
+    note_class_balance(train_labels(setup.data, setup.indices["train"], config.distill), config.distill)
     summary = train_students(setup, config, run_dir)
     workspace.finish_run(run_dir, checkpoint="best.pth")
     return summary
@@ -365,7 +365,7 @@ def train_variant(
     task = ClipTask(
         ClipNetwork(network, data.spec, pool_sound=True),
         config=section,
-        class_weights=class_weights(train_labels(data, loaders, section), section),
+        class_weights=class_weights(train_labels(data, setup.indices["train"], section), section),
         teacher=setup.teacher_logits if variant == "student" else None,
         hints=hints,
     )

@@ -48,7 +48,8 @@ def make_loaders(
         keep_videos: Whether the clips of a video are drawn together; see `EpochOrder`.
         pictures: Whether the network takes pictures; else they are decoded for augmentation alone.
     """
-    training_clips = [data.clips[index] for index in indices["train"]]
+    trained = learnt_clips(data, indices["train"], config)
+    training_clips = [data.clips[index] for index in trained]
     order = EpochOrder(
         [clip.video_index for clip in training_clips],
         seed=config.seed,
@@ -63,9 +64,9 @@ def make_loaders(
         augmenter = Augmenter(config.augment, config.seed, data.spec)
     train = ClipDataset(
         data,
-        indices["train"],
+        trained,
         augmenter=augmenter,
-        mismatch=_mismatch(data, indices["train"], config),
+        mismatch=_mismatch(data, trained, config),
         pictures=pictures or augmenter is not None,
     )
     val = ClipDataset(data, indices["val"], pictures=pictures)
@@ -81,6 +82,11 @@ def make_loaders(
     )
 
 
+def learnt_clips(data: PreparedData, clips: list[int], config: TrainConfig | DistillConfig) -> list[int]:
+    """Those of some clips that a network learns from: all, or the real ones where `mismatch` says so."""
+    return [index for index in clips if config.mismatch.of == "all" or data.clips[index].label == 0]
+
+
 def _mismatch(
     data: PreparedData, clips: list[int], config: TrainConfig | DistillConfig, *, always: bool = False
 ) -> RecordAugmenter | None:
@@ -93,11 +99,12 @@ def _mismatch(
 
 
 def _watched_loader(val: ClipDataset, config: TrainConfig | DistillConfig) -> DataLoader[Batch]:
-    mismatch = _mismatch(val.prepared, val.indices, config, always=True)
+    clips = learnt_clips(val.prepared, val.indices, config)
+    mismatch = _mismatch(val.prepared, clips, config, always=True)
     if mismatch is None:
         return clip_loader(val, config, FixedOrder(len(val)))
-    copies = ClipDataset(val.prepared, val.indices, mismatch=mismatch, pictures=val.pictures)
-    both: ConcatDataset[Any] = ConcatDataset([val, copies])
+    parts = [ClipDataset(val.prepared, clips, mismatch=each, pictures=val.pictures) for each in (None, mismatch)]
+    both: ConcatDataset[Any] = ConcatDataset(parts)
     # Only data under clip2s has sound to exchange, and their clips are all of one length.
     return DataLoader(both, batch_size=config.batch_size, sampler=FixedOrder(len(both)))
 

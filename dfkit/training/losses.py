@@ -235,7 +235,8 @@ def sync_loss(sound: Tensor, other: Tensor, *, temperature: float) -> Tensor:
     matches = torch.einsum("btd,ctd->bc", other, sound) / steps
     is_self = torch.eye(len(matches), dtype=torch.bool, device=matches.device)
     others = matches.masked_fill(is_self, NO_MATCH)
-    scores = torch.cat([matches.diagonal()[:, None], torch.stack(shifted, dim=1), others], dim=1) / temperature
+    candidates = [matches.diagonal()[:, None], *(each[:, None] for each in shifted), others]
+    scores = torch.cat(candidates, dim=1) / temperature
     return F.cross_entropy(scores, scores.new_zeros(len(scores), dtype=torch.long))
 
 

@@ -13,7 +13,7 @@ import torch
 
 from dfkit.audit.findings import findings_notes
 from dfkit.clip import ClipSpec
-from dfkit.config import Config, FitConfig, TrainConfig
+from dfkit.config import Config, DistillConfig, TrainConfig
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import CheckpointError, ConfigError
@@ -26,12 +26,13 @@ from dfkit.starter import STARTER, starter_teacher
 from dfkit.training.balance import class_weights, note_class_balance
 from dfkit.training.checkpoints import save_checkpoint
 from dfkit.training.fit import FitResult, compute_device, fit, refuse_other_config
-from dfkit.training.loaders import Loaders, make_loaders
+from dfkit.training.loaders import Loaders, learnt_clips, make_loaders
 from dfkit.training.modality_dropout import can_be_muted, muted
 from dfkit.training.original_checkpoints import original_checkpoints
 from dfkit.training.recorder import ModelKind
 from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_facts, summarize
 from dfkit.training.seen_groups import START, refuse_seen_by_start, start_parts
+from dfkit.training.standardised_start import standardise_start
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.video_scores import write_scores
 from dfkit.workspace import Workspace, stored_path
@@ -113,12 +114,17 @@ def require_clip_spec(spec: ClipSpec, config_spec: ClipSpec, where: str) -> None
         )
 
 
-def train_labels(data: PreparedData, loaders: Loaders, section: FitConfig) -> list[int]:
+def train_labels(data: PreparedData, clips: list[int], section: TrainConfig | DistillConfig) -> list[int]:
     """Labels of the training clips, 0 or 1, as training shows them; clips without a label are left out.
 
     As many reals count as fake as get other sound in an epoch on average.
+
+    Args:
+        data: Prepared data.
+        clips: The training part.
+        section: Of the run.
     """
-    labels = [data.clips[index].label for index in loaders.indices["train"]]
+    labels = [data.clips[index].label for index in learnt_clips(data, clips, section)]
     known = sorted(label for label in labels if label is not None)
     num_mismatched = round(known.count(0) * section.mismatch.share)
     return known[num_mismatched:] + [1] * num_mismatched
@@ -171,7 +177,9 @@ def train_on_split(
     network, facts = first_network(section, data, indices)
     loaders = make_loaders(data, indices, section, pictures=bool(network.spec.pictures))
     model = ClipNetwork(network, data.spec)
-    labels = train_labels(data, loaders, section)
+    if section.standardised_start:
+        standardise_start(model, data, learnt_clips(data, indices["train"], section))
+    labels = train_labels(data, indices["train"], section)
     note_class_balance(labels, section)
     task = ClipTask(model, config=section, class_weights=class_weights(labels, section))
     callbacks = original_checkpoints(run_dir, section, data.spec)

@@ -1,0 +1,100 @@
+"""Sound against the face with people left out: teacher, student and exported INT8 student of every fold, pooled.
+
+    python -m tools.sync_folds --data data/videos --config configs/sync.yaml --workspace trial
+
+The configuration's `split.folds` says how many. Folds that were trained under the workspace's `runs/<name>` are taken
+as they are. Beside the models stands the baseline `sync` of `dfkit baseline`: the regression of lips on phonemes.
+The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from dfkit.evaluation.sync import SyncRow, sync_report
+from dfkit.experiment import read_config
+from dfkit.files import write_atomically
+
+
+def dfkit(*arguments: object, allowed: tuple[int, ...] = (0,)) -> None:
+    """Runs a command in a process of its own; the converter and torch are not at home in one."""
+    command = [sys.executable, "-m", "dfkit", *map(str, arguments)]
+    code = subprocess.run(command, check=False).returncode
+    if code not in allowed:
+        raise SystemExit(f"{' '.join(command)}: exit code {code}")
+
+
+def fold_config(config: Path, workspace: Path, fold: int) -> Path:
+    """The experiment with one of its folds chosen."""
+    experiment = read_config(config)
+    name = f"{experiment.name}-fold{fold}"
+    chosen = experiment.model_copy(update={"name": name, "split": experiment.split.model_copy(update={"fold": fold})})
+    path = workspace / f"{name}.yaml"
+    # JSON is YAML.
+    write_atomically(path, chosen.to_json_text(indent=2))
+    return path
+
+
+def judge(name: str, *model: object, data: Path, workspace: Path) -> list[SyncRow]:
+    """A model's answers, kept in the workspace."""
+    folder = workspace / "reports" / name
+    if not (folder / "report.json").is_file():
+        dfkit("evaluate", "--sync", *model, "--data", data, "--workspace", workspace, "--output", folder)
+    content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return [SyncRow(**row) for row in content["rows"]]
+
+
+def measure_fold(config: Path, data: Path, workspace: Path, fold: int) -> dict[str, list[SyncRow]]:
+    """Distils and exports a fold's teacher and judges all three."""
+    run = read_config(config).name
+    own = fold_config(config, workspace, fold)
+    common = ("--data", data, "--workspace", workspace, "--config", own)
+    teacher = workspace / "runs" / run / f"fold_{fold}" / "best.pth"
+    student = workspace / "runs" / own.stem
+    if not (student / "results.json").is_file():
+        dfkit("distill", "--teacher", teacher, *common)
+    bundle = workspace / "exports" / own.stem
+    if not bundle.exists():
+        # Bounds of quality are judged by this tool: 3 is too few videos for them.
+        dfkit("export", "--int8", "--format", "tflite", "--checkpoint", student / "best.pth", *common, allowed=(0, 3))
+    models = {
+        "teacher": ("--checkpoint", teacher),
+        "student": ("--checkpoint", student / "best.pth"),
+        "INT8 student": ("--bundle", bundle),
+    }
+    return {
+        kind: judge(f"{own.stem}-{kind.replace(' ', '-')}", *model, data=data, workspace=workspace)
+        for kind, model in models.items()
+    }
+
+
+def main() -> None:
+    """Measures every fold and prints the pooled figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--folds", type=int, nargs="*", help="some of them")
+    options = parser.parse_args()
+    experiment = read_config(options.config)
+    if not (options.workspace / "runs" / experiment.name).is_dir():
+        dfkit("train", "--data", options.data, "--workspace", options.workspace, "--config", options.config)
+    pooled: dict[str, list[SyncRow]] = {}
+    for fold in options.folds or range(1, (experiment.split.folds or 0) + 1):
+        for kind, rows in measure_fold(options.config, options.data, options.workspace, fold).items():
+            # Each fold has models of its own.
+            pooled.setdefault(kind, []).extend(SyncRow(**{**vars(row), "model": fold}) for row in rows)
+    figures = {}
+    for kind, rows in pooled.items():
+        report = sync_report(rows, [kind], str(options.data))
+        print("\n".join(report.summary()))
+        figures[kind] = report.to_json()["scores"]
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
