@@ -177,7 +177,7 @@ def train_on_split(
     network, facts = first_network(section, data, indices)
     loaders = make_loaders(data, indices, section, pictures=bool(network.spec.pictures))
     model = ClipNetwork(network, data.spec)
-    if section.standardised_start:
+    if section.standardised_start and section.start is None:
         standardise_start(model, data, learnt_clips(data, indices["train"], section))
     labels = train_labels(data, indices["train"], section)
     note_class_balance(labels, section)
