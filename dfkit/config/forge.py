@@ -20,18 +20,31 @@ Method = Literal[
     "audio_retime",
     "lip_blend",
     "tts_voice",
+    "still_drive",
+    "lip_render",
+    "face_render",
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
 PACKAGE_METHODS: frozenset[str] = frozenset({"tts_voice"})
 """Methods that need a package of the extra `voices`; made only where they are named."""
 DEFAULT_METHODS: tuple[Method, ...] = tuple(method for method in METHODS if method not in PACKAGE_METHODS)
 PICTURE_METHODS: frozenset[str] = frozenset(
-    {"self_blend", "face_swap", "lip_time", "lip_swap", "mouth_freeze", "lip_blend"}
+    {
+        "self_blend",
+        "face_swap",
+        "lip_time",
+        "lip_swap",
+        "mouth_freeze",
+        "lip_blend",
+        "still_drive",
+        "lip_render",
+        "face_render",
+    }
 )
 DONOR_METHODS: frozenset[str] = frozenset({"face_swap", "lip_swap", "audio_swap"})
 FAMILIES: dict[str, tuple[Method, ...]] = {
-    "face": ("self_blend", "face_swap"),
-    "lips": ("lip_time", "lip_swap", "mouth_freeze", "lip_blend"),
+    "face": ("self_blend", "face_swap", "still_drive", "face_render"),
+    "lips": ("lip_time", "lip_swap", "mouth_freeze", "lip_blend", "lip_render"),
     "voice": ("audio_swap", "voice_resynth", "tts_voice"),
     "sync": ("audio_shift", "audio_retime"),
 }

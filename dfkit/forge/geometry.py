@@ -25,6 +25,8 @@ WHOLE_FACE = (*OVAL, *OUTER_LIP, *INNER_LIP, *EYES, *BROWS, *NOSE, *CHEEKS)
 # What speech does not move: the frame in which a mouth is carried from one picture to another.
 STEADY = (33, 133, 362, 263, 168, 6, 5, 1, 2, 98, 327, 129, 358, 234, 454, 50, 280)
 AROUND_MOUTH = (*JAW, 2, 98, 327, 129, 358, 50, 280, 36, 266, 234, 454, 117, 346)
+MOUTH_TOP = (50, 4, 280)
+"""Cheek, tip of the nose, cheek: with `JAW` around the lower half of a face."""
 MOUTH_CORNERS = (61, 291)
 CHIN, NOSE_BASE = 152, 2
 # Nodes of a warp along a face's side: a face has no detail of its shape below a fiftieth of it.

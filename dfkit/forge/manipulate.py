@@ -149,7 +149,7 @@ def _longest_run(visible: np.ndarray, at_least: int) -> tuple[int, int]:
 
 def _activity(method: str, footage: Footage, config: ForgeConfig) -> np.ndarray:
     """How much happens in each frame: loudness, or how the mouth moves where that is what is changed."""
-    if method in ("mouth_freeze", "lip_time", "lip_blend"):
+    if method in ("mouth_freeze", "lip_time", "lip_blend", "lip_render", "still_drive"):
         opening = np.nan_to_num(mouth_opening(footage.landmarks))
         return np.abs(np.gradient(opening))
     edges = np.round(np.arange(len(footage.frames) + 1) * config.sample_rate / config.fps).astype(int)

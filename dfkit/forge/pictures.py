@@ -11,6 +11,7 @@ from dfkit.forge import blend, geometry
 from dfkit.forge.footage import Footage
 from dfkit.forge.matching import match_frames
 from dfkit.forge.mouths import paste_mouths
+from dfkit.forge.render import Rendering, draw_face_rendering, draw_lip_rendering, render
 from dfkit.forge.self_blend import (
     SelfBlend,
     detail_gain,
@@ -126,6 +127,69 @@ def freeze_mouth(footage: Footage, _donor: Footage | None, start: int, end: int,
     )
 
 
+def drive_still(footage: Footage, _donor: Footage | None, start: int, end: int, rng: np.random.Generator) -> Change:
+    """One picture's face, drawn anew and moved by the landmarks of all others: a portrait that is animated."""
+    still = _nearest_visible(int(rng.integers(len(footage.frames))), footage.has_face)
+    points, origin = list(geometry.WHOLE_FACE), footage.landmarks[still]
+
+    def portrait(index: int, box: geometry.Box) -> np.ndarray:
+        return geometry.warp_into(footage.frames[still], box, footage.landmarks[index][points], origin[points])
+
+    change = _draw_anew(footage, start, end, portrait, _whole_face(rng), draw_face_rendering(rng))
+    return Change(change.frames, {"still_frame": still, **change.parameters})
+
+
+def render_face(footage: Footage, _donor: Footage | None, start: int, end: int, rng: np.random.Generator) -> Change:
+    """The face drawn anew in its place, as networks that restore faces do."""
+
+    def own(index: int, box: geometry.Box) -> np.ndarray:
+        return footage.frames[index][box.slices].astype(np.float32)
+
+    return _draw_anew(footage, start, end, own, _whole_face(rng), draw_face_rendering(rng))
+
+
+def render_lips(footage: Footage, _donor: Footage | None, start: int, end: int, rng: np.random.Generator) -> Change:
+    """The lower half of the face drawn anew in few pixels, as often with the mouth of another time as with its own."""
+    total = len(footage.frames)
+    other = bool(rng.random() < 0.5)
+    offset = int(rng.integers(MIN_OTHER_MOMENT_FRAMES, total - MIN_OTHER_MOMENT_FRAMES + 1))
+    moments = [_nearest_visible((index + offset) % total, footage.has_face) for index in range(start, end)]
+    drawn = paste_mouths(footage, footage, start, moments) if other else footage.frames[start:end]
+
+    def mouth(index: int, box: geometry.Box) -> np.ndarray:
+        return drawn[index - start][box.slices].astype(np.float32)
+
+    def lower_face(landmarks: np.ndarray, box: geometry.Box) -> np.ndarray:
+        corners = landmarks[list((*geometry.JAW, *geometry.MOUTH_TOP))]
+        return geometry.soft_polygon(corners, box, feather * geometry.face_width(landmarks))
+
+    feather = float(rng.uniform(0.04, 0.12))
+    change = _draw_anew(footage, start, end, mouth, lower_face, draw_lip_rendering(rng))
+    return Change(change.frames, {"offset_frames": offset if other else 0, "feather": feather, **change.parameters})
+
+
+Source = Callable[[int, geometry.Box], np.ndarray]
+MaskOf = Callable[[np.ndarray, geometry.Box], np.ndarray]
+
+
+def _whole_face(rng: np.random.Generator) -> MaskOf:
+    feather = float(rng.uniform(0.06, 0.15))
+    return lambda landmarks, box: geometry.face_mask(landmarks, box, grow=1.0, feather=feather)
+
+
+def _draw_anew(footage: Footage, start: int, end: int, source: Source, mask_of: MaskOf, how: Rendering) -> Change:
+    """Renders what `source` gives for each picture and lays it over the picture under a mask."""
+    frames = []
+    for index in range(start, end):
+        frame, landmarks = footage.frames[index], footage.landmarks[index]
+        box = geometry.face_box(landmarks, frame.shape)
+        mask = mask_of(landmarks, box)
+        frames.append(
+            blend.paste(frame, box, render(source(index, box), mask, geometry.face_width(landmarks), how), mask)
+        )
+    return Change(frames, how.parameters())
+
+
 def _there_and_back(index: int, length: int) -> int:
     """0 … length - 1 … 0 …: a loop without a jump."""
     if length == 1:
@@ -147,4 +211,7 @@ CHANGES: dict[str, ChangeFunction] = {
     "lip_swap": lips_of_other_person,
     "mouth_freeze": freeze_mouth,
     "lip_blend": blend_lips_with_self,
+    "still_drive": drive_still,
+    "lip_render": render_lips,
+    "face_render": render_face,
 }
