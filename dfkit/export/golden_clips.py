@@ -118,9 +118,8 @@ def push_over(
         towards_fake: Which way.
         threshold_margin: The margin, in logits, from which on a clip is called fake.
     Returns:
-        The same inputs with other features (without pictures: other landmarks), no feature below zero, as a
-        ReLU leaves them; where a few hundred steps
-        do not get there, as far as they got.
+        The same inputs with other features (without pictures: other landmarks), none below zero that a ReLU leaves;
+        where a few hundred steps do not get there, as far as they got.
     """
     score = ScoreGraph(network, spec).eval()
     arrays = {name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
@@ -141,6 +140,6 @@ def push_over(
         (-margin).backward()
         optimizer.step()
         with torch.no_grad():
-            for value in features:  # landmarks may lie anywhere
-                value.clamp_(min=0)
+            for name in network.spec.plain_cnns:  # a texture's means and landmarks may lie anywhere
+                arrays[f"{name}_features"].clamp_(min=0)
     return {name: value.detach().numpy() for name, value in arrays.items()}

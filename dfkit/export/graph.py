@@ -19,6 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from dfkit.clip import ClipSpec
+from dfkit.export.folded_conv import FoldedConv
+from dfkit.export.texture import TextureGraph
+from dfkit.models.efficientnet_lite import FaceTexture
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.models.motion import MotionFrontEnd
@@ -27,47 +30,21 @@ SMALLEST_SHARE = 0.05
 """Of the largest deviation among a step's values: one that hardly varies over the examples may vary elsewhere."""
 
 
-class FoldedConv(nn.Module):
-    """A CNN's first convolution, exactly, over as many neighbouring pixels of a row as its stride is, taken as one.
+class PlainCnn(nn.Module):
+    """The original's three layers, with folded pixels."""
 
-    Kernels for 8-bit values go through each place of a window with at least eight channels at a time: of an RGB
-    picture they multiply mostly padding. Taking s pixels of 3 channels for one of 3 s costs no operation, since that is
-    how they lie in memory, and leaves a window of fewer places.
-    """
-
-    def __init__(self, conv: nn.Module) -> None:
-        """Rearranges the weights.
-
-        Args:
-            conv: Of 3 input channels and a square kernel.
-        """
+    def __init__(self, cnn: nn.Sequential) -> None:
+        """Takes over a CNN of `image_cnn`."""
         super().__init__()
+        conv = cnn[0]
         assert isinstance(conv, nn.Conv2d)
-        channels, _, size, _ = conv.weight.shape
-        self.step, self.padding = int(conv.stride[0]), int(conv.padding[0])
-        # Whole pixels of the folded row that the window reaches to the left of its own.
-        self.left = -(-self.padding // self.step)
-        right = (size - 1 - self.padding) // self.step
-        kernel = conv.weight.detach().new_zeros(channels, 3 * self.step, size, self.left + right + 1)
-        for column in range(size):
-            place, inside = divmod(column - self.padding + self.left * self.step, self.step)
-            kernel[:, 3 * inside : 3 * inside + 3, :, place] = conv.weight.detach()[:, :, :, column]
-        self.conv = nn.Conv2d(3 * self.step, channels, (size, self.left + right + 1), stride=(self.step, 1))
-        self.conv.weight.data = kernel
-        self.conv.bias = conv.bias
-        self.plain = conv
+        self.first, self.middle, self.last = FoldedConv(conv), cnn[1:6], cnn[6:8]
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """(N, side, side, 3) to (N, C, side / s, side / s)."""
-        count, side = pictures.shape[:2]
-        if side % self.step:
-            whole: Tensor = self.plain(pictures.permute(0, 3, 1, 2))
-            return whole
-        folded = pictures.reshape(count, side, side // self.step, 3 * self.step)
-        if self.padding:
-            folded = nn.functional.pad(folded, (0, 0, self.left, 0, self.padding, 0))
-        maps: Tensor = self.conv(folded.permute(0, 3, 1, 2))
-        return maps
+        """Pictures (N, side, side, 3) in [0, 1] to features (N, C)."""
+        maps: Tensor = self.last(self.middle(self.first(pictures)))
+        # mean() becomes one MEAN; AdaptiveAvgPool2d becomes a pool and two transposes.
+        return maps.mean(dim=(2, 3))
 
 
 class EncodeGraph(nn.Module):
@@ -76,9 +53,14 @@ class EncodeGraph(nn.Module):
     def __init__(self, network: MMMSBA) -> None:
         super().__init__()
         self.modalities = network.spec.pictures
-        self.first = nn.ModuleDict({m: FoldedConv(network.cnn(m)[0]) for m in self.modalities})
-        self.cnns = nn.ModuleDict({m: network.cnn(m)[1:6] for m in self.modalities})
-        self.last = nn.ModuleDict({m: network.cnn(m)[6:8] for m in self.modalities})
+        self.cnns = nn.ModuleDict({m: self._part(network.picture_network(m)) for m in self.modalities})
+
+    @staticmethod
+    def _part(found: nn.Module) -> nn.Module:
+        if isinstance(found, FaceTexture):
+            return TextureGraph(found)
+        assert isinstance(found, nn.Sequential)
+        return PlainCnn(found)
 
     def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
         """Features of one picture per modality.
@@ -88,12 +70,7 @@ class EncodeGraph(nn.Module):
         Returns:
             (N, C) per modality.
         """
-        features = []
-        for name, picture in zip(self.modalities, pictures, strict=True):
-            maps = self.last[name](self.cnns[name](self.first[name](picture)))
-            # mean() becomes one MEAN; AdaptiveAvgPool2d becomes a pool and two transposes.
-            features.append(maps.mean(dim=(2, 3)))
-        return tuple(features)
+        return tuple(self.cnns[m](picture) for m, picture in zip(self.modalities, pictures, strict=True))
 
 
 @dataclass(frozen=True)

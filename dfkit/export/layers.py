@@ -8,6 +8,7 @@ saturated unit of a GRU may turn over under INT8 without the layer being wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,6 +27,8 @@ from dfkit.export.parity import ParityClip
 from dfkit.export.recipes import Recipe
 from dfkit.export.signature import encode_example, score_example, score_inputs
 from dfkit.export.straight import StraightEncode, StraightScore
+from dfkit.export.texture import TextureGraph
+from dfkit.models.efficientnet_lite import FaceTexture
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.native_log import native_log
 from dfkit.runtime.backends import picture_table, picture_to_graph, to_graph
@@ -39,6 +42,8 @@ INT8_SHARE = 0.1
 """Between a float stage and its INT8 form: rounding gives a few hundredths on stressed weights."""
 CONVOLUTIONS = {"conv1": 1, "conv2": 4, "conv3": 7}
 """Places of the ReLUs in a CNN."""
+MAPS = re.compile(r"(face|lip)_(conv|stem|block)\d*")
+"""Names of the layers that are feature maps."""
 FRONT_ENDS = ("audio_mfcc", "motion_steps")
 MAP_SCALE = 0.5
 """Feature maps leave a graph through a product: an output that is static INT8 itself cannot be read after
@@ -155,13 +160,20 @@ class Probe(nn.Module):
             # on shared weights, which ai-edge-quantizer 0.10 cannot cast to float16.
             return {name: made[0]}
         # Feature maps as TFLite holds them, channels last: no transposing for the sake of looking.
-        return {name: made.permute(0, 2, 3, 1) * MAP_SCALE if name.endswith(tuple(CONVOLUTIONS)) else made}
+        return {name: made.permute(0, 2, 3, 1) * MAP_SCALE if MAPS.fullmatch(name) else made}
 
 
-def encode_probe(graph: nn.Module, network: MMMSBA) -> Probe:
-    """The CNNs with their feature maps; slices of a CNN hold the network's own modules."""
-    cnns = {m: network.cnn(m) for m in network.spec.pictures}
-    points = {f"{m}_{name}": cnn[place] for m, cnn in cnns.items() for name, place in CONVOLUTIONS.items()}
+def encode_probe(graph: EncodeGraph | EncodeOnnx | StraightEncode, network: MMMSBA) -> Probe:
+    """The CNNs with their feature maps; slices of a plain CNN hold the network's own modules."""
+    points: dict[str, nn.Module | None] = {}
+    for name in network.spec.pictures:
+        found = network.picture_network(name) if isinstance(graph, StraightEncode) else graph.cnns[name]
+        if isinstance(found, FaceTexture | TextureGraph):
+            trunk = found.trunk if isinstance(found, FaceTexture) else found
+            blocks = {f"{name}_block{number}": block for number, block in enumerate(trunk.blocks)}
+            points |= {f"{name}_stem": trunk.stem, **blocks}
+        else:
+            points |= {f"{name}_{layer}": network.cnn(name)[place] for layer, place in CONVOLUTIONS.items()}
     return Probe(graph, points, network).eval()
 
 
@@ -295,7 +307,7 @@ class _Inputs:
             scored.append({n: v[None] if n == "pcm" else v for n, v in taken.items()})
         return cls(network, spec, pictures, scored)
 
-    def through_torch(self, encode: nn.Module, score: ScoreGraph | StraightScore) -> Values:
+    def through_torch(self, encode: EncodeGraph | StraightEncode, score: ScoreGraph | StraightScore) -> Values:
         """Layers of torch modules."""
         values: Values = {}
         with torch.no_grad():
@@ -352,14 +364,16 @@ def _feed(entry: TensorEntry, value: np.ndarray) -> np.ndarray:
 def _add(values: Values, names: Sequence[str], arrays: Sequence[np.ndarray]) -> None:
     for name, array in zip(names, arrays, strict=True):
         # Batches of one: some stages have that axis, some not.
-        scale = MAP_SCALE if name.endswith(tuple(CONVOLUTIONS)) else 1.0
+        scale = MAP_SCALE if MAPS.fullmatch(name) else 1.0
         values.setdefault(name, []).append(np.asarray(array, np.float64).squeeze() / scale)
 
 
 def layer_order(network: MMMSBA) -> list[str]:
     """Names of all layers, first to last."""
     spec = network.spec
-    cnns = [f"{m}_{name}" for m in spec.pictures for name in (*CONVOLUTIONS, "features")]
+    trunk = ("stem", *(f"block{number}" for number in range(spec.face_blocks)))
+    maps = {m: tuple(CONVOLUTIONS) if m in spec.plain_cnns else trunk for m in spec.pictures}
+    cnns = [f"{m}_{name}" for m in spec.pictures for name in (*maps[m], "features")]
     steps = ["audio_mfcc", "motion_steps", *(f"{m}_{kind}" for kind in ("encoder", "dense") for m in spec.modalities)]
     blocks = [block for block in spec.blocks if block not in spec.modalities]
     return [*cnns, *steps, *blocks, "frame_logits", "clip_logits"]

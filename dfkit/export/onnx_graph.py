@@ -19,6 +19,9 @@ from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, MissingExtraError, ParityError
 from dfkit.export.converter import conversion
 from dfkit.export.signature import encode_example, score_example, score_inputs
+from dfkit.export.texture import TextureOnnx
+from dfkit.export.texture_rounding import ONNX_STEPS, round_onnx, rounded_convs
+from dfkit.models.efficientnet_lite import FaceTexture
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.models.motion import MotionFrontEnd
@@ -43,17 +46,37 @@ MAX_BATCH, MAX_STEPS = 4096, 4096
 Shapes = Mapping[str, tuple[str | int, ...]]
 
 
+class PlainOnnxCnn(nn.Module):
+    """The original's three layers: pictures (N, side, side, 3) uint8 to features (N, C)."""
+
+    def __init__(self, cnn: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = cnn[:8]
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """See the class."""
+        maps: Tensor = self.layers(pictures.permute(0, 3, 1, 2).float() / 255)
+        return maps.mean(dim=(2, 3))
+
+
 class EncodeOnnx(nn.Module):
     """Pictures (N, side, side, 3) uint8 per modality to features (N, C)."""
 
     def __init__(self, network: MMMSBA) -> None:
         super().__init__()
-        self.cnns = nn.ModuleList(network.cnn(m)[:8] for m in network.spec.pictures)
+        self.modalities = network.spec.pictures
+        self.cnns = nn.ModuleDict({m: self._part(network.picture_network(m)) for m in self.modalities})
+
+    @staticmethod
+    def _part(found: nn.Module) -> nn.Module:
+        if isinstance(found, FaceTexture):
+            return TextureOnnx(found)
+        assert isinstance(found, nn.Sequential)
+        return PlainOnnxCnn(found)
 
     def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
         """Casts inside the graph: ONNX Runtime's convolutions are float until quantized."""
-        scaled = [picture.permute(0, 3, 1, 2).float() / 255 for picture in pictures]
-        return tuple(cnn(picture).mean(dim=(2, 3)) for cnn, picture in zip(self.cnns, scaled, strict=True))
+        return tuple(self.cnns[m](picture) for m, picture in zip(self.modalities, pictures, strict=True))
 
 
 class AnyLengthFrontEnd(MfccFrontEnd):
@@ -284,7 +307,9 @@ def quantize(
 
     models = {}
     if ENCODE_FILE in graphs:
-        models[ENCODE_FILE] = _quantize_pictures(graphs[ENCODE_FILE], calibration_clips, network.spec.pictures)
+        convs = rounded_convs(network, calibration_clips, TextureOnnx, ONNX_STEPS)
+        rounded = round_onnx(graphs[ENCODE_FILE], convs) if convs else graphs[ENCODE_FILE]
+        models[ENCODE_FILE] = _quantize_pictures(rounded, calibration_clips, network.spec.pictures)
     models[SCORE_FILE] = onnx.load_from_string(graphs[SCORE_FILE])
     quantize_weights(models[SCORE_FILE])
     for model in models.values():
@@ -320,7 +345,7 @@ def _quantize_pictures(
             quant_format=quantization.QuantFormat.QDQ,
             # Relu with its Conv: the range needs no negative half, and no two QuantizeLinears stand in a row, which
             # onnxruntime below 1.19 merges into one, and answers otherwise.
-            op_types_to_quantize=["Conv", "Relu", "MaxPool"],
+            op_types_to_quantize=["Conv", "Relu", "Clip", "Add", "MaxPool"],
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             # uint8 times int8 saturates on x86 without VNNI: features were 10 % of their range off on Haswell

@@ -21,6 +21,10 @@ DENSE = ("FULLY_CONNECTED",)
 """What dynamic INT8 may touch: several BATCH_MATMULs of one INT8 weight tensor answer at random in TensorFlow 2.21."""
 
 
+CNN = ("RESHAPE", "CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "PAD", "PADV2", "MAX_POOL_2D")
+"""All of `encode` but what is taken over space of the last maps."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One line of a recipe."""
@@ -90,7 +94,7 @@ RECIPES = {
             "mixed_int8",
             (
                 Rule(ALL, DENSE, "dynamic"),
-                Rule(PICTURES, ("RESHAPE", "CONV_2D", "PAD", "MAX_POOL_2D"), "static"),
+                Rule(PICTURES, CNN, "static"),
                 _KEEP_FRONT_ENDS,
                 _HALVE_FRONT_ENDS,
             ),

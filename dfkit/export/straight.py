@@ -32,7 +32,7 @@ class StraightEncode(nn.Module):
     def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
         """(1, side, side, 3) float32 in [0, 1] to (1, C), per modality."""
         parts = zip(self.network.spec.pictures, pictures, strict=True)
-        return tuple(self.network.cnn(m)(p.permute(0, 3, 1, 2)) for m, p in parts)
+        return tuple(self.network.picture_network(m)(p.permute(0, 3, 1, 2)) for m, p in parts)
 
 
 class StraightScore(nn.Module):

@@ -51,7 +51,8 @@ def stressed_network(
         stressed = MMMSBA(network.spec, frame_resampling=network.frame_resampling).eval()
     handles = []
     for module in stressed.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        # Behind a convolution without a bias stands a batch normalization.
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d) and module.bias is not None:
             handles.append(module.register_forward_pre_hook(_once(partial(_scale_layer, deviation=deviation))))
         elif isinstance(module, nn.GRU):
             handles.append(module.register_forward_pre_hook(_once(_scale_gru)))
@@ -78,7 +79,7 @@ def _once(scale: Callable[[Any, Tensor], None]) -> Callable[[nn.Module, tuple[An
     return hook
 
 
-def _scale_layer(layer: nn.Conv2d | nn.Linear, given: Tensor, *, deviation: float) -> None:
+def _scale_layer(layer: nn.Conv2d | nn.Linear | nn.BatchNorm2d, given: Tensor, *, deviation: float) -> None:
     made = layer.forward(given)
     # Channels first: (C, everything else).
     channels = made.transpose(0, 1).flatten(1) if made.ndim == 4 else made.flatten(0, -2).t()

@@ -18,6 +18,8 @@ from dfkit.export.graph import EncodeGraph, ScoreGates, ScoreGraph, ScoreLogits,
 from dfkit.export.recipes import Recipe
 from dfkit.export.recurrence import GATES, LOGITS, STEP, join_recurrence
 from dfkit.export.signature import calibration_inputs, encode_example, score_example, score_inputs
+from dfkit.export.texture import TextureGraph
+from dfkit.export.texture_rounding import TFLITE_STEPS, round_tflite, rounded_convs
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.models.motion import MotionFrontEnd
@@ -122,7 +124,7 @@ def quantize(
 
     with tempfile.TemporaryDirectory() as folder, conversion(f"quantization by {recipe.name}"):
         path = Path(folder) / MODEL_FILE
-        path.write_bytes(model)
+        path.write_bytes(_with_rounded_trunk(model, recipe, network, calibration_clips))
         plan = quantizer.Quantizer(str(path))
         for rule in recipe.rules:
             _add_rule(plan, rule.scope, rule.operators, rule.mode)
@@ -136,6 +138,12 @@ def quantize(
         out = Path(folder) / "quantized.tflite"
         plan.quantize(ranges, enable_progress_report=False).export_model(str(out), overwrite=True)
         return out.read_bytes()
+
+
+def _with_rounded_trunk(model: bytes, recipe: Recipe, network: MMMSBA, clips: Sequence[dict[str, np.ndarray]]) -> bytes:
+    """The model as the quantizer gets it."""
+    convs = rounded_convs(network, clips, TextureGraph, TFLITE_STEPS) if recipe.int8_pictures else []
+    return round_tflite(model, convs) if convs else model
 
 
 def _add_rule(plan: Any, scope: str, operators: tuple[str, ...], mode: str) -> None:

@@ -192,16 +192,17 @@ class FaceTexture(nn.Module):
         return torch.cat([mean, std], dim=1)
 
 
-def pad_same(maps: Tensor, kernel: int, stride: int) -> Tensor:
-    """Pads with zeros as TensorFlow's SAME does: as little as gives ceil(side / stride), the odd one at the end.
+def pad_same(maps: Tensor, kernel: int, stride: int, *, value: float = 0.0) -> Tensor:
+    """Pads as TensorFlow's SAME does: as little as gives ceil(side / stride), the odd one at the end.
 
     Args:
         maps: (B, C, H, W).
         kernel: Side of the kernel that follows.
         stride: Its step.
+        value: What is padded with.
     """
     height, width = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in maps.shape[-2:])
-    return F.pad(maps, (width // 2, width - width // 2, height // 2, height - height // 2))
+    return F.pad(maps, (width // 2, width - width // 2, height // 2, height - height // 2), value=value)
 
 
 def scale_pixels(pictures: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ FLOAT32, FLOAT16, INT32, BOOL, INT8 = 0, 1, 2, 6, 9
 """Numbers of the schema's TensorType."""
 DTYPES = {FLOAT32: ("float32", 4), FLOAT16: ("float16", 2), INT32: ("int32", 4), BOOL: ("bool", 1), INT8: ("int8", 1)}
 """Name and bytes of the types that a graph may hold."""
-NO_ACTIVATION, RELU = 0, 1
+NONE, RELU = frozenset({0}), frozenset({0, 1})
+ANY = RELU | {3}
+"""Numbers of the schema's ActivationFunctionType that an operator may have: none, RELU, RELU6."""
 SAME_PADDING, VALID_PADDING = 0, 1
 
 
@@ -87,8 +89,8 @@ class Operator:
     """Inputs that may have a scale per channel: place, and axis of the channels (-1: the last one)."""
     options_may_lack: bool = False
     """Whether exports leave the options out."""
-    activations: tuple[int, int] | None = None
-    """Field of a fused activation and the highest that exports have."""
+    activations: tuple[int, frozenset[int]] | None = None
+    """Field of a fused activation and those that exports have."""
     most_outputs: int = 1
 
     def channels(self, inputs: tuple[TensorRecord | None, ...]) -> set[tuple[int, int]]:
@@ -160,6 +162,19 @@ def _conv_2d(call: Call) -> list[Shape]:
     return [(values[0], rows, columns, weights[0])]
 
 
+def _depthwise_conv_2d(call: Call) -> list[Shape]:
+    values, weights = call.shape(0), call.shape(1)
+    _need(
+        len(weights) == 4 and weights[0] == 1, f"weights of the shape {weights}, expected (1, rows, columns, channels)"
+    )
+    fits = values[-1:] == weights[3:] and call.option(3) == 1
+    _need(fits, f"pictures {values} have {values[-1:]} channels, the weights {weights} are not one for each")
+    _need(call.option(5, 1) == 1 and call.option(6, 1) == 1, "a dilated convolution")
+    _bias_fits(call, weights[3])
+    rows, columns = _window(call, weights[1:3], (call.option(2), call.option(1)))
+    return [(values[0], rows, columns, weights[3])]
+
+
 def _max_pool_2d(call: Call) -> list[Shape]:
     values = call.shape(0)
     rows, columns = _window(call, (call.option(4), call.option(3)), (call.option(2), call.option(1)))
@@ -183,6 +198,11 @@ def _pad(call: Call) -> list[Shape]:
     amounts = call.read_int32(1)
     _need(min(amounts) >= 0, f"negative padding {amounts}")
     return [tuple([n + before + after for n, before, after in zip(values, amounts[::2], amounts[1::2], strict=True)])]
+
+
+def _pad_with(call: Call) -> list[Shape]:
+    _need(prod(call.shape(2)) == 1, f"it pads with values of the shape {call.shape(2)}, expected one value")
+    return _pad(call)
 
 
 def _axis(axis: int, rank: int) -> int:
@@ -300,9 +320,18 @@ MANY = 1_000
 """Most inputs of a concatenation, and outputs of a split: a state per picture."""
 
 OPERATORS: dict[int, Operator] = {
-    0: Operator("ADD", _elementwise, (2, 2), _PAIR, 11, activations=(0, NO_ACTIVATION)),
-    2: Operator("CONCATENATION", _concatenation, (1, MANY), _ONE, 10, activations=(1, NO_ACTIVATION)),
-    3: Operator("CONV_2D", _conv_2d, (3, 3), _BIASED, 1, per_channel=((1, 0), (2, 0)), activations=(3, RELU)),
+    0: Operator("ADD", _elementwise, (2, 2), _PAIR, 11, activations=(0, NONE)),
+    2: Operator("CONCATENATION", _concatenation, (1, MANY), _ONE, 10, activations=(1, NONE)),
+    3: Operator("CONV_2D", _conv_2d, (3, 3), _BIASED, 1, per_channel=((1, 0), (2, 0)), activations=(3, ANY)),
+    4: Operator(
+        "DEPTHWISE_CONV_2D",
+        _depthwise_conv_2d,
+        (3, 3),
+        _BIASED,
+        2,
+        per_channel=((1, 3), (2, 0)),
+        activations=(4, ANY),
+    ),
     6: Operator("DEQUANTIZE", _same, (1, 1), frozenset({(_Q, _F), (_H, _F)})),
     9: Operator(
         "FULLY_CONNECTED",
@@ -315,18 +344,19 @@ OPERATORS: dict[int, Operator] = {
         activations=(0, RELU),
     ),
     14: Operator("LOGISTIC", _same, (1, 1), _ONE),
-    17: Operator("MAX_POOL_2D", _max_pool_2d, (1, 1), _ONE, 5, activations=(5, NO_ACTIVATION)),
-    18: Operator("MUL", _elementwise, (2, 2), _PAIR, 21, activations=(0, NO_ACTIVATION)),
+    17: Operator("MAX_POOL_2D", _max_pool_2d, (1, 1), _ONE, 5, activations=(5, NONE)),
+    18: Operator("MUL", _elementwise, (2, 2), _PAIR, 21, activations=(0, NONE)),
     22: Operator("RESHAPE", _reshape, (2, 2), _INDEXED, 17, max_rank=5, options_may_lack=True),
     25: Operator("SOFTMAX", _softmax, (1, 1), _ONE, 9),
     28: Operator("TANH", _same, (1, 1), _ONE),
     34: Operator("PAD", _pad, (2, 2), _INDEXED, 22),
     39: Operator("TRANSPOSE", _transpose, (2, 2), _INDEXED),
     40: Operator("MEAN", _reduce, (2, 2), _INDEXED, 27, max_rank=5),
-    41: Operator("SUB", _elementwise, (2, 2), _PAIR, 28, activations=(0, NO_ACTIVATION)),
-    42: Operator("DIV", _elementwise, (2, 2), _FLOAT_PAIR, 29, activations=(0, NO_ACTIVATION)),
+    41: Operator("SUB", _elementwise, (2, 2), _PAIR, 28, activations=(0, NONE)),
+    42: Operator("DIV", _elementwise, (2, 2), _FLOAT_PAIR, 29, activations=(0, NONE)),
     55: Operator("MAXIMUM", _elementwise, (2, 2), _FLOAT_PAIR),
     49: Operator("SPLIT", _split, (2, 2), frozenset({(_I, _F, _F)}), 35, most_outputs=MANY),
+    60: Operator("PADV2", _pad_with, (3, 3), frozenset({(_F, _I, _F, _F), (_Q, _I, _Q, _Q)})),
     65: Operator("SLICE", _slice, (3, 3), frozenset({(_F, _I, _I, _F), (_Q, _I, _I, _Q)})),
     73: Operator("LOG", _same, (1, 1), _FLOAT_ONE),
     74: Operator("SUM", _reduce, (2, 2), _INDEXED, 27),

@@ -1,8 +1,9 @@
 """Quantization-aware training: the network computes as the INT8 graph will, while its weights stay float.
 
 What is rounded is what `mixed_int8` rounds: weights of convolutions, dense layers and GRUs to symmetric int8 per
-output channel, and the outputs of the CNNs' activations to int8 with one range each; biases stay float. Activations of
+output channel, and the feature maps of the CNNs to int8 with one range each; biases stay float. Activations of
 dense and recurrent layers are rounded by ranges found at run time, row by row; that costs little and is left out.
+A batch normalization scales whole channels: rounded before it or folded into it, weights are the same.
 
 The gradient passes the rounding straight through inside the range and is zero outside (Bengio et al. 2013,
 arXiv:1308.3432, section 4). Saved are the rounded weights: they lie on the grid that the exporter finds again, so
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dfkit.models.efficientnet_lite import ConvNorm, InvertedBottleneck
 from dfkit.models.mmms_ba import MMMSBA, PREFIX
 
 LEVELS = 127
@@ -25,6 +27,8 @@ LOW, HIGH = -128, 127
 """Range of asymmetric int8."""
 RANGE_DECAY = 0.95
 """Decay of the moving average over training batches by which an activation's range follows its largest value."""
+BELOW_ZERO = ", below zero"
+"""Behind the name of an activation of either sign: the largest value of its negative."""
 SMALLEST_SCALE = 1e-12
 """Lower limit of a scale: a channel of zeros has none."""
 
@@ -70,6 +74,20 @@ def round_positive(value: Tensor, top: Tensor) -> Tensor:
     return round_to_grid(value, (top / (HIGH - LOW)).clamp(min=SMALLEST_SCALE), LOW, LOW, HIGH)
 
 
+def round_signed(value: Tensor, low: Tensor, top: Tensor) -> Tensor:
+    """Fake quantization of maps of either sign to int8: 255 steps from -`low` to `top`, zero one of them.
+
+    Args:
+        value: Any shape.
+        low: Scalar >= 0; smaller values than its negative are clipped and get no gradient.
+        top: Scalar >= 0, likewise.
+    Returns:
+        The same shape.
+    """
+    scale = ((low + top) / (HIGH - LOW)).clamp(min=SMALLEST_SCALE)
+    return round_to_grid(value, scale, LOW + round(float(low / scale)), LOW, HIGH)
+
+
 def round_to_grid(value: Tensor, scale: Tensor, zero_point: int, low: int, high: int) -> Tensor:
     """Applies `RoundToGrid`.
 
@@ -110,22 +128,29 @@ class Int8Rounding:
         self.activation_maxima = dict(activation_maxima or {})
         self.active = False
         for modality in network.spec.pictures:
-            cnn = network.cnn(modality)
-            for place, layer in cnn.named_children():
-                if isinstance(layer, nn.ReLU):
-                    layer.register_forward_hook(self._hook(f"{PREFIX[modality]}.{place}"))
+            for place, layer in network.picture_network(modality).named_modules():
+                if isinstance(layer, nn.ReLU | ConvNorm) or (isinstance(layer, InvertedBottleneck) and layer.shortcut):
+                    positive = isinstance(layer, nn.ReLU) or (isinstance(layer, ConvNorm) and layer.activate)
+                    layer.register_forward_hook(self._hook(f"{PREFIX[modality]}.{place}", positive=positive))
 
-    def _hook(self, name: str) -> Any:
+    def _hook(self, name: str, *, positive: bool) -> Any:
         def round_output(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
             if not self.active:
                 return None
-            if module.training or name not in self.activation_maxima:
-                largest = float(output.detach().amax())
-                before = self.activation_maxima.get(name, largest)
-                self.activation_maxima[name] = RANGE_DECAY * before + (1 - RANGE_DECAY) * largest
-            return round_positive(output, torch.tensor(self.activation_maxima[name]).to(output))
+            top = self._largest(name, output, module.training)
+            if positive:
+                return round_positive(output, top)
+            return round_signed(output, self._largest(f"{name}{BELOW_ZERO}", -output, module.training), top)
 
         return round_output
+
+    def _largest(self, name: str, value: Tensor, training: bool) -> Tensor:
+        """The largest value of an activation so far, as a scalar of its type; a batch in training moves it."""
+        if training or name not in self.activation_maxima:
+            largest = max(float(value.detach().amax()), 0.0)
+            before = self.activation_maxima.get(name, largest)
+            self.activation_maxima[name] = RANGE_DECAY * before + (1 - RANGE_DECAY) * largest
+        return torch.tensor(self.activation_maxima[name]).to(value)
 
     def __call__(self, model: nn.Module, batch: Any) -> Any:
         """Forward pass of a model under rounding.

@@ -38,8 +38,8 @@ def test_constants_add_up(converted: Converted) -> None:
     weights = sum(value.numel() for name, value in converted.student.named_parameters() if value.ndim > 1)
     parameters = sum(value.numel() for value in converted.student.parameters())
     # A folded window of conv3 has a fourth column, of zeros.
-    folded = EncodeGraph(converted.student).first
-    zeros = sum(f.conv.weight.numel() - f.plain.weight.numel() for f in folded.values())
+    folded = [part.first for part in EncodeGraph(converted.student).cnns.values()]
+    zeros = sum(f.conv.weight.numel() - f.plain.weight.numel() for f in folded)
     assert zeros == 9 * (32 + 16)
     assert backend.constant_bytes["int8"] == weights + zeros
     assert backend.int8_share == pytest.approx((weights + zeros) / parameters, abs=1e-4)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dfkit.export.texture import fold_norm
 from dfkit.models import MMMSBA, NetworkSpec
-from dfkit.training.int8_rounding import Int8Rounding, round_positive, round_weight, rounded_weights
+from dfkit.training.int8_rounding import Int8Rounding, round_positive, round_signed, round_weight, rounded_weights
 from dfkit.training.task import ClipNetwork
 from tests.training.tiny import SPEC
 
@@ -101,3 +102,35 @@ def test_gradient_reaches_every_weight() -> None:
     (output.clip_logits.square().sum() + output.frame_logits.square().sum()).backward()
     assert [name for name, value in network.named_parameters() if value.grad is None] == []
     assert float(network.get_parameter("lip_encoder.gru.weight_hh_l0").grad.abs().sum()) > 0  # type: ignore[union-attr]
+
+
+def test_maps_of_either_sign_by_hand() -> None:
+    # -0.55 to 2 in 255 steps of 0.01, zero on step 55 of them.
+    value = torch.tensor([-7.0, -0.55, -0.123, 0.0, 1.996, 3.0])
+    rounded = round_signed(value, torch.tensor(0.55), torch.tensor(2.0))
+    torch.testing.assert_close(rounded, torch.tensor([-0.55, -0.55, -0.12, 0.0, 2.0, 2.0]), atol=1e-6, rtol=0)
+
+
+def test_a_texture_trunk_is_rounded_where_its_int8_graph_is() -> None:
+    torch.manual_seed(0)
+    spec = TINY.model_copy(update={"face_trunk": "efficientnet_lite0", "face_blocks": 3})
+    network = MMMSBA(spec).train()
+    rounding = Int8Rounding(network)
+    output = rounding(ClipNetwork(network, SPEC), tiny_batch())
+    output.clip_logits.square().sum().backward()
+    assert [name for name, value in network.named_parameters() if value.grad is None] == []
+    # Stem and three blocks, of which the first expands nothing and the last has a shortcut.
+    blocks = [f"blocks.{n}.{layer}" for n in (1, 2) for layer in ("expand", "depthwise", "project")]
+    signed = ["blocks.0.project", "blocks.1.project", "blocks.2.project", "blocks.2"]
+    places = ["stem", "blocks.0.depthwise", "blocks.0.project", *blocks, "blocks.2"]
+    names = [f"visual.trunk.{place}" for place in places]
+    names += [f"visual.trunk.{place}, below zero" for place in signed]
+    assert {name for name in rounding.activation_maxima if name.startswith("visual")} == set(names)
+    assert rounding.activation_maxima["visual.trunk.stem"] <= 6
+    # Whole channels are scaled by what follows: the folded weights lie on a grid, too.
+    rounded = rounding.rounded_network()
+    layer = rounded.picture_network("face").trunk.blocks[1].expand  # type: ignore[union-attr,index]
+    with torch.no_grad():
+        layer.norm.weight.uniform_(-2, 2)  # type: ignore[union-attr]
+    folded = fold_norm(layer).weight  # type: ignore[arg-type]
+    torch.testing.assert_close(round_weight(folded), folded, atol=1e-6, rtol=1e-5)

@@ -1,0 +1,202 @@
+"""What INT8 takes from a texture trunk, given back before it takes it: weights and biases of its convolutions.
+
+A trunk's features are means over space, so that an error which every place shares stays in them whole. Weights are
+therefore rounded so that the errors of each output channel sum to zero, which leaves flat regions as they were, and
+what is left on average over the calibration pictures goes into the bias (Nagel et al. 2019, arXiv:1906.04721, section
+4.2). The quantizers find the rounded weights on the grid that they would choose, and round nothing any more.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dfkit.errors import ConversionError
+from dfkit.export.compact import write_tables
+from dfkit.export.texture import TextureGraph, TextureOnnx
+from dfkit.measures.spacing import evenly_spaced
+from dfkit.models.efficientnet_lite import FaceTexture
+from dfkit.models.mmms_ba import MMMSBA
+from dfkit.runtime.tflite_file import buffer_bytes, operator_name, read_tables
+
+MAX_PICTURES = 96
+"""Of the calibration set, spread over it: maps of all of them are held at once."""
+TFLITE_STEPS, ONNX_STEPS = 127.0, 127.5
+"""Of a weight's grid, from zero to its channel's largest: int8 of TFLite, and uint8 of ONNX around 128."""
+
+SMALLEST_WEIGHT = 1e-4
+"""A channel's largest weight is at least that: there are such whose weights training took to zero."""
+
+
+@dataclass(frozen=True)
+class RoundedConv:
+    """One convolution, in the layout of its format."""
+
+    weight: np.ndarray
+    """As the float graph has it."""
+    rounded: np.ndarray
+    """On the grid, of the same shape."""
+    bias: np.ndarray
+    """(channels,), corrected."""
+
+
+def round_evenly(weight: Tensor, steps: float) -> Tensor:
+    """Rounds to the grid of each output channel, with errors that sum to zero as far as whole steps can.
+
+    Args:
+        weight: (out, ...) float32.
+        steps: From zero to the channel's largest value.
+    Returns:
+        The same shape; every value lies less than one step from where it was.
+    """
+    largest = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
+    scale = largest.clamp(min=SMALLEST_WEIGHT) / steps
+    exact = (weight / scale).flatten(1)
+    # Half a step beyond the largest value of uint8 stands nothing.
+    whole = exact.round().clamp(-round(steps), int(steps))
+    left = exact - whole
+    missing = left.sum(1).round()
+    # Those that were rounded away from where they are needed most, as many as there are steps missing.
+    order = (left * missing.sign()[:, None]).argsort(dim=1, descending=True).argsort(dim=1)
+    whole += missing.sign()[:, None] * (order < missing.abs()[:, None])
+    return (whole.view_as(weight) * scale).to(weight.dtype)
+
+
+@torch.no_grad()
+def round_graph(graph: TextureGraph, pictures: Tensor, steps: float) -> dict[str, nn.Conv2d]:
+    """A trunk's convolutions as INT8 should have them.
+
+    Args:
+        graph: Stays as it is.
+        pictures: What it takes.
+        steps: See `round_evenly`.
+    Returns:
+        Rounded ones, with corrected biases, by their names in `graph`, first to last.
+    """
+    targets: dict[str, Tensor] = {}
+    rounded: dict[str, nn.Conv2d] = {}
+    other = copy.deepcopy(graph)
+
+    def note(name: str, made: Tensor) -> None:
+        targets[name] = made.mean((0, 2, 3))
+
+    def correct(name: str, conv: nn.Conv2d, made: Tensor) -> Tensor:
+        rounded[name] = conv
+        lacking = targets[name] - made.mean((0, 2, 3))
+        assert conv.bias is not None
+        conv.bias += lacking
+        return made + lacking[:, None, None]
+
+    for name, conv in graph.named_modules():
+        if isinstance(conv, nn.Conv2d):
+            conv.register_forward_hook(lambda _conv, _given, made, name=name: note(name, made))
+    for name, conv in other.named_modules():
+        if isinstance(conv, nn.Conv2d):
+            conv.weight.data = round_evenly(conv.weight.data, steps)
+            conv.register_forward_hook(lambda conv, _given, made, name=name: correct(name, conv, made))
+    graph(pictures)
+    other(pictures)
+    return rounded
+
+
+def rounded_convs(
+    network: MMMSBA, clips: Sequence[Mapping[str, np.ndarray]], part: type[TextureGraph], steps: float
+) -> list[RoundedConv]:
+    """Every convolution of a network's texture trunk, rounded on calibration clips; none where it has no such trunk.
+
+    Args:
+        network: In eval mode.
+        clips: `face`, (N, side, side, 3) uint8.
+        part: The graph that the format is made of.
+        steps: Of its grid.
+    """
+    found = network.picture_network("face") if "face" in network.spec.pictures else None
+    if not isinstance(found, FaceTexture):
+        return []
+    every = np.concatenate([clip["face"] for clip in clips])
+    chosen = torch.from_numpy(every[evenly_spaced(len(every), MAX_PICTURES)])
+    graph = part(found).eval()
+    plain = {name: conv for name, conv in copy.deepcopy(graph).named_modules() if isinstance(conv, nn.Conv2d)}
+    rounded = round_graph(graph, chosen if part is TextureOnnx else chosen.float() / 255, steps)
+    return [_rounded_conv(plain[name].weight.detach(), conv) for name, conv in rounded.items()]
+
+
+def _rounded_conv(weight: Tensor, conv: nn.Conv2d) -> RoundedConv:
+    # The largest value stays what it was, beyond uint8's last step, too: quantizers take the grid from it.
+    largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True)
+    rounded = torch.where(weight.abs() == largest, weight, conv.weight.detach())
+    # Such a channel's grid would be too fine for its bias in int32, and one of zeros alone would get another zero point
+    # than the others, which QLinearConv does not take.
+    rounded[(largest < SMALLEST_WEIGHT).flatten(), 0, 0, 0] = SMALLEST_WEIGHT
+    assert conv.bias is not None
+    return RoundedConv(weight.numpy(), rounded.numpy(), conv.bias.detach().numpy())
+
+
+def round_tflite(model: bytes, convs: Sequence[RoundedConv]) -> bytes:
+    """A float32 .tflite with rounded convolutions in place of its own.
+
+    Raises:
+        ConversionError: It does not have one of them as the trunk has it.
+    """
+    tables = read_tables(model, where="the converted model")
+    data = [buffer_bytes(model, buffer) for buffer in tables.buffers]
+    waiting = {_channels_last(conv.weight).tobytes(): conv for conv in convs}
+    for graph in tables.subgraphs:
+        for operator in graph.operators:
+            if operator_name(tables, operator) not in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+                continue
+            conv = waiting.pop(data[graph.tensors[operator.inputs[1]].buffer], None)
+            if conv is not None:
+                _give(graph, operator, 1, _channels_last(conv.rounded), data)
+                _give(graph, operator, 2, conv.bias, data)
+    _refuse_left(len(waiting), "the .tflite")
+    return write_tables(tables, data)
+
+
+def _channels_last(weight: np.ndarray) -> np.ndarray:
+    """TFLite's layout: (out, rows, columns, in), of a depthwise convolution (1, rows, columns, out)."""
+    return np.ascontiguousarray(weight.transpose((1, 2, 3, 0) if weight.shape[1] == 1 else (0, 2, 3, 1)))
+
+
+def _give(graph: Any, operator: Any, place: int, values: np.ndarray, data: list[bytes]) -> None:
+    """Another constant for one operator; where others read the one that it had, a tensor of its own with it."""
+    number = int(operator.inputs[place])
+    if sum(number in each.inputs for each in graph.operators) > 1:
+        graph.tensors.append(copy.copy(graph.tensors[number]))
+        graph.tensors[-1].name = f"rounded_constant_{len(data)}"
+        number = operator.inputs[place] = len(graph.tensors) - 1
+    graph.tensors[number].buffer = len(data)
+    data.append(values.tobytes())
+
+
+def round_onnx(content: bytes, convs: Sequence[RoundedConv]) -> bytes:
+    """A float32 graph with rounded convolutions, likewise."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    waiting = {conv.weight.tobytes(): conv for conv in convs}
+    for number, node in enumerate(model.graph.node):
+        weight = constants.get(node.input[1]) if node.op_type == "Conv" else None
+        conv = None if weight is None else waiting.pop(weight.tobytes(), None)
+        if conv is not None:
+            for place, values in ((1, conv.rounded), (2, conv.bias)):
+                node.input[place] = f"rounded_constant_{number}_{place}"
+                model.graph.initializer.append(onnx.numpy_helper.from_array(values, node.input[place]))
+    _refuse_left(len(waiting), "encode.onnx")
+    return model.SerializeToString()
+
+
+def _refuse_left(count: int, where: str) -> None:
+    if count:
+        raise ConversionError(
+            f"{where} does not hold {count} of the face trunk's convolutions as dfkit gave them to the converter",
+            log="",
+            fix="install the converters that constraints.txt names",
+        )
