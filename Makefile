@@ -9,7 +9,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-.PHONY: setup demo test test-long check bench experiment experiment-gpu runtimes fuzz face-reference fate android android-tools clean help FORCE
+.PHONY: setup demo test test-long check bench experiment experiment-gpu runtimes fuzz face-reference fate android android-tools android-missing clean help FORCE
 .DEFAULT_GOAL := help
 
 setup: $(STAMP) ## install into .venv
@@ -61,15 +61,24 @@ fate: $(STAMP) ## write the references of what is read of awkward files anew; ne
 ANDROID := android_demo/build
 ANDROID_TOOLS := mvn:maven javac:openjdk-17-jdk-headless aapt2:aapt zipalign:zipalign apksigner:apksigner
 ANDROID_BUNDLE = $(or $(BUNDLE),$(ANDROID)/bundle)
+ANDROID_SOURCES = $(shell find android_demo -type f -not -path '*/build/*' -not -path '*/target/*' -not -name '*.md')
 
-android: $(STAMP) $(ANDROID)/golden/golden.json $(ANDROID)/phone/manifest.json ## build and test the app, android_demo/build/dfkit-demo.apk; BUNDLE=exports/NAME
+android: $(ANDROID)/dfkit-demo.apk ## build and test the app, android_demo/build/dfkit-demo.apk; BUNDLE=exports/NAME
+	$(BIN)/python tools/android/check_apk.py $<
+
+# The APK is written behind all tests: one that is newer than all that goes into it has passed them.
+$(ANDROID)/dfkit-demo.apk: $(ANDROID)/golden/golden.json $(ANDROID)/phone/manifest.json $(ANDROID_SOURCES) \
+		tools/android/apk.py tests/golden/decision/decision.json
 	cd android_demo && MAVEN_OPTS="$${MAVEN_OPTS:--Xmx1g}" mvn --batch-mode package \
 		-Dbundle=$(abspath $(ANDROID_BUNDLE)) -Dpython=$(abspath $(BIN)/python)
-	$(BIN)/python tools/android/check_apk.py $(ANDROID)/dfkit-demo.apk
 
 android-tools:
-	@for pair in $(ANDROID_TOOLS); do command -v $${pair%%:*} > /dev/null || \
-		{ echo "$${pair%%:*} is missing. Fix: apt-get install $${pair##*:}" >&2; exit 1; }; done
+	@missing="$$($(MAKE) --silent android-missing)"; test -z "$$missing" || \
+		{ echo "programs that the app is built with are missing. Fix: apt-get install $$missing" >&2; exit 1; }
+
+android-missing: # Debian's packages that the app is built with and that are not there, in one line
+	@for pair in $(ANDROID_TOOLS); do \
+		command -v $${pair%%:*} > /dev/null || printf '%s ' $${pair##*:}; done
 
 # Another bundle gives other answers: its name is kept, and the files are made anew where it changes.
 $(ANDROID)/bundle.name: FORCE

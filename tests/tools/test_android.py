@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import struct
 import subprocess
 import zipfile
@@ -83,7 +85,19 @@ def test_a_turned_picture_is_described_as_a_phone_describes_it() -> None:
 
 
 def test_a_missing_tool_is_named_with_its_package() -> None:
-    command = ["make", "android-tools", "ANDROID_TOOLS=no-such-tool:its-package"]
+    command = ["make", "android-tools", "ANDROID_TOOLS=no-such-tool:its-package make:make other-tool:other-package"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert "no-such-tool is missing. Fix: apt-get install its-package" in done.stderr
+    assert "Fix: apt-get install its-package other-package" in done.stderr
+
+
+def test_ci_ends_with_the_packages_that_it_cannot_install(tmp_path: Path) -> None:
+    for program in ("bash", "sh", "dirname", "make", "id", "env", "find"):
+        found = shutil.which(program)
+        assert found is not None, f"{program} is not installed"
+        (tmp_path / program).symlink_to(found)
+    environment = {**os.environ, "PATH": str(tmp_path), "DFKIT_SHARED": "none"}
+    done = subprocess.run([ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    expected = "Fix: apt-get install maven openjdk-17-jdk-headless aapt zipalign apksigner"
+    assert expected in done.stderr and "qemu-user" in done.stderr
