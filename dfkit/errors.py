@@ -73,6 +73,10 @@ class BundleError(DfkitError):
     """A bundle is missing a file, was changed, or does not follow the schema."""
 
 
+class PhoneError(DfkitError):
+    """A phone cannot be asked, or what it measured cannot be used."""
+
+
 class ModelAnswerError(BundleError):
     """A model answers NaN or infinity: no verdict follows from that, and no other input is to blame."""
 

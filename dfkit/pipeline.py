@@ -647,9 +647,19 @@ def bench(
     out_dir: Path | None = None,
     allow_unjudged: bool = False,
     config_path: Path | None = None,
+    imports: Sequence[Path] = (),
+    adb: bool = False,
+    serial: str | None = None,
+    minutes: float | None = None,
 ) -> BenchReport:
-    """`dfkit bench`."""
+    """`dfkit bench`; `serial` and `minutes` are of the phone that `adb` asks."""
+    from dfkit.benchmarks.bench import PhoneSource
     from dfkit.benchmarks.bench import bench as run_bench
+
+    if not adb and (serial is not None or minutes is not None):
+        raise ConfigError("--serial and --minutes are of a phone that measures", fix="add --adb")
+    sustained_s = 600.0 if minutes is None else 60 * minutes
+    phones = PhoneSource(tuple(imports), adb, serial, sustained_s)
 
     section = read_config(config_path).bench
     chosen = workspace.bundle(bundle)
@@ -663,6 +673,7 @@ def bench(
         repeats=repeats or section.repeats,
         num_threads=num_threads or section.num_threads,
         allow_unjudged=allow_unjudged,
+        phones=phones,
     )
 
 

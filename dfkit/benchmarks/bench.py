@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfkit.benchmarks.adb import Request, measure_on_phone
 from dfkit.benchmarks.cold_start import ColdStart, measure_cold_start
 from dfkit.benchmarks.end_to_end import VideoTiming, measure_end_to_end
 from dfkit.benchmarks.evidence import (
@@ -26,6 +27,7 @@ from dfkit.benchmarks.evidence import (
     read_logits,
 )
 from dfkit.benchmarks.latency import Percentiles, Variant, measure_latency
+from dfkit.benchmarks.phone import PhoneRun, read_phone_file
 from dfkit.benchmarks.report import BenchReport
 from dfkit.benchmarks.sizes import Sizes, measure_sizes
 from dfkit.benchmarks.targets import STRAIGHT, compare_targets, conversion_seconds
@@ -54,6 +56,7 @@ def bench(
     repeats: int = 100,
     num_threads: int = 1,
     allow_unjudged: bool = False,
+    phones: PhoneSource | None = None,
 ) -> BenchReport:
     """Measures a bundle and writes its report.
 
@@ -68,6 +71,7 @@ def bench(
         repeats: Timed clips per variant.
         num_threads: Threads of the model.
         allow_unjudged: Whether a gate with too little data leaves the exit code at 0.
+        phones: What phones measured of this bundle, read before anything is measured here.
     Returns:
         The report; its `exit_code` is 0, 1 (a gate failed) or 3 (a gate could not be judged).
     Raises:
@@ -82,6 +86,7 @@ def bench(
     rows = read_logits(reference / LOGITS_FILE)
     require_videos([path for path in map(Path, videos) if not is_pattern(path)])
     files = find_videos(videos) if videos else _take_test_video(rows)
+    runs = (phones or PhoneSource()).read(bundle, repeats=repeats, num_threads=num_threads)
     variants = open_variants(bundle, reference, num_threads=num_threads)
     primary = next(iter(variants))
     timings = _measure_timings(bundle, variants, files, repeats=repeats, num_threads=num_threads)
@@ -123,6 +128,7 @@ def bench(
         exit_code=gates.exit_code(results, allow_unjudged=allow_unjudged),
         json_path=Path(out_dir) / JSON_FILE,
         page_path=Path(out_dir) / PAGE_FILE,
+        phones=runs,
     )
     write_atomically(report.json_path, json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False))
     write_atomically(report.page_path, render_page(report))
@@ -133,6 +139,31 @@ def _take_test_video(rows: Sequence[LogitsRow]) -> list[Path]:
     video = find_test_video(rows)
     note(f"no video was named: {'none of the test split is at hand' if video is None else f'taking {video}'}")
     return [] if video is None else [video]
+
+
+@dataclass(frozen=True)
+class PhoneSource:
+    """Where measurements by phones come from."""
+
+    imports: tuple[Path, ...] = ()
+    """The app's JSON, as somebody sent it."""
+    is_asked: bool = False
+    """Whether a phone that is connected measures now."""
+    serial: str | None = None
+    """Of that phone; None takes the only one."""
+    sustained_s: float = 600.0
+    """Its work without a pause."""
+
+    def read(self, bundle: Bundle, *, repeats: int, num_threads: int) -> tuple[PhoneRun, ...]:
+        """All measurements, files first.
+
+        Raises:
+            PhoneError: A file cannot be used, or no phone answers.
+        """
+        runs = [read_phone_file(path, bundle) for path in self.imports]
+        if self.is_asked:
+            runs.append(measure_on_phone(bundle, Request(self.sustained_s, repeats, num_threads), serial=self.serial))
+        return tuple(runs)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 from dfkit.benchmarks.end_to_end import VIDEO_STAGE_NAMES, VIDEO_STAGES, VideoTiming
 from dfkit.benchmarks.evidence import EVEN_THRESHOLD, Comparison, Parity
 from dfkit.benchmarks.latency import STAGE_NAMES, STAGES, Percentiles
+from dfkit.benchmarks.phone import PhoneRun
 from dfkit.benchmarks.report import BenchReport
-from dfkit.benchmarks.rows import format_limit, format_target_limits, format_value
+from dfkit.benchmarks.rows import PHONE_COLUMNS, format_limit, format_target_limits, format_value, phone_rows
 from dfkit.benchmarks.targets import TargetResult
 from dfkit.measures.bootstrap import Interval
 from dfkit.measures.gates import MAX_CLIP_MS, MAX_PHONE_MB, MIN_REAL_TIME, GateResult
@@ -54,6 +55,7 @@ def render_page(report: BenchReport) -> str:
         _targets(report.targets),
         f'<div class="two">{_sizes(report)}{_cold_starts(report)}</div>',
         _latency(report),
+        _phones(report.phones),
         _end_to_end(report),
         _parity(report.parity, report),
         _comparison(report.comparison),
@@ -194,11 +196,29 @@ def _latency(report: BenchReport) -> str:
     others = f"<details><summary>The other variants</summary>{''.join(tables[1:])}</details>" if tables[1:] else ""
     text = (
         f"The model alone, {_threads(report)}, variants taking turns within one run. "
-        f"This is {report.environment.cpu}: a desktop figure until a phone has measured it."
+        f"This is {report.environment.cpu}: {_no_phone(report)}."
     )
     caption = "One clip, p90; dashed: the limit." if limit else "One clip, p90."
     left, right = f"<div>{figure(chart, caption)}{note(text)}</div>", f"<div>{tables[0]}{others}</div>"
     return card("Latency", f'<div class="two">{left}{right}</div>')
+
+
+def _no_phone(report: BenchReport) -> str:
+    if report.phones:
+        return "a desktop figure; what phones measured stands below"
+    return "a desktop figure until a phone has measured it (dfkit bench --adb)"
+
+
+def _phones(phones: Sequence[PhoneRun]) -> str:
+    if not phones:
+        return ""
+    rows = [tuple(escape(cell) for cell in row) for row in phone_rows(phones)]
+    text = (
+        "Measured by these devices themselves, in the app, on this bundle's files; each replayed the golden vectors. "
+        "The model alone: decoding and face tracking are left out. Times are p50 / p90 / p99; a cold start is the "
+        "process, loading, and the first clip."
+    )
+    return card("On phones", table(PHONE_COLUMNS, rows), note(text))
 
 
 def _stage_table(variant: str, stages: Mapping[str, Percentiles]) -> str:

@@ -10,7 +10,8 @@ from dfkit.benchmarks.cold_start import ColdStart
 from dfkit.benchmarks.end_to_end import VideoTiming
 from dfkit.benchmarks.evidence import Comparison, Parity
 from dfkit.benchmarks.latency import Percentiles
-from dfkit.benchmarks.rows import gate_lines, latency_lines, target_lines
+from dfkit.benchmarks.phone import PhoneRun
+from dfkit.benchmarks.rows import gate_lines, latency_lines, phone_lines, target_lines
 from dfkit.benchmarks.sizes import Sizes
 from dfkit.benchmarks.targets import TargetResult
 from dfkit.measures.environment import Environment
@@ -51,12 +52,15 @@ class BenchReport:
     exit_code: int
     json_path: Path
     page_path: Path
+    phones: tuple[PhoneRun, ...] = ()
+    """What phones measured of this bundle, each by itself."""
 
     def summary(self) -> list[str]:
         """Lines for the terminal: what was taken, the gates, where the report lies."""
         return [
             f"{self.bundle}: {self.primary}, threads: {self.num_threads}, {self.environment.cpu}",
             *latency_lines(self.latency),
+            *phone_lines(self.phones),
             *target_lines(self.targets),
             *gate_lines(self.gates),
             *([] if self.comparison is None else [f"student against teacher: {self.comparison.protocol}"]),
@@ -75,6 +79,7 @@ class BenchReport:
             "sizes": asdict(self.sizes),
             "primary": self.primary,
             "latency_ms": _latency_json(self.latency),
+            "phones": [run.model_dump(mode="json") for run in self.phones],
             "fresh": {name: _plain(asdict(start)) for name, start in self.cold_starts.items()},
             "fresh_video": _plain(asdict(self.cold_start_video)) if self.cold_start_video else None,
             "whole_way": [_plain(asdict(t) | {"real_time": t.real_time}) for t in self.end_to_end],

@@ -172,6 +172,17 @@ def bench(
     allow_unjudged: Annotated[
         bool, typer.Option("--allow-unjudged", help="Exit 0 though a gate had too little data.")
     ] = False,
+    adb: Annotated[
+        bool, typer.Option("--adb", help="Let a phone measure, too: connected, with the app of android_demo installed.")
+    ] = False,
+    serial: Annotated[str | None, typer.Option(help="Phone that is meant, where several are connected.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Work without a pause on the phone; 10 where left out, 0 for none.", min=0, max=120),
+    ] = None,
+    imports: Annotated[
+        list[Path] | None, typer.Option("--import", help="What a phone measured of this bundle: the app's JSON.")
+    ] = None,
     config: ConfigOption = None,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
@@ -183,6 +194,10 @@ def bench(
         dfkit bench
 
         dfkit bench exports/default --video talk.mp4 --allow-unjudged
+
+        dfkit bench --adb --minutes 10
+
+        dfkit bench exports/default --import phone.json
     """
     from dfkit import pipeline
 
@@ -195,6 +210,10 @@ def bench(
         out_dir=out,
         allow_unjudged=allow_unjudged,
         config_path=config,
+        imports=imports or [],
+        adb=adb,
+        serial=serial,
+        minutes=minutes,
     )
     show(report, as_json=as_json)
     return report.exit_code

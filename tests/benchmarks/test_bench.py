@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from dfkit.benchmarks.bench import bench, reference_of
 from dfkit.benchmarks.cold_start import measure_cold_start
 from dfkit.benchmarks.end_to_end import VIDEO_STAGES, Stopwatch, measure_end_to_end
 from dfkit.benchmarks.latency import STAGES, Variant, measure_latency, percentiles
+from dfkit.benchmarks.page import render_page
+from dfkit.benchmarks.phone import PhoneRun
 from dfkit.benchmarks.report import BenchReport
 from dfkit.benchmarks.sizes import measure_sizes
 from dfkit.clip import CLIP2S
@@ -24,6 +27,7 @@ from dfkit.report.svg import Bar, bar_chart, nice_end
 from dfkit.report.table import format_number
 from dfkit.runtime.backends import open_backend
 from dfkit.runtime.bundle import Bundle, open_bundle
+from tests.benchmarks.phone_runs import phone_answer
 from tests.benchmarks.test_evidence import videos
 from tests.runtime.bundles import write_bundle
 
@@ -143,6 +147,17 @@ def test_the_page_stands_alone_and_escapes(report: BenchReport) -> None:
         assert wanted in content
     assert page.tags.count("svg") >= 6
     assert "nan" not in page.text.lower().split()
+
+
+def test_the_report_shows_what_a_phone_measured(report: BenchReport, tiny_bundle: Bundle) -> None:
+    assert "a desktop figure until a phone has measured it" in render_page(report)
+    run = PhoneRun.model_validate(phone_answer(tiny_bundle))
+    measured = replace(report, phones=(run,))
+    page = render_page(measured)
+    assert "On phones" in page and "&lt;Maker&gt; One, Android 14" in page and "<Maker>" not in page
+    assert "40.0 / 45.5 / 60.0 ms" in page and "a desktop figure; what phones measured stands below" in page
+    assert measured.to_json()["phones"][0]["device"]["model"] == "One"
+    assert any("<Maker> One" in line for line in measured.summary())
 
 
 def test_a_bundle_alone_is_measured_too(export: Path, tmp_path: Path) -> None:

@@ -69,6 +69,19 @@ def test_bench_ends_with_the_code_of_its_gates(monkeypatch: pytest.MonkeyPatch, 
     assert (called.options["repeats"], called.options["allow_unjudged"]) == (3, False)
 
 
+def test_bench_takes_what_phones_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = stand_in(monkeypatch, pipeline, "bench", Answer())
+    words = ("--adb", "--serial", "R5", "--minutes", 2, "--import", "a.json", "--import", "b.json")
+    assert run("bench", "exports/a", *words).exit_code == 0
+    assert called.options["imports"] == [Path("a.json"), Path("b.json")]
+    assert (called.options["adb"], called.options["serial"], called.options["minutes"]) == (True, "R5", 2)
+
+
+def test_bench_of_a_phone_that_is_not_asked_is_refused(tiny_folder: Path) -> None:
+    done = run("bench", tiny_folder, "--serial", "R5")
+    assert done.exit_code == 2 and "add --adb" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["verify", "inspect", "bench"])
 def test_without_a_bundle_the_step_before_is_named(command: str, tmp_path: Path) -> None:
     done = run(command, "-w", tmp_path)

@@ -12,7 +12,7 @@ import android.widget.TextView
 private const val PICK = 1
 private const val WAS_BUSY = "was_busy"
 
-/** The one screen: pick a video, watch it being read, see what is said of it. */
+/** The first screen: pick a video, watch it being read, see what is said of it. */
 class MainActivity : Activity() {
     private val progress get() = findViewById<ProgressBar>(R.id.progress)
     private val verdict get() = findViewById<TextView>(R.id.verdict)
@@ -26,6 +26,8 @@ class MainActivity : Activity() {
         findViewById<Button>(R.id.pick).setOnClickListener { pick() }
         findViewById<Button>(R.id.cancel).setOnClickListener { Analysis.cancel() }
         findViewById<Button>(R.id.check).setOnClickListener { Analysis.check(this) }
+        findViewById<Button>(R.id.bench).setOnClickListener { startActivity(Intent(this, BenchActivity::class.java)) }
+        ProcessStart.takeMs()
         // The process was ended while it worked: what it had is gone.
         isInterrupted = saved?.getBoolean(WAS_BUSY) == true && Analysis.state === State.Idle
         if (saved == null) takeShared(intent)
@@ -83,7 +85,7 @@ class MainActivity : Activity() {
         findViewById<View>(R.id.cancel).visibility = visible(isBusy)
         progress.visibility = visible(isBusy)
         findViewById<View>(R.id.pick).isEnabled = !isBusy
-        findViewById<View>(R.id.check).isEnabled = !isBusy
+        listOf(R.id.check, R.id.bench).forEach { findViewById<View>(it).isEnabled = !isBusy }
         val answer = (state as? State.Done)?.answer
         showVerdict(answer?.verdict)
         curve.visibility = visible(!answer?.curve.isNullOrEmpty())
@@ -116,8 +118,7 @@ class MainActivity : Activity() {
         is State.Done -> describe(state.answer, state.bundle, resources)
         is State.Checked -> describe(state.report, resources)
         is State.Cancelled -> getString(R.string.cancelled)
-        is State.NoSpace -> getString(R.string.no_space)
-        is State.BadModel -> getString(R.string.bad_model, state.why)
+        is State.Failed -> describe(state.failure, resources)
     }
 
     private fun visible(isShown: Boolean) = if (isShown) View.VISIBLE else View.GONE

@@ -58,3 +58,11 @@ internal fun describe(report: ReplayReport, texts: Resources): String {
     val off = report.outputs.filterNot { it.passed }.map { "${it.part} ${it.output} ${it.case}: ${it.rms} > ${it.tolerance}" }
     return texts.getString(R.string.self_check_failed, (off + report.faults).joinToString("\n"))
 }
+
+/** Why work ended without an answer. */
+internal fun describe(failure: Failure, texts: Resources): String = when (failure) {
+    is Failure.BadModel -> texts.getString(R.string.bad_model, failure.why)
+    is Failure.NoSpace -> texts.getString(R.string.no_space)
+    is Failure.NoMemory -> texts.getString(R.string.no_memory)
+    is Failure.Mistake -> texts.getString(R.string.mistake, failure.why)
+}

@@ -1,17 +1,12 @@
 package dfkit.demo
 
 import android.content.Intent
-import android.graphics.Bitmap
-import android.graphics.Canvas
 import android.net.Uri
-import android.os.Looper
 import android.view.View
 import android.widget.Button
-import android.widget.TextView
 import dfkit.core.Golden
 import dfkit.core.RawVideo
 import dfkit.core.VideoFile
-import java.io.File
 import org.junit.After
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
@@ -25,10 +20,6 @@ import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ActivityController
 import org.robolectric.annotation.Config
 import org.robolectric.annotation.GraphicsMode
-
-/** After this a test counts as hung; the work itself takes seconds. */
-private const val TIMEOUT_MS = 120_000L
-private const val PHONE = "w360dp-h720dp-xhdpi"
 
 /** The screen as a person meets it, on the real framework, model and golden videos; each is drawn to a PNG. */
 @RunWith(RobolectricTestRunner::class)
@@ -58,33 +49,7 @@ class ScreensTest {
 
     private fun open() = Robolectric.buildActivity(MainActivity::class.java).setup()
 
-    /** Runs what the worker posts until it has nothing more to say. */
-    private fun await() {
-        val endMs = System.currentTimeMillis() + TIMEOUT_MS
-        while (Analysis.isBusy) {
-            check(System.currentTimeMillis() < endMs) { "still ${Analysis.state}" }
-            shadowOf(Looper.getMainLooper()).idle()
-            Thread.yield()
-        }
-        shadowOf(Looper.getMainLooper()).idle()
-    }
-
-    private fun ActivityController<MainActivity>.text(id: Int): String {
-        val view = get().findViewById<TextView>(id)
-        return if (view.visibility == View.VISIBLE) view.text.toString() else ""
-    }
-
-    private fun ActivityController<MainActivity>.press(id: Int) = get().findViewById<Button>(id).performClick()
-
-    private fun ActivityController<MainActivity>.draw(name: String) {
-        val view = get().window.decorView
-        val bitmap = Bitmap.createBitmap(view.width, view.height, Bitmap.Config.ARGB_8888)
-        view.draw(Canvas(bitmap))
-        val file = File(System.getProperty("dfkit.screens"), "$name.png")
-        file.parentFile.mkdirs()
-        file.outputStream().use { bitmap.compress(Bitmap.CompressFormat.PNG, 100, it) }
-        assertTrue("$name is blank", (0 until bitmap.height step 4).any { bitmap.getPixel(bitmap.width / 4, it) != bitmap.getPixel(0, 0) })
-    }
+    private fun await() = awaitUntil("answer") { !Analysis.isBusy }
 
     @Test
     fun `nothing is picked`() {

@@ -100,7 +100,7 @@ internal class ClipScorer(
 internal fun marginOf(logits: FloatArray, pair: Int) = logits[2 * pair + 1].toDouble() - logits[2 * pair]
 
 /** Arrays end to end. */
-private fun joined(parts: List<FloatArray>): FloatArray {
+internal fun joined(parts: List<FloatArray>): FloatArray {
     val result = FloatArray(parts.sumOf { it.size })
     var next = 0
     for (part in parts) {
