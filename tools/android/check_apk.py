@@ -17,7 +17,8 @@ MAX_BYTES = 9_000_000
 """For arm64, model included."""
 PAGE_BYTES = 16_384
 """Newer phones load natives by pages of this size."""
-ALLOWED_PERMISSIONS: frozenset[str] = frozenset()
+PERMISSIONS = frozenset({"android.permission.CAMERA", "android.permission.RECORD_AUDIO"})
+"""For the live screen; nothing else, and no network."""
 STORED_SUFFIX = ".tflite"
 """Read where they lie; everything else that shrinks is deflated, but for resources.arsc, which Android maps."""
 ALWAYS_STORED = frozenset({"resources.arsc"})
@@ -55,7 +56,8 @@ def manifest_faults(apk: Path) -> list[str]:
     """What is wrong with permissions and traffic."""
     said = _said_by("aapt2", "dump", "permissions", apk).splitlines()
     permissions = {line.split("'")[1] for line in said if line.startswith("uses-permission")}
-    faults = [f"it asks for {name}" for name in sorted(permissions - ALLOWED_PERMISSIONS)]
+    faults = [f"it asks for {name}" for name in sorted(permissions - PERMISSIONS)]
+    faults += [f"it does not ask for {name}" for name in sorted(PERMISSIONS - permissions)]
     tree = _said_by("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", apk)
     if "usesCleartextTraffic(0x010104ec)=false" not in tree:
         faults.append("plain-text traffic is not forbidden")

@@ -13,6 +13,7 @@ import dfkit.core.CurvePoint
 class CurveView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     private var points = emptyList<CurvePoint>()
     private var threshold = 0.5
+    private var maxGapS = 0.1
     private val line = paint(R.color.accent, 2.5f, Paint.Style.STROKE)
     private val axis = paint(R.color.axis, 1f, Paint.Style.STROKE)
     private val limit = paint(R.color.fake, 1f, Paint.Style.STROKE)
@@ -20,10 +21,15 @@ class CurveView(context: Context, attributes: AttributeSet?) : View(context, att
         textSize = TypedValue.applyDimension(TypedValue.COMPLEX_UNIT_SP, 12f, resources.displayMetrics)
     }
 
-    /** Shows a curve; it is read aloud as one sentence. */
-    fun show(points: List<CurvePoint>, threshold: Double) {
+    /**
+     * Shows a curve; it is read aloud as one sentence.
+     *
+     * @param maxGapS points further apart are not joined.
+     */
+    fun show(points: List<CurvePoint>, threshold: Double, maxGapS: Double = 0.1) {
         this.points = points
         this.threshold = threshold
+        this.maxGapS = maxGapS
         val highest = points.maxByOrNull { it.pFake }
         contentDescription = highest?.let { context.getString(R.string.curve, points.size, it.pFake, it.tS) }
         invalidate()
@@ -48,12 +54,13 @@ class CurveView(context: Context, attributes: AttributeSet?) : View(context, att
         canvas.drawPath(pathOf(::x, ::y), line)
     }
 
-    /** Broken where more than a few grid points have no face. */
+    /** Broken where points lie far apart; a point of its own is a dot. */
     private fun pathOf(x: (Double) -> Float, y: (Double) -> Float) = Path().apply {
-        var before = Double.NEGATIVE_INFINITY
-        for (point in points) {
-            if (point.tS - before > 0.1) moveTo(x(point.tS), y(point.pFake)) else lineTo(x(point.tS), y(point.pFake))
-            before = point.tS
+        points.forEachIndexed { i, point ->
+            val isJoined = i > 0 && point.tS - points[i - 1].tS <= maxGapS
+            val goesOn = i + 1 < points.size && points[i + 1].tS - point.tS <= maxGapS
+            if (isJoined) lineTo(x(point.tS), y(point.pFake)) else moveTo(x(point.tS), y(point.pFake))
+            if (!isJoined && !goesOn) addCircle(x(point.tS), y(point.pFake), dp(1f), Path.Direction.CW)
         }
     }
 

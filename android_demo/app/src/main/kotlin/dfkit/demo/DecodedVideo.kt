@@ -2,14 +2,12 @@ package dfkit.demo
 
 import android.content.Context
 import android.media.AudioFormat
-import android.media.Image
 import android.media.MediaCodecInfo
 import android.media.MediaFormat
 import android.net.Uri
 import android.os.Build
 import dfkit.core.Picture
 import dfkit.core.PictureFormat
-import dfkit.core.Plane
 import dfkit.core.ReadShares
 import dfkit.core.SoundFormat
 import dfkit.core.TimedPicture
@@ -124,21 +122,7 @@ private class DecodedReader(private val pictures: TrackDecoder, private val soun
     private fun copyPicture(output: TrackDecoder.Output): Picture {
         val image = pictures.decoder.getOutputImage(output.index)
             ?: throw UnreadableException("the decoder gives no planes of 8 bits")
-        return image.use { Picture(plane(it, 0), plane(it, 1), plane(it, 2), format()) }
-    }
-
-    /** A plane without padding and without what lies outside of the crop. */
-    private fun plane(image: Image, number: Int): Plane {
-        val crop = image.cropRect
-        val from = image.planes[number]
-        val step = if (number == 0) 1 else 2
-        val left = crop.left / step
-        val top = crop.top / step
-        val source = from.buffer.duplicate()
-        source.position(top * from.rowStride + left * from.pixelStride)
-        return Plane.copyOf(
-            source, from.rowStride, from.pixelStride, (crop.width() + step - 1) / step, (crop.height() + step - 1) / step,
-        )
+        return image.use { pictureOf(it, format()) }
     }
 
     private fun format(): PictureFormat {

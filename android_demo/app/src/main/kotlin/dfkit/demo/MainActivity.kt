@@ -26,6 +26,7 @@ class MainActivity : Activity() {
         findViewById<Button>(R.id.pick).setOnClickListener { pick() }
         findViewById<Button>(R.id.cancel).setOnClickListener { Analysis.cancel() }
         findViewById<Button>(R.id.check).setOnClickListener { Analysis.check(this) }
+        findViewById<Button>(R.id.live).setOnClickListener { startActivity(Intent(this, LiveActivity::class.java)) }
         findViewById<Button>(R.id.bench).setOnClickListener { startActivity(Intent(this, BenchActivity::class.java)) }
         ProcessStart.takeMs()
         // The process was ended while it worked: what it had is gone.
@@ -85,7 +86,7 @@ class MainActivity : Activity() {
         findViewById<View>(R.id.cancel).visibility = visible(isBusy)
         progress.visibility = visible(isBusy)
         findViewById<View>(R.id.pick).isEnabled = !isBusy
-        listOf(R.id.check, R.id.bench).forEach { findViewById<View>(it).isEnabled = !isBusy }
+        listOf(R.id.live, R.id.check, R.id.bench).forEach { findViewById<View>(it).isEnabled = !isBusy }
         val answer = (state as? State.Done)?.answer
         showVerdict(answer?.verdict)
         curve.visibility = visible(!answer?.curve.isNullOrEmpty())

@@ -8,12 +8,15 @@ import android.view.View
 import android.widget.Button
 import android.widget.TextView
 import java.io.File
+import java.util.concurrent.locks.LockSupport
 import org.junit.Assert.assertTrue
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ActivityController
 
 /** After this a test counts as hung; the work itself takes seconds. */
 private const val TIMEOUT_MS = 120_000L
+/** Leaves the processor to the worker. */
+private const val PAUSE_NS = 1_000_000L
 internal const val PHONE = "w360dp-h720dp-xhdpi"
 
 /** Runs what workers post until something holds. */
@@ -22,7 +25,7 @@ internal fun awaitUntil(what: String, holds: () -> Boolean) {
     while (!holds()) {
         check(System.currentTimeMillis() < endMs) { "still not: $what" }
         shadowOf(Looper.getMainLooper()).idle()
-        Thread.yield()
+        LockSupport.parkNanos(PAUSE_NS)
     }
     shadowOf(Looper.getMainLooper()).idle()
 }
@@ -39,6 +42,7 @@ internal fun ActivityController<out Activity>.press(id: Int) = get().findViewByI
 
 /** Draws what is seen to `build/screens`. */
 internal fun ActivityController<out Activity>.draw(name: String) {
+    shadowOf(Looper.getMainLooper()).idle() // lays out what became visible
     val view = get().window.decorView
     val bitmap = Bitmap.createBitmap(view.width, view.height, Bitmap.Config.ARGB_8888)
     view.draw(Canvas(bitmap))

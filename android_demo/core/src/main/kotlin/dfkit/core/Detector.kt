@@ -43,6 +43,13 @@ class Detector(private val bundle: Bundle, engine: Engine, threads: Int = 1) : A
     }
 
     /**
+     * A picture as the model sees it, upright, for a screen.
+     *
+     * @param side of the longer side, px.
+     */
+    fun preview(picture: Picture, side: Int): Preview = PictureMaker(bundle.serving.pictures).make(picture).preview(side)
+
+    /**
      * Judges a file.
      *
      * @param file what to read.
