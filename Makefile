@@ -9,7 +9,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-.PHONY: setup demo test test-long check bench experiment experiment-gpu runtimes fuzz face-reference fate android android-tools android-missing clean help FORCE
+.PHONY: setup demo test test-long check bench experiment experiment-gpu runtimes fuzz face-reference fate android android-arm64 android-tools android-missing clean help FORCE
 .DEFAULT_GOAL := help
 
 setup: $(STAMP) ## install into .venv
@@ -60,17 +60,29 @@ fate: $(STAMP) ## write the references of what is read of awkward files anew; ne
 # Maven of Debian 12 and JDK 17; the aapt package brings aapt2. What is missing is named before anything is built.
 ANDROID := android_demo/build
 ANDROID_TOOLS := mvn:maven javac:openjdk-17-jdk-headless aapt2:aapt zipalign:zipalign apksigner:apksigner
-ANDROID_BUNDLE = $(or $(BUNDLE),$(ANDROID)/bundle)
+STARTER := $(patsubst %/manifest.json,%,$(wildcard dfkit/starter/bundle/manifest.json))
+ANDROID_BUNDLE = $(or $(BUNDLE),$(STARTER),$(ANDROID)/bundle)
 ANDROID_SOURCES = $(shell find android_demo -type f -not -path '*/build/*' -not -path '*/target/*' -not -name '*.md')
 
 android: $(ANDROID)/dfkit-demo.apk ## build and test the app, android_demo/build/dfkit-demo.apk; BUNDLE=exports/NAME
-	$(BIN)/python tools/android/check_apk.py $<
+	$(BIN)/python tools/android/check_apk.py $(ANDROID)/*.apk
 
 # The APK is written behind all tests: one that is newer than all that goes into it has passed them.
 $(ANDROID)/dfkit-demo.apk: $(ANDROID)/golden/golden.json $(ANDROID)/phone/manifest.json $(ANDROID_SOURCES) \
 		tools/android/apk.py tests/golden/decision/decision.json
 	cd android_demo && MAVEN_OPTS="$${MAVEN_OPTS:--Xmx1g}" mvn --batch-mode package \
 		-Dbundle=$(abspath $(ANDROID_BUNDLE)) -Dpython=$(abspath $(BIN)/python)
+
+# The natives of linux-arm64 on an emulated ARM: the numbers of a phone's processor, not its speed.
+android-arm64: $(ANDROID)/arm64.replayed ## replay golden vectors with the natives of arm64, under qemu
+
+$(ANDROID)/arm64.replayed: $(ANDROID)/dfkit-demo.apk $(ANDROID)/arm64/bin/java
+	cd android_demo && mvn --batch-mode surefire:test -pl core -Dbundle=$(abspath $(ANDROID_BUNDLE)) -Dnatives=linux-arm64 \
+		-Djvm=$(abspath $(ANDROID)/arm64/bin/java) -DargLine=-Ddfkit.interpreters=3 -Dtest='GraphsTest,DecisionTest'
+	touch $@
+
+$(ANDROID)/arm64/bin/java: tools/android/emulated_arm.py | $(STAMP)
+	$(BIN)/python -m tools.android.emulated_arm --out $(ANDROID)/arm64
 
 android-tools:
 	@missing="$$($(MAKE) --silent android-missing)"; test -z "$$missing" || \

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -38,6 +40,7 @@ def test_alignments_are_those_of_loaded_segments() -> None:
         ("assets/bundle/model.tflite", b"0" * 100, zipfile.ZIP_DEFLATED, "model.tflite is deflated"),
         ("resources.arsc", b"0" * 100, zipfile.ZIP_DEFLATED, "resources.arsc is deflated"),
         ("lib/arm64-v8a/libx.so", elf(16384, 4096), zipfile.ZIP_DEFLATED, "aligned to [16384, 4096]"),
+        ("lib/x86_64/libx.so", elf(16384), zipfile.ZIP_DEFLATED, "natives of arm64-v8a, x86_64"),
         ("classes.dex", b"", zipfile.ZIP_DEFLATED, "no natives"),
     ],
 )
@@ -47,7 +50,7 @@ def test_an_apk_that_a_phone_cannot_use_is_named(
     path = tmp_path / "app.apk"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr(name, content, how)
-        if "natives" not in fault:
+        if "no natives" not in fault:
             file.writestr("lib/arm64-v8a/liby.so", elf(16384), zipfile.ZIP_DEFLATED)
     with zipfile.ZipFile(path) as apk:
         (found,) = zip_faults(apk)
@@ -82,6 +85,51 @@ def test_a_turned_picture_is_described_as_a_phone_describes_it() -> None:
     facts = _shown_as(mirrored)
     assert (facts["rotation_deg"], facts["is_mirrored"], facts["full_range"]) == (180, True, True)
     assert QUARTER_TURN == (0, 1, -1, 0)
+
+
+def coordinates(pom: Path) -> set[tuple[str, str]]:
+    """Group and artifact of what a pom compiles and runs with, Kotlin's own library left out."""
+    space = {"m": "http://maven.apache.org/POM/4.0.0"}
+    tree = ElementTree.parse(pom).getroot()
+    found = set()
+    for entry in tree.findall("m:dependencies/m:dependency", space):
+        words = {name: entry.findtext(f"m:{name}", "", space) for name in ("groupId", "artifactId", "scope")}
+        if words["scope"] != "test" and words["groupId"] not in ("dfkit", "org.robolectric", "com.android.tools"):
+            found.add((words["groupId"], words["artifactId"]))
+    return found
+
+
+def test_both_languages_say_the_same_things() -> None:
+    resources = ROOT / "android_demo" / "app" / "src" / "main" / "res"
+
+    def texts(folder: str) -> dict[str, list[str]]:
+        tree = ElementTree.parse(resources / folder / "strings.xml").getroot()
+        return {entry.get("name", ""): sorted(re.findall(r"%\d\$\S*?[a-z]|%%", entry.text or "")) for entry in tree}
+
+    english, korean = texts("values"), texts("values-ko")
+    assert len(english) > 50 and english == korean
+
+
+@pytest.mark.parametrize("module", ["core", "app"])
+def test_gradle_has_the_coordinates_of_maven(module: str) -> None:
+    folder = ROOT / "android_demo"
+    script = (folder / module / "build.gradle.kts").read_text(encoding="utf-8")
+    expected = coordinates(folder / module / "pom.xml")
+    assert expected and all(f'"{group}:{artifact}:' in script for group, artifact in expected)
+    pom = (folder / "pom.xml").read_text(encoding="utf-8")
+    read = set(re.findall(r'version\("([a-z-]+)"\)', script))
+    assert read and all(f"<{name}.version>" in pom for name in read)
+    assert not re.findall(r'"[a-z.]+:[a-z-]+:[0-9]', script), "a version of its own"
+
+
+def test_the_bundle_is_the_named_one_else_the_starter_else_one_that_is_made() -> None:
+    def bundle(*words: str) -> str:
+        command = ["make", "--silent", "--eval=shown:; @echo $(ANDROID_BUNDLE)", "shown", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert bundle("BUNDLE=exports/a", "STARTER=dfkit/starter/bundle") == "exports/a"
+    assert bundle("BUNDLE=", "STARTER=dfkit/starter/bundle") == "dfkit/starter/bundle"
+    assert bundle("BUNDLE=", "STARTER=") == "android_demo/build/bundle"
 
 
 def test_a_missing_tool_is_named_with_its_package() -> None:

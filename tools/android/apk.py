@@ -18,7 +18,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MIN_SDK, TARGET_SDK = 26, 34
-PROPERTIES = "org/bytedeco/javacpp/properties/android-arm64.properties"
+MAIN_ABI = "arm64-v8a"
+"""Of phones; the APK of another one has its name behind that of the app."""
+PROPERTIES = {
+    abi: f"org/bytedeco/javacpp/properties/android-{name}.properties"
+    for abi, name in ((MAIN_ABI, "arm64"), ("x86_64", "x86_64"))
+}
 """JavaCPP's loader reads it on the phone; the dexer drops what is no class."""
 NATIVES = "lib/"
 KEY_ALIAS, KEY_PASSWORD = "dfkit", "dfkit-demo"
@@ -57,24 +62,24 @@ def package(
     android: Path,
     oldest: Path,
     r8: Path,
-    natives: list[Path],
+    natives: list[tuple[str, Path]],
     properties: Path,
     classes: list[Path],
     libraries: list[Path],
     out: Path,
 ) -> None:
-    """Dexes, packs, aligns and signs.
+    """Dexes, then packs, aligns and signs an APK for each ABI.
 
     Args:
         app: Folder of the app's module.
         android: The framework.
         oldest: The framework of the oldest phones.
         r8: The dexer.
-        natives: Archives with `lib/<ABI>/*.so`.
+        natives: ABI and an archive with `lib/<ABI>/*.so`, several for each.
         properties: Archive with `PROPERTIES`.
         classes: Archives, or folders of compiled classes: the app's own.
         libraries: Archives of what it uses.
-        out: The APK.
+        out: The APK for phones, which is written last.
     """
     target = app / "target"
     dex = target / "dex"
@@ -84,16 +89,17 @@ def package(
         _refuse_newer_calls(oldest, r8, own, libraries)
         _shrink(dex, app / "rules.pro", android, r8, [*own, *libraries])
         known.write_text(digest)
-    unsigned = target / "unsigned.apk"
-    shutil.copyfile(target / "base.apk", unsigned)
-    with zipfile.ZipFile(unsigned, "a", zipfile.ZIP_DEFLATED) as apk:
-        for file in sorted(dex.glob("*.dex")):
-            apk.write(file, file.name)
-        for archive in natives:
-            _copy_entries(archive, apk, NATIVES)
-        _copy_entries(properties, apk, PROPERTIES)
-    _run("zipalign", "-f", "4", unsigned, target / "aligned.apk")
-    _sign(target / "aligned.apk", out)
+    for abi in sorted({abi for abi, _ in natives}, key=lambda abi: abi == MAIN_ABI):
+        unsigned = target / "unsigned.apk"
+        shutil.copyfile(target / "base.apk", unsigned)
+        with zipfile.ZipFile(unsigned, "a", zipfile.ZIP_DEFLATED) as apk:
+            for file in sorted(dex.glob("*.dex")):
+                apk.write(file, file.name)
+            for archive in (path for of, path in natives if of == abi):
+                _copy_entries(archive, apk, f"{NATIVES}{abi}/")
+            _copy_entries(properties, apk, PROPERTIES[abi])
+        _run("zipalign", "-f", "4", unsigned, target / "aligned.apk")
+        _sign(target / "aligned.apk", out if abi == MAIN_ABI else out.with_stem(f"{out.stem}-{abi}"))
 
 
 def _refuse_newer_calls(oldest: Path, r8: Path, own: list[Path], libraries: list[Path]) -> None:
@@ -179,6 +185,13 @@ def _run(*command: object, quiet: str = "") -> None:
         raise SystemExit(f"{words[0]} ended with {done.returncode}: {' '.join(words)}")
 
 
+def _abi_and_path(text: str) -> tuple[str, Path]:
+    abi, _, path = text.partition("=")
+    if abi not in PROPERTIES:
+        raise argparse.ArgumentTypeError(f"'{abi}' is none of {', '.join(PROPERTIES)}")
+    return abi, Path(path)
+
+
 def main(arguments: Iterable[str] | None = None) -> None:
     """Parses and calls one step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -191,8 +204,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
     resources.add_argument("--aar", type=Path, default=[], action="append")
     for name in ("--oldest", "--r8", "--properties", "--out"):
         apk.add_argument(name, type=Path, required=True)
-    for name in ("--natives", "--classes", "--libraries"):
+    for name in ("--classes", "--libraries"):
         apk.add_argument(name, type=Path, required=True, action="append")
+    apk.add_argument("--natives", type=_abi_and_path, required=True, action="append", help="ABI=ARCHIVE")
     values = vars(parser.parse_args(None if arguments is None else list(arguments)))
     if values.pop("step") == "resources":
         link_resources(**values)

@@ -1,6 +1,6 @@
 """Holds a built APK against what it promises: signatures, permissions, what is stored, alignment of natives, size.
 
-    python tools/android/check_apk.py android_demo/build/dfkit-demo.apk
+    python tools/android/check_apk.py android_demo/build/*.apk
 
 Only the standard library, and aapt2 and apksigner of Debian. Ends with 1 and all faults, or prints bytes by part.
 """
@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 MAX_BYTES = 9_000_000
-"""For arm64, model included."""
+"""Model included; an APK has the natives of one ABI."""
 PAGE_BYTES = 16_384
 """Newer phones load natives by pages of this size."""
 PERMISSIONS = frozenset({"android.permission.CAMERA", "android.permission.RECORD_AUDIO"})
@@ -47,8 +47,11 @@ def zip_faults(apk: zipfile.ZipFile) -> list[str]:
             alignments = load_alignments(apk.read(entry))
             if not alignments or min(alignments) < PAGE_BYTES:
                 faults.append(f"{entry.filename}: segments aligned to {alignments} bytes, {PAGE_BYTES} are needed")
-    if not any(name.endswith(".so") for name in apk.namelist()):
+    abis = {name.split("/")[1] for name in apk.namelist() if name.endswith(".so")}
+    if not abis:
         faults.append("there are no natives")
+    if len(abis) > 1:
+        faults.append(f"there are natives of {', '.join(sorted(abis))}, of one ABI are expected")
     return faults
 
 
@@ -104,6 +107,6 @@ def _said_by(*command: object) -> str:
 
 
 if __name__ == "__main__":
-    found = check(Path(sys.argv[1]))
+    found = [f"{path}: {fault}" for path in sys.argv[1:] for fault in check(Path(path))]
     if found:
-        raise SystemExit("\n  ".join([f"{sys.argv[1]} is not what it promises:", *found]))
+        raise SystemExit("\n  ".join(["not what an APK of this app promises:", *found]))

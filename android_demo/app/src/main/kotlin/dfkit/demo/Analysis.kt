@@ -23,7 +23,8 @@ sealed interface State {
     /** The golden vectors are being replayed. */
     object Checking : State
 
-    class Done(val answer: Answer, val bundle: Bundle) : State
+    /** @property shots pictures of the most suspicious clip; none without a verdict. */
+    class Done(val answer: Answer, val bundle: Bundle, val shots: List<Shot>) : State
     class Checked(val report: ReplayReport) : State
     object Cancelled : State
     class Failed(val failure: Failure) : State
@@ -50,11 +51,15 @@ object Analysis {
             val bundle = openBundle(app)
             val video = openVideo(app, uri)
             Detector(bundle, TfliteEngine()).use { detector ->
-                val answer = detector.detect(video) { tS, _ ->
+                val suspects = Suspects(detector, bundle.clipS)
+                val answer = detector.detect(suspects.watching(video)) { tS, scores ->
+                    scores.forEach { suspects.judge(it) }
                     ticket.show(State.Running(tS, video.durationS))
                     !ticket.isStopped
                 }
-                if (answer == null) State.Cancelled else State.Done(answer, bundle)
+                // The last clips are scored behind the last picture.
+                answer?.worstClip?.let { suspects.judge(it) }
+                if (answer == null) State.Cancelled else State.Done(answer, bundle, if (answer.worstClip == null) emptyList() else suspects.shots)
             }
         }
     }

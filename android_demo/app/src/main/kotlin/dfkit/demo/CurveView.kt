@@ -9,6 +9,15 @@ import android.util.TypedValue
 import android.view.View
 import dfkit.core.CurvePoint
 
+/** Points that are drawn: a curve of two hours has 180,000. */
+private const val MAX_POINTS = 1_000
+
+/** Of neighbours the highest, where there are more than are drawn: what is suspicious is not lost. */
+internal fun thinned(points: List<CurvePoint>): List<CurvePoint> {
+    val size = (points.size + MAX_POINTS - 1) / MAX_POINTS
+    return if (size <= 1) points else points.chunked(size) { part -> part.maxBy { it.pFake } }
+}
+
 /** Draws p_fake against seconds, and the threshold. */
 class CurveView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     private var points = emptyList<CurvePoint>()
@@ -27,9 +36,10 @@ class CurveView(context: Context, attributes: AttributeSet?) : View(context, att
      * @param maxGapS points further apart are not joined.
      */
     fun show(points: List<CurvePoint>, threshold: Double, maxGapS: Double = 0.1) {
-        this.points = points
+        this.points = thinned(points)
         this.threshold = threshold
-        this.maxGapS = maxGapS
+        // Thinned ones lie further apart.
+        this.maxGapS = maxGapS * maxOf(1.0, 2.0 * points.size / MAX_POINTS)
         val highest = points.maxByOrNull { it.pFake }
         contentDescription = highest?.let { context.getString(R.string.curve, points.size, it.pFake, it.tS) }
         invalidate()

@@ -4,7 +4,6 @@ import android.Manifest
 import android.app.Activity
 import android.content.Intent
 import android.content.pm.PackageManager
-import android.graphics.Bitmap
 import android.net.Uri
 import android.os.Bundle
 import android.provider.Settings
@@ -102,7 +101,7 @@ class LiveActivity : Activity() {
     private fun showPreview(preview: Preview?) {
         image.visibility = visible(preview != null)
         if (preview == null) return
-        image.setImageBitmap(Bitmap.createBitmap(preview.argb, preview.width, preview.height, Bitmap.Config.ARGB_8888))
+        image.setImageBitmap(bitmapOf(preview))
     }
 
     private fun showVerdict(state: LiveState) {

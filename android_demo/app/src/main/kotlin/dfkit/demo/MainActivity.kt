@@ -5,7 +5,10 @@ import android.content.Intent
 import android.net.Uri
 import android.os.Bundle
 import android.view.View
+import android.view.ViewGroup
 import android.widget.Button
+import android.widget.ImageView
+import android.widget.LinearLayout
 import android.widget.ProgressBar
 import android.widget.TextView
 
@@ -91,6 +94,7 @@ class MainActivity : Activity() {
         showVerdict(answer?.verdict)
         curve.visibility = visible(!answer?.curve.isNullOrEmpty())
         if (state is State.Done && answer != null) curve.show(answer.curve, state.bundle.thresholds.fakeFrom)
+        showShots((state as? State.Done)?.shots.orEmpty())
         showProgress(state)
         val text = textOf(state)
         message.text = text
@@ -102,6 +106,19 @@ class MainActivity : Activity() {
         if (found == null) return
         verdict.setText(found.text)
         verdict.setTextColor(getColor(found.color))
+    }
+
+    private fun showShots(shots: List<Shot>) {
+        val row = findViewById<LinearLayout>(R.id.shots)
+        row.removeAllViews()
+        row.visibility = visible(shots.isNotEmpty())
+        for (shot in shots) {
+            val image = ImageView(this)
+            image.setImageBitmap(bitmapOf(shot.preview))
+            image.adjustViewBounds = true
+            image.contentDescription = getString(R.string.shot, shot.tS)
+            row.addView(image, LinearLayout.LayoutParams(0, ViewGroup.LayoutParams.WRAP_CONTENT, 1f))
+        }
     }
 
     private fun showProgress(state: State) {

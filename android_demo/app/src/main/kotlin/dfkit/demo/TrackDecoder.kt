@@ -116,14 +116,17 @@ internal class TrackDecoder private constructor(
         }
 
         private fun start(format: MediaFormat): MediaCodec {
-            val codec = MediaCodec.createDecoderByType(checkNotNull(format.getString(MediaFormat.KEY_MIME)))
+            val kind = format.getString(MediaFormat.KEY_MIME).orEmpty()
+            var codec: MediaCodec? = null
             try {
+                // A kind that the phone does not know is an IllegalArgumentException here.
+                codec = MediaCodec.createDecoderByType(kind)
                 codec.configure(format, null, null, 0)
                 codec.start()
                 return codec
             } catch (error: RuntimeException) {
-                codec.release()
-                throw IOException("this phone cannot decode ${format.getString(MediaFormat.KEY_MIME)}", error)
+                codec?.release()
+                throw IOException("this phone cannot decode $kind", error)
             }
         }
     }

@@ -4,6 +4,7 @@ import android.content.Intent
 import android.net.Uri
 import android.view.View
 import android.widget.Button
+import android.widget.LinearLayout
 import dfkit.core.Golden
 import dfkit.core.RawVideo
 import dfkit.core.VideoFile
@@ -75,6 +76,10 @@ class ScreensTest {
         assertEquals(screen.get().getString(expected.getValue(verdict)), screen.text(R.id.verdict))
         assertTrue(screen.text(R.id.message), "%.2f of 1".format(video("golden_head").answer.pFake) in screen.text(R.id.message))
         assertTrue(screen.get().findViewById<View>(R.id.curve).contentDescription.startsWith("Score over time, 60 points"))
+        val shots = screen.get().findViewById<LinearLayout>(R.id.shots)
+        val times = (0 until shots.childCount).map { shots.getChildAt(it).contentDescription.toString() }
+        assertEquals(3, times.toSet().size)
+        assertTrue("$times", times.all { it.startsWith("Picture at ") })
         screen.draw("verdict")
         val before = screen.text(R.id.message)
         screen.recreate()

@@ -1,9 +1,11 @@
 package dfkit.demo
 
+import android.graphics.Bitmap
 import android.media.Image
 import dfkit.core.Picture
 import dfkit.core.PictureFormat
 import dfkit.core.Plane
+import dfkit.core.Preview
 
 /** Copies an image of YUV_420_888, without padding and without what lies outside of its crop. */
 internal fun pictureOf(image: Image, format: PictureFormat) =
@@ -21,3 +23,6 @@ private fun planeOf(image: Image, number: Int): Plane {
         source, from.rowStride, from.pixelStride, (crop.width() + step - 1) / step, (crop.height() + step - 1) / step,
     )
 }
+
+internal fun bitmapOf(preview: Preview): Bitmap =
+    Bitmap.createBitmap(preview.argb, preview.width, preview.height, Bitmap.Config.ARGB_8888)
