@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from dfkit.runtime.detector import Detector
     from dfkit.runtime.predict import PredictOptions
     from dfkit.training.kfold import KfoldSummary
-    from dfkit.training.train import RunSummary
+    from dfkit.training.run_summary import RunSummary
     from dfkit.weights.selection import WeightsChoice
 
 FORGED_SUFFIX, FORGED_VIDEOS_SUFFIX = "-forged", "-videos"

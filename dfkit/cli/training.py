@@ -51,6 +51,18 @@ def train(
             metavar="CHECKPOINT|starter",
         ),
     ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Prepared data of further videos, several if named several times: the teacher labels them itself, and "
+            "is trained anew with those it is sure of (train.unlabelled: confidence, rounds).",
+            metavar="DATA",
+        ),
+    ] = None,
+    unlabelled_control: Annotated[
+        bool,
+        typer.Option("--unlabelled-control", help="Also train on the same videos under shuffled labels, to compare."),
+    ] = False,
     jobs: Annotated[int, typer.Option(help="Folds at once, each a process with one CPU thread.", min=1)] = 1,
     executor: Annotated[
         Literal["local", "ray"], typer.Option(help="Where folds run: here, or on a Ray cluster.")
@@ -91,6 +103,8 @@ def train(
 
         dfkit train --start starter
 
+        dfkit train --data data/videos --unlabelled data/found --unlabelled-control
+
         dfkit train --resume runs/default
     """
     from dfkit import pipeline
@@ -107,6 +121,8 @@ def train(
         own_split=own_split,
         leave_out=leave_out,
         start=start,
+        unlabelled=tuple(map(str, unlabelled or ())),
+        unlabelled_control=unlabelled_control,
     )
     result = pipeline.train(
         pipeline.Workspace(workspace),

@@ -17,6 +17,7 @@ from dfkit.config.training import (
     SearchConfig,
     SplitConfig,
     TrainConfig,
+    UnlabelledConfig,
     WidthConfig,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "Section",
     "SplitConfig",
     "TrainConfig",
+    "UnlabelledConfig",
     "WidthConfig",
     "explain",
     "upgrade",

@@ -39,6 +39,10 @@ class TrainFlags:
     """What the folds leave out: method, group, or a column of the label file."""
     start: str | None = None
     """Checkpoint to go on from, or `starter`."""
+    unlabelled: tuple[str, ...] = ()
+    """Prepared data of videos that get pseudo-labels."""
+    unlabelled_control: bool = False
+    """Whether the same videos are also trained on under shuffled labels."""
 
     def apply_to(self, config: Config) -> Config:
         """The configuration with these flags applied.
@@ -72,6 +76,11 @@ class TrainFlags:
             given.append(("split.use_given", False, "--own-split"))
         if self.start is not None:
             given.append(("train.start", self.start, f"--start {self.start}"))
+        if self.unlabelled:
+            named = " ".join(f"--unlabelled {folder}" for folder in self.unlabelled)
+            given.append(("train.unlabelled.folders", list(self.unlabelled), named))
+        if self.unlabelled_control:
+            given.append(("train.unlabelled.control", True, "--unlabelled-control"))
         if self.leave_out is not None:
             given.append(("split.leave_out", self.leave_out, f"--leave-out {self.leave_out}"))
         return given

@@ -282,6 +282,21 @@ class SaveConfig(Section):
     """The original's YAML that this experiment was translated from; goes into the checkpoints."""
 
 
+class UnlabelledConfig(Section):
+    """Videos without labels that the teacher labels itself, in rounds, and is then trained on anew."""
+
+    folders: tuple[str, ...] = ()
+    """Prepared data; labels that stand there are not trained on, and only counted against."""
+    confidence: float = Field(default=0.9, gt=0.5, lt=1)
+    """A video joins the training part where its calibrated probability of either class is at least this; of both
+    classes as many as of the rarer one, the surest first."""
+    rounds: PositiveInt = 1
+    """How often all of them are answered by the newest teacher and a new one is trained, from its first weights on."""
+    control: bool = False
+    """Also train once more on the last round's videos with their pseudo-labels shuffled: what that gains is not due to
+    the labels."""
+
+
 class TrainConfig(FitConfig):
     """`dfkit train`: the teacher."""
 
@@ -310,6 +325,15 @@ class TrainConfig(FitConfig):
     """Whether the first weights suit the scale of MFCC and motion, as measured on training clips; under torch's own a
     few large inputs saturate the GRUs. A start alone: the format stays."""
     save: SaveConfig = SaveConfig()
+    unlabelled: UnlabelledConfig = UnlabelledConfig()
+
+    @model_validator(mode="after")
+    def _one_original(self) -> TrainConfig:
+        if self.unlabelled.folders and self.save.format == "original":
+            raise ValueError(
+                "save.format original and unlabelled.folders: each round would write one; take save.format dfkit"
+            )
+        return self
 
 
 class SearchConfig(Section):

@@ -233,7 +233,7 @@ class DemoRun:
 
     def train_teacher(self, forged_dir: Path) -> Path:
         """Trains the teacher; returns its checkpoint."""
-        from dfkit.training.train import RunSummary
+        from dfkit.training.run_summary import RunSummary
 
         with self.clock.stage("train") as outcome:
             summary = pipeline.train(self.workspace, config_path=self.config_file, data_dir=forged_dir)

@@ -33,10 +33,8 @@ from dfkit.distill.teacher_features import refuse_unmatchable, remove_features, 
 from dfkit.distill.teacher_logits import teacher_clip_logits, teacher_metrics, teacher_video_logits
 from dfkit.distill.variants import (
     BASELINES,
-    RESULTS_FILE,
     StudentSummary,
     Variant,
-    read_run,
     run_folder,
     summarize_runs,
 )
@@ -49,9 +47,10 @@ from dfkit.training.hints import HintLosses
 from dfkit.training.loaders import make_loaders
 from dfkit.training.objective import TeacherLogits
 from dfkit.training.recorder import RESUME_FILE
+from dfkit.training.run_summary import RESULTS_FILE, RunSummary, read_run
 from dfkit.training.seen_groups import START, START_VAL, refuse_seen_groups
 from dfkit.training.task import ClipNetwork, ClipTask
-from dfkit.training.train import RunSummary, require_clip_spec, run_and_score, set_threads, train_labels
+from dfkit.training.train import require_clip_spec, run_and_score, set_threads, train_labels
 from dfkit.weights.selection import WeightsChoice
 from dfkit.workspace import TEACHER_LOGITS_FILE, Workspace, stored_path
 

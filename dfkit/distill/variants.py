@@ -5,7 +5,6 @@ One lucky run is not a result: with more than one seed every metric is a mean an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 from dfkit.files import copy_file
 from dfkit.measures.spread import Spread, spread
-from dfkit.training.train import RunSummary
+from dfkit.training.run_summary import BEST_FILE, RunSummary, video_auc
 
 Variant = Literal["student", "scratch", "prune_only"]
 """The distilled student and its baselines."""
@@ -23,8 +22,6 @@ VARIANT_NAMES: dict[Variant, str] = {
     "scratch": "same widths from scratch, by labels",
     "prune_only": "pruned only, by labels",
 }
-RESULTS_FILE = "results.json"
-BEST_FILE = "best.pth"
 
 
 @dataclass(frozen=True)
@@ -86,24 +83,6 @@ def run_folder(run_dir: Path, variant: Variant, seed: int, num_seeds: int) -> Pa
     """Folder of one run; a single seed has none of its own below its variant's."""
     folder = run_dir if variant == "student" else run_dir / f"baseline_{variant}"
     return folder if num_seeds == 1 else folder / f"seed-{seed}"
-
-
-def read_run(folder: Path) -> RunSummary | None:
-    """Summary of a finished run; None where the folder holds none. Its paths are those of the folder as named here."""
-    path = folder / RESULTS_FILE
-    if not path.is_file():
-        return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    known = {field.name: content[field.name] for field in fields(RunSummary) if field.name in content}
-    # Those in the file are relative to the folder that the run was started in.
-    here = {"run_dir": str(folder), "checkpoint": str(folder / BEST_FILE)}
-    return RunSummary(**{**known, **here, "notes": tuple(known["notes"])})
-
-
-def video_auc(run: RunSummary, split: str) -> float | None:
-    """Video AUC of a run on the split `val` or `test`; None where it is undefined."""
-    value: float | None = run.metrics.get(split, {}).get("video", {}).get("auc")
-    return value
 
 
 def best_run(runs: Sequence[RunSummary]) -> RunSummary:

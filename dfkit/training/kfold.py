@@ -38,8 +38,9 @@ from dfkit.training.fit import different_keys, refuse_other_config
 from dfkit.training.left_out import LEFT_OUT_FILE, LeftOutRun, join_left_out
 from dfkit.training.original_checkpoints import LOGGED_NAMES, reserve_checkpoint_folders
 from dfkit.training.recorder import METRICS_FILE, RESUME_FILE
+from dfkit.training.run_summary import format_metric
 from dfkit.training.scoring import split_facts
-from dfkit.training.train import format_metric, refuse_unsaveable, require_clip_spec, set_threads, train_on_split
+from dfkit.training.train import refuse_unsaveable, require_clip_spec, set_threads, train_on_split
 from dfkit.training.video_scores import SCORES_FILE
 from dfkit.workspace import LEAVE_OUT_RUN, Workspace, stored_path
 

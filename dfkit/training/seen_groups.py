@@ -92,17 +92,58 @@ def seen_faults(facts: Mapping[str, Any], data: PreparedData, indices: Mapping[s
     for part, did, held_out in SEEN:
         theirs = Seen.from_facts(facts.get("splits", {}).get(part, {}))
         for own_part in held_out:
-            videos = {data.clips[index].video_index for index in indices[own_part]}
-            groups = sorted(Seen.from_videos(data, videos).groups & theirs.groups)
-            if groups:
-                faults.append(f"{did} {len(groups)} groups of the {own_part} part, among them {groups[0]}")
-            of_seen_files = [video for video in videos if Seen.from_videos(data, [video]).files & theirs.files]
-            if of_seen_files:
-                path = min(data.videos[video].path for video in of_seen_files)
-                faults.append(
-                    f"{did} {len(of_seen_files)} videos of the {own_part} part or their sources, among them {path}"
-                )
+            faults += part_faults(theirs, did, data, own_part, indices[own_part])
     return faults
+
+
+def part_faults(theirs: Seen, did: str, data: PreparedData, part: str, clips: Sequence[int]) -> list[str]:
+    """What a part shares with other videos.
+
+    Args:
+        theirs: Of the other videos.
+        did: How a line begins, such as `trained on`.
+        data: What the part is of.
+        part: Its name.
+        clips: Indices of its clips.
+    """
+    faults = []
+    videos = {data.clips[index].video_index for index in clips}
+    groups = sorted(Seen.from_videos(data, videos).groups & theirs.groups)
+    if groups:
+        faults.append(f"{did} {len(groups)} groups of the {part} part, among them {groups[0]}")
+    of_seen_files = [video for video in videos if Seen.from_videos(data, [video]).files & theirs.files]
+    if of_seen_files:
+        path = min(data.videos[video].path for video in of_seen_files)
+        faults.append(f"{did} {len(of_seen_files)} videos of the {part} part or their sources, among them {path}")
+    return faults
+
+
+def refuse_unlabelled_held_out(
+    unlabelled: PreparedData, data: PreparedData, indices: Mapping[str, Sequence[int]]
+) -> None:
+    """Refuses further training videos of persons that a network is to be judged by.
+
+    Args:
+        unlabelled: May be trained on, all of it.
+        data: What is trained and judged on.
+        indices: Clip indices of `train` and of all other parts. Of `aside`, the videos that a fold leaves out though it
+            trains on their persons, files alone count.
+    Raises:
+        DataError: Names the videos and groups.
+    """
+    theirs = Seen.from_videos(unlabelled, range(len(unlabelled.videos)))
+    faults = []
+    for part, clips in indices.items():
+        if part != "train":
+            known = Seen(theirs.files, frozenset()) if part == "aside" else theirs
+            faults += part_faults(known, "has", data, part, clips)
+    if faults:
+        raise faults_error(
+            faults,
+            f"{unlabelled.path}: unlabelled videos are of what the network is to be judged by",
+            fix="prepare the unlabelled videos without these, or split so that their groups train; if other persons "
+            "have the same names here, rename their groups",
+        )
 
 
 def start_parts(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -115,10 +156,16 @@ def start_parts(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     splits = facts.get("splits", {})
     earlier = {START: (START, "train"), START_VAL: (START_VAL, "val")}
-    return {name: _joined([splits[part] for part in parts if part in splits]) for name, parts in earlier.items()}
+    return {name: join_parts([splits[part] for part in parts if part in splits]) for name, parts in earlier.items()}
 
 
-def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def join_splits(*facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parts in the `splits` of several facts, each part once."""
+    names = dict.fromkeys(name for each in facts for name in each.get("splits", {}))
+    return {name: join_parts([f["splits"][name] for f in facts if name in f.get("splits", {})]) for name in names}
+
+
+def join_parts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Counts added up, names once."""
     joined: dict[str, Any] = {}
     for part in parts:

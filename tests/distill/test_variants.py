@@ -11,8 +11,9 @@ import pytest
 
 from dfkit.config import Config
 from dfkit.distill.distill import distill_student
-from dfkit.distill.variants import StudentSummary, best_run, read_run, summarize_runs, training_length
-from dfkit.training.train import RunSummary, train_teacher
+from dfkit.distill.variants import StudentSummary, best_run, summarize_runs, training_length
+from dfkit.training.run_summary import RunSummary, read_run
+from dfkit.training.train import train_teacher
 from dfkit.workspace import Workspace
 from tests.training.tiny import SPEC, tiny_config
 from tools.speed.made_data import make_synthetic_data

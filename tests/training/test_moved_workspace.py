@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from dfkit.data.storage import PreparedData
-from dfkit.distill.variants import read_run
 from dfkit.errors import DataError
 from dfkit.export.export import open_student
 from dfkit.models.checkpoint import load_checkpoint
+from dfkit.training.run_summary import read_run
 from dfkit.training.seen_groups import refuse_seen_groups
 from dfkit.training.train import train_teacher
 from dfkit.workspace import Workspace

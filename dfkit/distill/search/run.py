@@ -48,7 +48,7 @@ from dfkit.distill.search.points import (
     unreachable_targets_error,
 )
 from dfkit.distill.search.report import write_report
-from dfkit.distill.variants import BEST_FILE, VARIANT_NAMES, StudentSummary, format_spread, training_length
+from dfkit.distill.variants import VARIANT_NAMES, StudentSummary, format_spread, training_length
 from dfkit.errors import ConfigError
 from dfkit.export.ranges import calibration_set
 from dfkit.extras import require_tflite_converter
@@ -57,6 +57,7 @@ from dfkit.measures.spread import spread
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.report.table import table_lines
 from dfkit.training.fit import environment
+from dfkit.training.run_summary import BEST_FILE
 from dfkit.weights.selection import WeightsChoice
 from dfkit.workspace import RUN_FILE, Workspace
 

@@ -11,13 +11,13 @@ import pytest
 
 from dfkit.clip import ClipSpec, PictureSpec
 from dfkit.config import Config
-from dfkit.distill import variants
 from dfkit.distill.search import run as search_run
 from dfkit.distill.search.run import SearchSummary, search_student
 from dfkit.errors import ConfigError
 from dfkit.export.compact import compact
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.runtime.backends import TfliteGraphs
+from dfkit.training.run_summary import RESULTS_FILE
 from dfkit.training.train import train_teacher
 from dfkit.workspace import Workspace
 from tests.training.tiny import WIDTHS
@@ -90,7 +90,7 @@ def test_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: py
     kept = {path: path.stat().st_mtime_ns for path in [*folder.glob("graphs/*"), *trained[0].rglob("best.pth")]}
     assert len(kept) == 2 * 3 + 3  # one encode and two score, INT8 and FP32; two seeds and the better one's copy
     assert len(opened) == 2 * 3  # candidates share what they have in common
-    first_seed = json.loads((trained[0] / "seed-0" / variants.RESULTS_FILE).read_text(encoding="utf-8"))
+    first_seed = json.loads((trained[0] / "seed-0" / RESULTS_FILE).read_text(encoding="utf-8"))
 
     # Named with --resume it is refused under another configuration; unnamed it is found by its request.
     teacher = workspace.newest_run("teacher") / "best.pth"
@@ -103,7 +103,7 @@ def test_search_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: py
     assert summary.run_dir == str(folder)
     seeds = [path for path in kept if path.parent.name.startswith("seed") or path.suffix == ".tflite"]
     assert all(path.stat().st_mtime_ns == kept[path] for path in seeds)
-    assert json.loads((trained[0] / "seed-0" / variants.RESULTS_FILE).read_text(encoding="utf-8")) == first_seed
+    assert json.loads((trained[0] / "seed-0" / RESULTS_FILE).read_text(encoding="utf-8")) == first_seed
 
     check_search(summary, folder, workspace)
     # The same request again is a new search: nothing is overwritten. Its targets cannot be met.
