@@ -6,6 +6,8 @@ and leave one JSON file each in the folder of the data, where `dfkit evaluate` f
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import json
 import math
@@ -26,7 +28,7 @@ from dfkit.data.protocols import folds_part, protocol_of
 from dfkit.data.splits import make_folds
 from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import DataError
-from dfkit.files import read_json_object, write_atomically
+from dfkit.files import name_to_text, read_json_object, write_atomically
 from dfkit.measures.bootstrap import REPEATS, group_bootstrap
 from dfkit.measures.finite import finite_or_none
 from dfkit.measures.metrics import auc
@@ -45,6 +47,8 @@ BASELINE_WORDS = {
 }
 """What each baseline rests on, by its name."""
 FACTS = "facts"
+ANSWER_COLUMNS = ("path", "label", "group", "method", "p_fake")
+"""Of a baseline's out-of-fold answers."""
 LISTS = ("warnings", "videos")
 """Keys of a finding that hold lists where they are there."""
 WARN_AUC = 0.7
@@ -273,6 +277,46 @@ def write_finding(data: PreparedData, name: str, content: dict[str, Any]) -> str
     header = {"schema_version": SCHEMA_VERSION, "created": catalog.now(), "videos_hash": videos_hash(data)}
     write_atomically(path, json.dumps({**header, **content}, indent=2, ensure_ascii=False) + "\n")
     return str(path)
+
+
+def write_answers(data: PreparedData, name: str, videos: Sequence[int], p_fake: Sequence[float]) -> str | None:
+    """Writes out-of-fold answers as a table beside the data: `dfkit evaluate --scores` and `dfkit distill --answers`
+    take it.
+
+    Args:
+        data: What the videos are of.
+        name: Of the baseline.
+        videos: Index of each video.
+        p_fake: Of each.
+    Returns:
+        The file, or None where the data lies on S3, which is only read.
+    Raises:
+        DataError: A file of that name is there that this did not write.
+    """
+    if data.remote:
+        return None
+    path = Path(data.path) / f"{Path(BASELINE_FILE).stem}.{name}.csv"
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(ANSWER_COLUMNS)
+    for index, p in zip(videos, p_fake, strict=True):
+        row = data.videos[index]
+        groups = name_to_text(";".join(row.groups))
+        table.writerow([name_to_text(row.path), row.label, groups, row.method or "", p])
+    _refuse_foreign_table(path)
+    write_atomically(path, text.getvalue())
+    return str(path)
+
+
+def _refuse_foreign_table(path: Path) -> None:
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            first = file.readline().rstrip("\n")
+        if first != ",".join(ANSWER_COLUMNS):
+            raise DataError(
+                f"{path}: there is a file of that name that dfkit did not write; nothing was replaced",
+                fix="move it elsewhere and run the command again",
+            )
 
 
 def written_line(path: str | None) -> str:

@@ -18,6 +18,7 @@ from dfkit.audit.findings import (
     baseline_entries,
     format_scores,
     read_finding,
+    write_answers,
     write_finding,
     written_line,
 )
@@ -75,6 +76,8 @@ class BaselineResult:
     seed: int
     notes: tuple[str, ...] = ()
     path: str | None = None
+    answers: tuple[str, ...] = ()
+    """Tables of out-of-fold answers by video, one per baseline measured."""
 
     def summary(self) -> list[str]:
         """The baselines as lines of text."""
@@ -88,6 +91,7 @@ class BaselineResult:
             *([f"measured earlier under the same folds and kept: {kept}"] if self.kept else []),
             *(f"note: {note}" for note in self.notes),
             written_line(self.path),
+            *([f"answers by video, out of fold: {', '.join(self.answers)}"] if self.answers else []),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -151,7 +155,10 @@ def baseline(
         notes=tuple(notes),
     )
     path = write_finding(data, BASELINE_FILE, result.to_json())
-    return replace(result, path=path)
+    tables = [
+        write_answers(data, entry.name, videos.positions, [row["p_fake"] for row in entry.videos]) for entry in entries
+    ]
+    return replace(result, path=path, answers=tuple(each for each in tables if each is not None))
 
 
 def _measure(name: str, material: Material, data: PreparedData, videos: FoldedVideos) -> Entry:

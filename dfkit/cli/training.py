@@ -139,8 +139,22 @@ def train(
 @command(extra="train")
 def distill(
     teacher: Annotated[
-        Path | None,
-        typer.Option(help="Checkpoint of dfkit train or an original .pth; the newest where left out."),
+        list[Path] | None,
+        typer.Option(
+            help="Checkpoint of dfkit train or an original .pth; the newest where left out. Of several the first is "
+            "pruned, and the mean of their calibrated logits is distilled."
+        ),
+    ] = None,
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Answers to distil in place of the teacher's: scores.json of dfkit evaluate, or a table path,p_fake, "
+            "such as the baseline.NAME.csv of dfkit baseline; several files answer different videos.",
+            metavar="SCORES",
+        ),
+    ] = None,
+    answers_share: Annotated[
+        float | None, typer.Option(help="Share of the answers beside the teacher's; 1 where left out.")
     ] = None,
     weights: WeightsOption = None,
     data: DataOption = None,
@@ -181,6 +195,12 @@ def distill(
 
         dfkit distill --teacher fold4.pth
 
+        dfkit distill --teacher runs/a/best.pth --teacher runs/b/best.pth
+
+        dfkit distill --answers reports/train/scores.json --answers reports/val/scores.json
+
+        dfkit distill --answers data/videos/baseline.texture.csv --answers-share 0.5
+
         dfkit distill --target-mb 1.0 --target-ms 15
 
         dfkit distill --points 6 --seeds 3
@@ -195,7 +215,7 @@ def distill(
     result = pipeline.distill(
         pipeline.Workspace(workspace),
         config_path=config,
-        teacher_path=teacher,
+        teacher_path=teacher[0] if teacher else None,
         weights=weights,
         data_dir=data,
         resume=resume,
@@ -206,6 +226,9 @@ def distill(
             seeds=seeds,
             feature_weight=feature_weight,
             attention_weight=attention_weight,
+            further_teachers=tuple(map(str, (teacher or ())[1:])),
+            answers=tuple(map(str, answers or ())),
+            answers_share=answers_share,
         ),
     )
     show(result, as_json=as_json)

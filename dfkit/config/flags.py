@@ -100,6 +100,12 @@ class DistillFlags:
     """Students of each kind."""
     feature_weight: float | None = None
     """Of the distance from the teacher's features."""
+    further_teachers: tuple[str, ...] = ()
+    """Checkpoints that vote beside the first."""
+    answers: tuple[str, ...] = ()
+    """Files of answers."""
+    answers_share: float | None = None
+    """Of the answers in what is distilled."""
     attention_weight: float | None = None
     """Of the divergence from the teacher's attention maps."""
 
@@ -116,12 +122,17 @@ class DistillFlags:
             "seeds": self.seeds,
             "feature_weight": self.feature_weight,
             "attention_weight": self.attention_weight,
+            "answers_share": self.answers_share,
         }
-        given = [
+        given: list[FlagValue] = [
             (f"distill.{key}", value, f"--{key.split('.')[-1].replace('_', '-')} {value:g}")
             for key, value in values.items()
             if value is not None
         ]
+        files = {"further_teachers": ("--teacher", self.further_teachers), "answers": ("--answers", self.answers)}
+        for key, (flag, paths) in files.items():
+            if paths:
+                given.append((f"distill.{key}", list(paths), " ".join(f"{flag} {path}" for path in paths)))
         return apply_flags(config, given)
 
 

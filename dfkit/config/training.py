@@ -399,6 +399,14 @@ class DistillConfig(FitConfig):
     """Softens teacher and student logits."""
     alpha: float = Field(default=0.7, ge=0, le=1)
     """Weight of the divergence from the teacher; 1 - alpha goes to the labels."""
+    further_teachers: tuple[str, ...] = ()
+    """Checkpoints that vote beside the teacher that is pruned: the mean of their logits is distilled, each divided by
+    its own calibration temperature."""
+    answers: tuple[str, ...] = ()
+    """Answers that are distilled: `scores.json` of `dfkit evaluate`, of whatever models, or tables `path,p_fake`.
+    Several files are one voter's answers to different videos; all training videos have to be answered."""
+    answers_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the answers in what is distilled, the rest is the teachers'; 1: in their place."""
     frame_distillation_weight: NonNegativeFloat = 0.5
     """Weight of the frame-level divergence from the teacher beside the clip-level one."""
     feature_weight: NonNegativeFloat = 0.0

@@ -28,9 +28,10 @@ from dfkit.data.views import MakeView, open_view
 from dfkit.distill.prune import Weights, prune
 from dfkit.distill.quantization_aware import QuantizationAware
 from dfkit.distill.request import make_request, refuse_other_request, write_request
+from dfkit.distill.soft_labels import SoftLabels, soft_labels
 from dfkit.distill.taylor import minibatch_gradients
 from dfkit.distill.teacher_features import refuse_unmatchable, remove_features, teacher_features
-from dfkit.distill.teacher_logits import teacher_clip_logits, teacher_metrics, teacher_video_logits
+from dfkit.distill.teacher_logits import seen_by, teacher_metrics
 from dfkit.distill.variants import (
     BASELINES,
     StudentSummary,
@@ -48,7 +49,7 @@ from dfkit.training.loaders import make_loaders
 from dfkit.training.objective import TeacherLogits
 from dfkit.training.recorder import RESUME_FILE
 from dfkit.training.run_summary import RESULTS_FILE, RunSummary, read_run
-from dfkit.training.seen_groups import START, START_VAL, refuse_seen_groups
+from dfkit.training.seen_groups import START, START_VAL, join_splits, refuse_seen_groups
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.train import require_clip_spec, run_and_score, set_threads, train_labels
 from dfkit.weights.selection import WeightsChoice
@@ -70,11 +71,17 @@ class DistillationSetup:
     """What the students train on: the same clips, with pictures of the students' size."""
     indices: dict[str, list[int]]
     """Clip indices of each split."""
-    teacher_logits: TeacherLogits
+    soft_labels: SoftLabels
+    """What is distilled: the teacher's logits, or what several voters say."""
     gradients: tuple[Weights, ...] | None
     """Gradients of the teacher's weights, a set per minibatch, for Taylor importance."""
     notes: tuple[str, ...] = ()
     """Notes for the report."""
+
+    @property
+    def teacher_logits(self) -> TeacherLogits:
+        """Logits that are distilled."""
+        return self.soft_labels.logits
 
 
 def student_clip_spec(spec: ClipSpec, section: DistillConfig) -> ClipSpec:
@@ -125,28 +132,20 @@ def prepare_distillation(
     base = PreparedData(data_dir)
     require_clip_spec(base.spec, config.clip, str(data_dir))
     same_view = teacher.clip_spec.preset == base.spec.preset
-    seen = base
     views = f"{teacher.clip_spec.preset}, {base.spec.preset}"
     refuse_unmatchable(teacher.network.spec, section, views=None if same_view else views)
-    if same_view and teacher.kind != "original":
-        same_size = base.spec.with_pictures_of(teacher.clip_spec)
-        require_clip_spec(teacher.clip_spec, same_size, f"{teacher_path}'s data")
-        seen = open_view(base, same_size, make_view)
+    seen = seen_by(teacher, base, make_view)
     data = base
     if teacher.network.spec.pictures:
         data = open_view(base, student_clip_spec(base.spec, section), make_view)
     indices = split_clips(data, config.split)
     notes = (*(f"teacher: {line}" for line in teacher.notes), *refuse_seen_groups(teacher.facts, data, indices))
+    labels = soft_labels(teacher, base, data, indices, section, make_view)
     if same_view:
-        logits = teacher_clip_logits(teacher, seen, indices, section)
         notes = (*notes, *size_notes(seen, data))
     else:
-        view = PreparedData(make_view(base, teacher.clip_spec))
-        if teacher.kind != "original":
-            require_clip_spec(view.spec, teacher.clip_spec, view.path)
-        logits = teacher_video_logits(teacher, data, view, compute_device(section))
         notes = (*notes, f"teacher and student see different views ({views}): logits are distilled per video")
-    notes = (*notes, *face_notes(teacher, data))
+    notes = (*notes, *labels.notes, *face_notes(teacher, data))
     if section.modality_dropout:
         notes = (
             *notes,
@@ -164,7 +163,7 @@ def prepare_distillation(
         pictures = bool(teacher.network.spec.pictures)
         loaders = make_loaders(seen, indices, section, keep_videos=not same_view, pictures=pictures)
         gradients = minibatch_gradients(teacher.network, seen.spec, loaders.train, device=compute_device(section))
-    return DistillationSetup(str(teacher_path), teacher, base, seen, data, indices, logits, gradients, notes)
+    return DistillationSetup(str(teacher_path), teacher, base, seen, data, indices, labels, gradients, notes)
 
 
 def resized_setup(setup: DistillationSetup, spec: ClipSpec, make_view: MakeView) -> DistillationSetup:
@@ -178,7 +177,8 @@ def resized_setup(setup: DistillationSetup, spec: ClipSpec, make_view: MakeView)
     if spec == setup.data.spec:
         return setup
     data = open_view(setup.base, spec, make_view)
-    return replace(setup, data=data, teacher_logits=logits_for_view(setup.teacher_logits, setup.data, data))
+    logits = logits_for_view(setup.teacher_logits, setup.data, data)
+    return replace(setup, data=data, soft_labels=replace(setup.soft_labels, logits=logits))
 
 
 def logits_for_view(logits: TeacherLogits, data: PreparedData, view: PreparedData) -> TeacherLogits:
@@ -266,11 +266,12 @@ def train_students(setup: DistillationSetup, config: Config, run_dir: Path) -> S
             the best by validation AUC is copied up; baselines in `baseline_NAME`.
     """
     section = config.distill
-    answers = setup.teacher_logits
-    answered = sorted(itertools.chain.from_iterable(setup.indices.values()))
-    write_teacher_logits(
-        run_dir / TEACHER_LOGITS_FILE, setup.data, answers.clip_logits.numpy(), answered, by_video=answers.by_video
-    )
+    if setup.soft_labels.answered == setup.indices:
+        answers = setup.teacher_logits
+        clips = sorted(itertools.chain.from_iterable(setup.indices.values()))
+        write_teacher_logits(
+            run_dir / TEACHER_LOGITS_FILE, setup.data, answers.clip_logits.numpy(), clips, by_video=answers.by_video
+        )
     variants: tuple[Variant, ...] = ("student", *BASELINES) if section.baselines else ("student",)
     runs: dict[Variant, list[RunSummary]] = {}
     for variant in variants:
@@ -355,9 +356,10 @@ def train_variant(
         "teacher_parameters": count_parameters(setup.teacher.network),
         TEACHER_PICTURE: setup.teacher.clip_spec.picture.model_dump(mode="json"),
         "parameters": count_parameters(network),
-        "teacher_metrics": teacher_metrics(data, setup.teacher_logits, setup.indices),
+        "teacher_metrics": teacher_metrics(data, setup.teacher_logits, setup.soft_labels.answered),
+        "soft_labels": list(setup.soft_labels.voters),
     }
-    taught = setup.teacher.facts.get("splits", {})
+    taught = join_splits(setup.teacher.facts, *setup.soft_labels.further_facts)
     facts["splits"] = {name: taught[name] for name in (START, START_VAL) if name in taught}
     if variant != "student":
         facts["variant"] = variant

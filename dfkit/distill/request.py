@@ -12,6 +12,7 @@ from dfkit.config import Config, explain
 from dfkit.data.hashing import sha256_file
 from dfkit.data.storage import PreparedData, videos_hash
 from dfkit.errors import CheckpointError, ConfigError, DataError
+from dfkit.evaluation.scores_file import find_scores
 from dfkit.files import write_atomically
 from dfkit.training.fit import different_keys
 from dfkit.weights.selection import WeightsChoice
@@ -30,17 +31,30 @@ def make_request(
 
     Raises:
         CheckpointError: There is no such teacher.
+        DataError: There is no such file of answers.
     """
-    if not Path(teacher_path).is_file():
-        raise CheckpointError(f"{teacher_path}: no such checkpoint", fix="name the teacher with --teacher")
+    further = [teacher_sha256(path) for path in config.distill.further_teachers]
+    answers = [sha256_file(find_scores(Path(path))) for path in config.distill.answers]
     return {
         "teacher": str(teacher_path),
-        "teacher_sha256": sha256_file(Path(teacher_path)),
+        "teacher_sha256": teacher_sha256(teacher_path),
         "weights": weights,
+        "voters_sha256": [*further, *answers] or None,
         "data": str(data.path),
         "videos_hash": videos_hash(data),
         "config": config.model_dump(mode="json"),
     }
+
+
+def teacher_sha256(path: str | Path) -> str:
+    """SHA-256 of a teacher's checkpoint.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such checkpoint", fix="name the teacher with --teacher")
+    return sha256_file(Path(path))
 
 
 def write_request(run_dir: Path, request: Request) -> None:
@@ -103,6 +117,11 @@ def refuse_other_request(run_dir: Path, wanted: Request) -> None:
         raise ConfigError(
             f"{run_dir}: was started with the teacher {before.get('teacher')}, and {wanted['teacher']} is another file",
             fix="name that teacher with --teacher, or start a new run",
+        )
+    if before.get("voters_sha256") != wanted["voters_sha256"]:
+        raise ConfigError(
+            f"{run_dir}: the further teachers or answers are other files than it was started with",
+            fix="put back the files that it was started with, or start a new run",
         )
     if before.get("weights") != wanted["weights"]:
         raise ConfigError(

@@ -11,6 +11,7 @@ import torch
 from dfkit.config import DistillConfig
 from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.storage import PreparedData
+from dfkit.data.views import MakeView, open_view
 from dfkit.errors import DataError
 from dfkit.models.checkpoint import Checkpoint
 from dfkit.training.fit import compute_device
@@ -19,6 +20,7 @@ from dfkit.training.objective import Batch, TeacherLogits
 from dfkit.training.samplers import FixedOrder
 from dfkit.training.scoring import ClipLogits, clip_logits, summarize, video_margins
 from dfkit.training.task import ClipNetwork
+from dfkit.training.train import require_clip_spec
 
 # Frames of a uniform50 video differ in number of sound columns: one video a batch needs no padding.
 VIDEO_BATCH = 1
@@ -86,6 +88,48 @@ def teacher_video_logits(
     for index in used:
         by_video[index, 1] = margin_of_file[data.videos[index].sha256]
     return TeacherLogits(torch.from_numpy(by_video), None, by_video=True)
+
+
+def teacher_answers(
+    teacher: Checkpoint,
+    base: PreparedData,
+    data: PreparedData,
+    indices: dict[str, list[int]],
+    section: DistillConfig,
+    make_view: MakeView,
+) -> TeacherLogits:
+    """A teacher's answers to what students train on: by clip where it sees the same clips, else by video.
+
+    Args:
+        teacher: Takes the clips of `base` at its own size, or those of another preset.
+        base: As it was named.
+        data: What the students train on: its clips at their size.
+        indices: Clip indices of each split.
+        section: Batch size, loader processes and device.
+        make_view: Prepares videos under another clip contract.
+    Raises:
+        ConfigError: Data and teacher do not fit.
+        DataError: The teacher's view lacks a video.
+    """
+    if teacher.clip_spec.preset == base.spec.preset:
+        return teacher_clip_logits(teacher, seen_by(teacher, base, make_view), indices, section)
+    view = PreparedData(make_view(base, teacher.clip_spec))
+    if teacher.kind != "original":
+        require_clip_spec(view.spec, teacher.clip_spec, view.path)
+    return teacher_video_logits(teacher, data, view, compute_device(section))
+
+
+def seen_by(teacher: Checkpoint, base: PreparedData, make_view: MakeView) -> PreparedData:
+    """The clips of `base` at the teacher's size; as they are for one of the original, or of another preset.
+
+    Raises:
+        ConfigError: The teacher takes other clips under the same preset.
+    """
+    if teacher.kind == "original" or teacher.clip_spec.preset != base.spec.preset:
+        return base
+    same_size = base.spec.with_pictures_of(teacher.clip_spec)
+    require_clip_spec(teacher.clip_spec, same_size, f"{teacher.path}'s data")
+    return open_view(base, same_size, make_view)
 
 
 def teacher_metrics(data: PreparedData, logits: TeacherLogits, indices: dict[str, list[int]]) -> dict[str, Any]:

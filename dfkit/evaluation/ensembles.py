@@ -41,6 +41,26 @@ def weighted_vote(p_fake: np.ndarray) -> np.ndarray:
     return np.where(any_confident, weighted_mean, probabilities.mean(axis=0))
 
 
+def mean_logits(
+    members: Sequence[np.ndarray], temperatures: Sequence[float], shares: Sequence[float] | None = None
+) -> np.ndarray:
+    """The mean of several models' calibrated logits: a model that is surer has more of a say than in a vote of
+    probabilities, which is why ensembles are distilled so and judged by `soft_vote`.
+
+    Args:
+        members: Logits of each model for the same clips, frames or videos, (..., 2).
+        temperatures: Calibration temperature of each model; > 0.
+        shares: Of each model in the mean; equal where left out.
+    Returns:
+        (..., 2) float32.
+    Source: Hinton et al. 2015, arXiv:1503.02531, section 2 (geometric mean of an ensemble's predictions).
+    """
+    calibrated = [
+        np.asarray(logits, np.float64) / temperature for logits, temperature in zip(members, temperatures, strict=True)
+    ]
+    return np.average(np.stack(calibrated), axis=0, weights=shares).astype(np.float32)
+
+
 def combine_members(members: Sequence[ClipLogits], temperatures: Sequence[float], *, weighted: bool) -> ClipLogits:
     """Combines the calibrated predictions of several models into one per clip and frame.
 

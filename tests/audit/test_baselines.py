@@ -26,6 +26,7 @@ from dfkit.clip import CLIP2S, UNIFORM50, AudioSpec
 from dfkit.data import catalog
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError, DfkitError, MissingExtraError
+from dfkit.evaluation.foreign import score_table, truth_of_data
 from dfkit.models import efficientnet_lite
 from tests.audit.test_audit import make_rows
 from tests.data.makers import make_prepared
@@ -48,6 +49,24 @@ def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_stand_everywhere() -> None:
     assert tuple(BASELINES) == tuple(BASELINE_WORDS) == tuple(BaselineChoice) == NAMES
+
+
+def test_answers_by_video_are_a_table_that_evaluate_takes(prepared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(prepared, folder)
+    data = PreparedData(folder)
+    result = baseline(data, of=["features"], folds=3, seed=1, repeats=20)
+    (path,) = result.answers
+    assert Path(path) == folder / "baseline.features.csv" and any(path in line for line in result.summary())
+    truth = replace(truth_of_data(data, "all"), baseline=None)
+    scores = score_table(Path(path), truth, score_column=None, min_coverage=1.0)
+    assert scores.scores == "p_fake" and not scores.warnings
+    p_fake = {row["key"]: row["p_fake"] for row in result.entries[0].videos}
+    key_of = {row.sha256: row.key for row in data.videos}
+    assert [video.score for video in scores.videos] == [p_fake[key_of[str(v.sha256)]] for v in scores.videos]
+    (folder / "baseline.features.csv").write_text("path,p_fake\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"baseline\.features\.csv: there is a file of that name"):
+        baseline(data, of=["features"], folds=3, seed=1, repeats=20)
 
 
 def test_all_are_measured_under_the_same_folds(prepared: Path) -> None:

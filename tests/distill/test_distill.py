@@ -14,6 +14,7 @@ from dfkit.data.datasets import ClipDataset
 from dfkit.data.storage import PreparedData
 from dfkit.data.views import open_view
 from dfkit.distill import distill
+from dfkit.distill.teacher_logits import teacher_clip_logits
 from dfkit.errors import ConfigError, DataError
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.models.checkpoint import load_checkpoint
@@ -76,7 +77,7 @@ def test_the_teacher_answers_every_clip_as_it_is_stored(data_dir: Path, teacher_
     data = PreparedData(data_dir)
     config = tiny_config(sampling={"type": "weighted"}, augment={"noise": {"prob": 1.0}}).distill
     teacher = load_checkpoint(teacher_path)
-    answers = distill.teacher_clip_logits(teacher, data, {"train": [3, 0], "val": [1], "test": [5, 2]}, config)
+    answers = teacher_clip_logits(teacher, data, {"train": [3, 0], "val": [1], "test": [5, 2]}, config)
     model = ClipNetwork(teacher.network, SPEC)
     for clip in (0, 1, 2, 3, 5):
         sample = {name: value[None] for name, value in ClipDataset(data)[clip].items()}
