@@ -31,8 +31,8 @@ from dfkit.training.pseudo_labels import first_folder, train_in_rounds
 from dfkit.training.recorder import ModelKind
 from dfkit.training.run_summary import RunSummary, format_metric
 from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_facts, summarize
-from dfkit.training.standardised_start import standardise_start
 from dfkit.training.seen_groups import START, join_splits, refuse_seen_by_start, start_parts
+from dfkit.training.standardised_start import standardise_start
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.video_scores import write_scores
 from dfkit.workspace import Workspace, stored_path
