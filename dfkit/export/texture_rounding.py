@@ -3,15 +3,17 @@
 A trunk's features are means over space, so that an error which every place shares stays in them whole. Weights are
 therefore rounded so that the errors of each output channel sum to zero, which leaves flat regions as they were, and
 what is left on average over the calibration pictures goes into the bias (Nagel et al. 2019, arXiv:1906.04721, section
-4.2). The quantizers find the rounded weights on the grid that they would choose, and round nothing any more.
+4.2). Channels that are small before a depthwise convolution are made larger and smaller again in it (section 4.1). The
+quantizers find the rounded weights on the grid that they would choose, and round nothing any more.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +32,14 @@ MAX_PICTURES = 96
 TFLITE_STEPS, ONNX_STEPS = 127.0, 127.5
 """Of a weight's grid, from zero to its channel's largest: int8 of TFLite, and uint8 of ONNX around 128."""
 
+LARGEST = 6.0
+"""Of what a ReLU6 gives."""
+HEADROOM, SMALLEST_TOP = 1.5, 0.5
+"""What a channel may reach beyond its largest value over the calibration set; none is taken for smaller than that."""
+BIAS_STEPS = 4
+"""Of Newton's method."""
+SMALLEST_SHARE = 0.05
+"""Of a channel's values that a ReLU6 passes on: where hardly any is, no bias is sought far away."""
 SMALLEST_WEIGHT = 1e-4
 """A channel's largest weight is at least that: there are such whose weights training took to zero."""
 
@@ -68,41 +78,120 @@ def round_evenly(weight: Tensor, steps: float) -> Tensor:
     return (whole.view_as(weight) * scale).to(weight.dtype)
 
 
+def missing_bias(made: Tensor, target: Tensor, *, activated: bool) -> Tensor:
+    """What has to be added to each channel so that its mean is the target's.
+
+    Args:
+        made: (N, C, h, w), before an activation.
+        target: (C,), behind it.
+        activated: Whether a ReLU6 follows. Where much is cut off by it, a channel's mean before it says little.
+    Returns:
+        (C,).
+    """
+    if not activated:
+        return target - made.mean((0, 2, 3))
+    shift = torch.zeros_like(target)
+    for _ in range(BIAS_STEPS):
+        moved = made + shift[:, None, None]
+        inside = ((moved > 0) & (moved < LARGEST)).float().mean((0, 2, 3))
+        shift += (target - moved.clamp(0, LARGEST).mean((0, 2, 3))) / inside.clamp(min=SMALLEST_SHARE)
+    return shift
+
+
+class RoundedWeights(NamedTuple):
+    """A convolution as torch has it."""
+
+    exact: Tensor
+    """Before it was rounded, its channels scaled."""
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """What a convolution gives over the calibration pictures, behind its activation."""
+
+    mean: Tensor
+    """(C,)."""
+    top: Tensor
+    """(C,), the largest value."""
+
+
 @torch.no_grad()
-def round_graph(graph: TextureGraph, pictures: Tensor, steps: float) -> dict[str, nn.Conv2d]:
+def round_graph(graph: TextureGraph, pictures: Tensor, steps: float) -> dict[str, RoundedWeights]:
     """A trunk's convolutions as INT8 should have them.
 
     Args:
-        graph: Stays as it is.
+        graph: Fresh; it is run, no weight is changed.
         pictures: What it takes.
         steps: See `round_evenly`.
     Returns:
-        Rounded ones, with corrected biases, by their names in `graph`, first to last.
+        By their names in `graph`, first to last.
     """
-    targets: dict[str, Tensor] = {}
-    rounded: dict[str, nn.Conv2d] = {}
     other = copy.deepcopy(graph)
+    wanted: dict[str, _Channels] = {}
+    rounded: dict[str, RoundedWeights] = {}
 
     def note(name: str, made: Tensor) -> None:
-        targets[name] = made.mean((0, 2, 3))
+        behind = made if _is_last(graph, name) else made.clamp(0, LARGEST)
+        wanted[name] = _Channels(behind.mean((0, 2, 3)), behind.amax((0, 2, 3)))
 
     def correct(name: str, conv: nn.Conv2d, made: Tensor) -> Tensor:
-        rounded[name] = conv
-        lacking = targets[name] - made.mean((0, 2, 3))
+        last = _is_last(other, name)
+        shift = missing_bias(made, wanted[name].mean, activated=not last)
         assert conv.bias is not None
-        conv.bias += lacking
-        return made + lacking[:, None, None]
+        conv.bias += shift
+        rounded[name] = RoundedWeights(exact[name], conv.weight.data, conv.bias.data)
+        moved = made + shift[:, None, None]
+        return _round_maps(moved if last else moved.clamp(0, LARGEST))
 
     for name, conv in graph.named_modules():
         if isinstance(conv, nn.Conv2d):
             conv.register_forward_hook(lambda _conv, _given, made, name=name: note(name, made))
-    for name, conv in other.named_modules():
-        if isinstance(conv, nn.Conv2d):
-            conv.weight.data = round_evenly(conv.weight.data, steps)
-            conv.register_forward_hook(lambda conv, _given, made, name=name: correct(name, conv, made))
     graph(pictures)
+    for first, second in _before_depthwise(other, list(wanted)):
+        gain = (LARGEST / (HEADROOM * wanted[first].top).clamp(min=SMALLEST_TOP)).clamp(min=1)
+        wanted[first] = _Channels(wanted[first].mean * gain, wanted[first].top * gain)
+        _scale_channels(other.get_submodule(first), other.get_submodule(second), gain)
+    exact: dict[str, Tensor] = {}
+    for name in wanted:
+        conv = other.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        exact[name], conv.weight.data = conv.weight.data, round_evenly(conv.weight.data, steps)
+        conv.register_forward_hook(lambda conv, _given, made, name=name: correct(name, conv, made))
+    for block in other.blocks:
+        block.register_forward_hook(lambda _block, _given, made: _round_maps(made))
     other(pictures)
     return rounded
+
+
+def _is_last(graph: TextureGraph, name: str) -> bool:
+    """Whether a convolution is the last one of its block, which no activation follows."""
+    return any(block.layers[-1].conv is graph.get_submodule(name) for block in graph.blocks)  # type: ignore[union-attr,index]
+
+
+def _before_depthwise(graph: TextureGraph, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Names of each depthwise convolution, behind that of the one before it."""
+    pairs = itertools.pairwise(names)
+    return [(first, second) for first, second in pairs if graph.get_submodule(second).groups != 1]
+
+
+def _scale_channels(first: nn.Module, second: nn.Module, gain: Tensor) -> None:
+    """Makes channels between two convolutions larger, in place; what the second gives stays, as far as ReLU6 lets it.
+
+    A depthwise convolution has a grid for each channel, so that it costs nothing there.
+    """
+    assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d) and first.bias is not None
+    first.weight.data *= gain[:, None, None, None]
+    first.bias.data *= gain
+    second.weight.data /= gain[:, None, None, None]
+
+
+def _round_maps(maps: Tensor) -> Tensor:
+    """Rounded to 255 steps over their range, zero one of them."""
+    low, high = maps.amin().clamp(max=0), maps.amax().clamp(min=0)
+    step = ((high - low) / 255).clamp(min=torch.finfo(maps.dtype).tiny)
+    return ((maps / step).round().clamp((low / step).round(), (high / step).round())) * step
 
 
 def rounded_convs(
@@ -124,18 +213,17 @@ def rounded_convs(
     graph = part(found).eval()
     plain = {name: conv for name, conv in copy.deepcopy(graph).named_modules() if isinstance(conv, nn.Conv2d)}
     rounded = round_graph(graph, chosen if part is TextureOnnx else chosen.float() / 255, steps)
-    return [_rounded_conv(plain[name].weight.detach(), conv) for name, conv in rounded.items()]
+    return [_rounded_conv(plain[name].weight.detach(), found) for name, found in rounded.items()]
 
 
-def _rounded_conv(weight: Tensor, conv: nn.Conv2d) -> RoundedConv:
+def _rounded_conv(weight: Tensor, found: RoundedWeights) -> RoundedConv:
     # The largest value stays what it was, beyond uint8's last step, too: quantizers take the grid from it.
-    largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True)
-    rounded = torch.where(weight.abs() == largest, weight, conv.weight.detach())
+    largest = found.exact.abs().amax(dim=(1, 2, 3), keepdim=True)
+    rounded = torch.where(found.exact.abs() == largest, found.exact, found.weight)
     # Such a channel's grid would be too fine for its bias in int32, and one of zeros alone would get another zero point
     # than the others, which QLinearConv does not take.
     rounded[(largest < SMALLEST_WEIGHT).flatten(), 0, 0, 0] = SMALLEST_WEIGHT
-    assert conv.bias is not None
-    return RoundedConv(weight.numpy(), rounded.numpy(), conv.bias.detach().numpy())
+    return RoundedConv(weight.numpy(), rounded.numpy(), found.bias.numpy())
 
 
 def round_tflite(model: bytes, convs: Sequence[RoundedConv]) -> bytes:

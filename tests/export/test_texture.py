@@ -117,7 +117,7 @@ def test_means_over_space_are_kept() -> None:
         for name, conv in rounded.items():
             place = graph.get_submodule(name)
             assert isinstance(place, nn.Conv2d)
-            place.weight.data, place.bias = conv.weight.data, conv.bias
+            place.weight.data, place.bias.data = conv.weight, conv.bias  # type: ignore[union-attr]
         difference = graph(faces) - expected
         nearest = TextureGraph(texture)
         for conv in nearest.modules():

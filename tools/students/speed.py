@@ -72,6 +72,9 @@ def models() -> Iterator[tuple[str, bytes, MMMSBA, ClipSpec]]:
     yield from converted("+ half width, 112 px", network, 112, int8=True)
     yield from converted("+ half width, patch4, 160 px", patched, 160, int8=True)
     yield from converted("+ half width, patch4, 112 px", patched, 112, int8=True)
+    for blocks in (5, 3):
+        texture = made(DEFAULT.model_copy(update={"face_trunk": "efficientnet_lite0", "face_blocks": blocks}))
+        yield from converted(f"+ face trunk EfficientNet-Lite0, {blocks} blocks, 112 px", texture, 112, int8=True)
 
 
 def made(spec: NetworkSpec) -> MMMSBA:
