@@ -69,12 +69,15 @@ def round_evenly(weight: Tensor, steps: float) -> Tensor:
     scale = largest.clamp(min=SMALLEST_WEIGHT) / steps
     exact = (weight / scale).flatten(1)
     # Half a step beyond the largest value of uint8 stands nothing.
-    whole = exact.round().clamp(-round(steps), int(steps))
+    lowest, highest = -round(steps), int(steps)
+    whole = exact.round().clamp(lowest, highest)
     left = exact - whole
-    missing = left.sum(1).round()
+    missing = left.sum(1, keepdim=True).round()
     # Those that were rounded away from where they are needed most, as many as there are steps missing.
-    order = (left * missing.sign()[:, None]).argsort(dim=1, descending=True).argsort(dim=1)
-    whole += missing.sign()[:, None] * (order < missing.abs()[:, None])
+    moved = whole + missing.sign()
+    needed = (left * missing.sign()).masked_fill((moved < lowest) | (moved > highest), -1)
+    order = needed.argsort(dim=1, descending=True).argsort(dim=1)
+    whole += missing.sign() * (order < missing.abs())
     return (whole.view_as(weight) * scale).to(weight.dtype)
 
 

@@ -59,6 +59,17 @@ def exports() -> Iterator[tuple[str, bytes]]:
         spec = tiny.SPEC.model_copy(update={"picture": PictureSpec(face_px=face_px, lip_px=lip_px)})
         encode = EncodeGraph(everything).eval()
         yield f"{face_px} and {lip_px} px", convert_graphs([("encode", encode, encode_example(everything, spec))])
+    texture = network("face", face_trunk="efficientnet_lite0", face_blocks=3)
+    for side in (64, 33):
+        spec = tiny.SPEC.model_copy(update={"picture": PictureSpec(face_px=side, lip_px=32)})
+        encode = EncodeGraph(texture).eval()
+        plain = convert_graphs([("encode", encode, encode_example(texture, spec))])
+        yield f"texture, {side} px", plain
+        if not side % 2:
+            yield (
+                "texture, mixed_int8",
+                compact(tflite.quantize(plain, RECIPES["mixed_int8"], texture, spec, [tiny.tiny_clip()])),
+            )
     yield "straight", straight_model(straight_network(everything), tiny.SPEC)
 
 

@@ -102,6 +102,7 @@ def test_errors_of_rounding_sum_to_zero() -> None:
         step = weight.abs().amax((1, 2, 3), keepdim=True) / steps
         errors = (round_evenly(weight, steps) - weight) / step
         assert float(errors.abs().max()) < 1.01
+        assert float((errors + weight / step).min()) > -128.01 and float((errors + weight / step).max()) < 127.01
         assert float(errors.sum((1, 2, 3)).abs().max()) <= 0.51
         # Twice is once: what was trained on the grid stays there.
         once = round_evenly(weight, TFLITE_STEPS)
