@@ -144,7 +144,9 @@ class BundleScorer:
 
     def _score(self, sample: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Frame logits (T, 2) and clip logits (2,) of one clip."""
-        inputs: dict[str, np.ndarray] = self.graphs.encode({name: sample[name] for name in ("face", "lip")})
+        inputs: dict[str, np.ndarray] = self.graphs.encode(
+            {name: sample[name] for name in ("face", "lip") if name in sample}
+        )
         if self.spec.preset == "uniform50":
             steps = sample["mfcc"][sample["audio_mask"]]
             return self.graphs.score(inputs | {"mfcc": pool_steps(steps, self.spec.num_frames)})
