@@ -34,6 +34,7 @@ from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_f
 from dfkit.training.seen_groups import START, join_splits, refuse_seen_by_start, start_parts
 from dfkit.training.standardised_start import standardise_start
 from dfkit.training.task import ClipNetwork, ClipTask
+from dfkit.training.unlabelled import open_unlabelled
 from dfkit.training.video_scores import write_scores
 from dfkit.workspace import Workspace, stored_path
 
@@ -99,6 +100,9 @@ def train_teacher(
     require_clip_spec(data.spec, config.clip, str(data_dir))
     refuse_unsaveable(section)
     indices = split_clips(data, config.split)
+    if section.unlabelled.folders:
+        # What is refused leaves no run folder.
+        open_unlabelled(section.unlabelled.folders, data, indices)
     if resume is not None:
         run_dir = Path(resume)
         refuse_other_config(first_folder(run_dir), config)

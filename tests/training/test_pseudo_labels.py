@@ -136,6 +136,10 @@ def test_nobody_that_is_judged_is_among_them(
     folder = make_prepared(tmp_path / "z", [*rows(range(50, 52)), row(held)], spec=SPEC)
     with pytest.raises(DataError, match=said):
         open_unlabelled([str(folder)], data, indices)
+    refused = tiny_config(teacher={**MOTION, "unlabelled": {"folders": [str(folder)]}})
+    with pytest.raises(DataError, match=said):
+        train_teacher(data.path, Workspace(tmp_path), refused)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_what_is_labelled_already_or_named_twice_is_left_out(data: PreparedData, tmp_path: Path) -> None:
