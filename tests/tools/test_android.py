@@ -99,6 +99,15 @@ def coordinates(pom: Path) -> set[tuple[str, str]]:
     return found
 
 
+def test_the_lines_of_the_readme_are_those_that_the_tests_run() -> None:
+    folder = ROOT / "android_demo"
+    source = (folder / "core/src/test/kotlin/other/app/AnotherAppTest.kt").read_text(encoding="utf-8")
+    lines = source.split("// README\n")[1].split("// README ends")[0].split()
+    readme = (folder / "README.md").read_text(encoding="utf-8").split("## The 20 lines that another app needs")[1]
+    shown = readme.split("\n\n")[1]
+    assert shown.split() == [*lines, "}"] and 15 < len(shown.splitlines()) <= 22
+
+
 def test_both_languages_say_the_same_things() -> None:
     resources = ROOT / "android_demo" / "app" / "src" / "main" / "res"
 

@@ -32,9 +32,12 @@ private const val MAX_IMAGES = 4
 /** What Camera2 gives as YUV_420_888: BT.601 (ITU-T H.273 number 6), 0 to 255. */
 private const val CAMERA_MATRIX = 6
 
+/** How long the end of a session waits for the camera to be closed, ms. */
+private const val CLOSE_MS = 3_000L
+
 /**
  * The phone's front camera, or the only one there is, with its microphone. Pictures are copied and judged, and go nowhere
- * else: nothing is stored.
+ * else: nothing is stored. All but [start] and [stop] happens on a thread of its own.
  */
 internal class CameraSource(private val context: Context) : LiveSource {
     private val manager = context.getSystemService(CameraManager::class.java)
@@ -45,6 +48,9 @@ internal class CameraSource(private val context: Context) : LiveSource {
     private var camera: CameraDevice? = null
     private var isStopped = false
 
+    /** Whether the camera was asked for and has not answered. */
+    private var isOpening = false
+
     override val sound get() = Microphone.FORMAT
 
     override fun start(feed: Feed) {
@@ -52,13 +58,27 @@ internal class CameraSource(private val context: Context) : LiveSource {
     }
 
     override fun stop() {
-        microphone?.stop()
         handler.post {
             isStopped = true
-            camera?.close()
-            reader?.close()
-            thread.quitSafely()
+            // A camera that is just being opened is closed as soon as it answers: nobody else could close it.
+            if (!isOpening) close()
         }
+        thread.join(CLOSE_MS)
+    }
+
+    private fun close() {
+        microphone?.stop()
+        camera?.close()
+        reader?.close()
+        thread.quitSafely()
+    }
+
+    /** The camera has answered. */
+    private fun answered(device: CameraDevice, fault: LiveFault?, feed: Feed) {
+        isOpening = false
+        camera = device
+        if (fault != null) feed.fail(fault)
+        if (isStopped) close()
     }
 
     // The screen asked for the permission; one that was taken back meanwhile ends the process.
@@ -72,10 +92,13 @@ internal class CameraSource(private val context: Context) : LiveSource {
                 CameraCharacteristics.SENSOR_INFO_TIMESTAMP_SOURCE_REALTIME
             microphone = Microphone.open(isBootTime, feed) ?: return feed.fail(LiveFault.NO_MICROPHONE)
             val images = openReader(known, feed)
+            isOpening = true
             manager.openCamera(id, Opened(feed, known, images), handler)
         } catch (error: CameraAccessException) {
+            isOpening = false
             feed.fail(faultOf(error))
         } catch (_: SecurityException) {
+            isOpening = false
             feed.fail(LiveFault.CAMERA_LOST)
         }
     }
@@ -122,8 +145,8 @@ internal class CameraSource(private val context: Context) : LiveSource {
         // What replaces it came with API 28.
         @Suppress("DEPRECATION")
         override fun onOpened(device: CameraDevice) {
-            camera = device
-            if (isStopped) return device.close()
+            answered(device, null, feed)
+            if (isStopped) return
             try {
                 device.createCaptureSession(listOf(images.surface), Configured(device), handler)
             } catch (error: CameraAccessException) {
@@ -131,15 +154,11 @@ internal class CameraSource(private val context: Context) : LiveSource {
             }
         }
 
-        override fun onDisconnected(device: CameraDevice) {
-            device.close()
-            feed.fail(LiveFault.CAMERA_LOST)
-        }
+        override fun onDisconnected(device: CameraDevice) = answered(device, LiveFault.CAMERA_LOST, feed)
 
         override fun onError(device: CameraDevice, error: Int) {
-            device.close()
             val isInUse = error == ERROR_CAMERA_IN_USE || error == ERROR_MAX_CAMERAS_IN_USE
-            feed.fail(if (isInUse) LiveFault.CAMERA_IN_USE else LiveFault.CAMERA_LOST)
+            answered(device, if (isInUse) LiveFault.CAMERA_IN_USE else LiveFault.CAMERA_LOST, feed)
         }
 
         private inner class Configured(private val device: CameraDevice) : CameraCaptureSession.StateCallback() {

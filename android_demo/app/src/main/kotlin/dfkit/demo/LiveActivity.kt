@@ -27,6 +27,8 @@ class LiveActivity : Activity() {
     private val curve get() = findViewById<CurveView>(R.id.curve)
     private val image get() = findViewById<ImageView>(R.id.image)
 
+    private var shownPreview: Preview? = null
+
     /** Whether the person said no the last time. */
     private var isDenied = false
 
@@ -100,7 +102,8 @@ class LiveActivity : Activity() {
 
     private fun showPreview(preview: Preview?) {
         image.visibility = visible(preview != null)
-        if (preview == null) return
+        if (preview == null || preview === shownPreview) return
+        shownPreview = preview
         image.setImageBitmap(bitmapOf(preview))
     }
 

@@ -91,6 +91,7 @@ class MainActivity : Activity() {
         findViewById<View>(R.id.pick).isEnabled = !isBusy
         listOf(R.id.live, R.id.check, R.id.bench).forEach { findViewById<View>(it).isEnabled = !isBusy }
         val answer = (state as? State.Done)?.answer
+        findViewById<View>(R.id.intro).visibility = visible(answer == null)
         showVerdict(answer?.verdict)
         curve.visibility = visible(!answer?.curve.isNullOrEmpty())
         if (state is State.Done && answer != null) curve.show(answer.curve, state.bundle.thresholds.fakeFrom)

@@ -1,6 +1,8 @@
 package dfkit.demo
 
 import android.Manifest
+import android.hardware.camera2.CameraCharacteristics
+import android.hardware.camera2.CameraManager
 import android.os.Looper
 import android.provider.Settings
 import android.util.Range
@@ -28,6 +30,7 @@ import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ActivityController
 import org.robolectric.annotation.Config
 import org.robolectric.annotation.GraphicsMode
+import org.robolectric.shadows.ShadowCameraCharacteristics
 
 private const val FPS = 25.0
 private val NEEDED = arrayOf(Manifest.permission.CAMERA, Manifest.permission.RECORD_AUDIO)
@@ -184,6 +187,23 @@ class LiveScreenTest {
         }
         assertEquals(screen.get().getString(R.string.live_no_camera), screen.text(R.id.message))
         screen.draw("live_no_camera_ko")
+    }
+
+    @Test
+    fun `the front camera is opened, and closed with the screen`() {
+        allow()
+        val characteristics = ShadowCameraCharacteristics.newCameraCharacteristics()
+        shadowOf(characteristics).set(CameraCharacteristics.LENS_FACING, CameraCharacteristics.LENS_FACING_FRONT)
+        shadowOf(characteristics).set(CameraCharacteristics.SENSOR_ORIENTATION, 270)
+        val manager = RuntimeEnvironment.getApplication().getSystemService(CameraManager::class.java)
+        shadowOf(manager).addCamera("1", characteristics)
+        val feed = Feed()
+        val source = CameraSource(RuntimeEnvironment.getApplication())
+        source.start(feed)
+        awaitUntil("the microphone is heard") { feed.take(1) is Feed.Heard }
+        source.stop()
+        assertFalse(Thread.getAllStackTraces().keys.any { it.name in setOf("camera", "microphone") && it.isAlive })
+        assertFalse(generateSequence { feed.take(1) }.any { it is Feed.Broken })
     }
 
     @Test
