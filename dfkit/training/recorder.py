@@ -48,7 +48,7 @@ class BestEpochTracker:
         if not math.isfinite(value):
             raise DivergedError(
                 f"epoch {epoch + 1}: {self.monitor} is {value}, so no epoch is the best by it",
-                fix="set monitor to val_loss, or give the validation part videos of both classes",
+                fix="set monitor to val_loss, or give the validation part videos of both classes and of several groups",
             )
         value = self.sign * value
         if value < self.reference - self.min_delta:
@@ -93,7 +93,9 @@ class RunRecorder(lightning.Callback):
         row = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row |= {"learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"])}
         row |= {"epoch": trainer.current_epoch, "seconds": round(time.monotonic() - self.started, 1)}
-        is_best = self.best_epoch_tracker.observe(trainer.current_epoch, row[self.best_epoch_tracker.monitor])
+        # Some metrics are logged only where there is what they measure, as real clips with other sound.
+        monitored = row.get(self.best_epoch_tracker.monitor, math.nan)
+        is_best = self.best_epoch_tracker.observe(trainer.current_epoch, monitored)
         if trainer.is_global_zero:
             self.write_epoch(pl_module, row, is_best=is_best)
             with atomic_checkpoint(self.run_dir / RESUME_FILE) as partial:

@@ -15,7 +15,7 @@ from dfkit.clip import ClipSpec, PictureSpec
 from dfkit.data.storage import PreparedData
 from dfkit.errors import CheckpointError, ConfigError, DataError
 from dfkit.evaluation.ensemble_members import EnsembleMember, open_checkpoint_member
-from dfkit.evaluation.scorers import BatchPredictions
+from dfkit.evaluation.scorers import BatchPredictions, BundleScorer
 from dfkit.evaluation.scoring import EvaluationRequest
 from dfkit.evaluation.sync import SyncRow, evaluate_sync, score_sync, sync_report
 from dfkit.models import MMMSBA, NetworkSpec
@@ -94,6 +94,26 @@ def test_a_video_counts_once_whatever_its_length() -> None:
     assert scores["other", "clip"].auc == pytest.approx(6 / 8)
     assert scores["other", "video"].auc == pytest.approx(3 / 4)
     assert math.isnan(scores["shifted", "clip"].auc)
+
+
+class SoundGraphs:
+    """Graphs of a bundle that takes no pictures."""
+
+    def encode(self, pictures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        assert pictures == {}
+        return {}
+
+    def score(self, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        assert set(inputs) == {"pcm", "landmarks"}
+        return np.zeros((SPEC.num_frames, 2)), np.array([0.0, float(inputs["pcm"][0])])
+
+
+def test_a_bundle_without_pictures_is_shown_none(data: PreparedData, tmp_path: Path) -> None:
+    """Such clips are read without pictures, and the scorer asked for them all the same."""
+    scorer = BundleScorer(SoundGraphs(), SPEC)  # type: ignore[arg-type]
+    rows = score_sync(data, replace(listening(tmp_path), scorer=scorer), range(len(data)))
+    own = [row.margin for row in rows if row.video == "0.mp4" and row.kind == "own"]
+    assert own == [float(data.record(index, pictures=False).waveform[0]) for index in range(CLIPS)]
 
 
 def test_the_report_is_written_and_several_models_are_pooled(data: PreparedData, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from dfkit.data.datasets import ClipDataset
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.distill import distill
-from dfkit.errors import ConfigError
+from dfkit.errors import ConfigError, DivergedError
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.training.loaders import make_loaders
@@ -197,6 +197,14 @@ def test_the_teacher_has_no_say_about_other_sound(data: PreparedData, tmp_path: 
         by_teacher = float(teacher_loss(output.rows(~wrong), kept, setup.teacher_logits, section))
         by_label = float(label_loss(output.rows(wrong), changed, section.loss, None))
     assert got == pytest.approx(0.6 * by_teacher + 0.4 * by_label, rel=1e-5)
+
+
+def test_a_metric_that_nothing_was_there_for_chooses_no_epoch(tmp_path: Path) -> None:
+    # The validation part has one real and one fake: no other sound of the same kind is to be had.
+    rows = [make_row(n, n % 2, (f"person{n}",)) for n in range(6)]
+    folder = make_prepared(tmp_path / "x", rows, spec=SPEC)
+    with pytest.raises(DivergedError, match="val_sync_auc is nan"):
+        train_teacher(folder, Workspace(tmp_path), lite(mismatch={"swap": 0.3}, monitor="val_sync_auc"))
 
 
 def test_the_original_cannot_hold_the_products(data: PreparedData, tmp_path: Path) -> None:
