@@ -66,6 +66,7 @@ ANDROID_SOURCES = $(shell find android_demo -type f -not -path '*/build/*' -not 
 
 android: $(ANDROID)/dfkit-demo.apk ## build and test the app, android_demo/build/dfkit-demo.apk; BUNDLE=exports/NAME
 	$(BIN)/python tools/android/check_apk.py $(ANDROID)/*.apk
+	$(BIN)/python -m tools.android.check_answer $(ANDROID)/screens/bench.json $(ANDROID_BUNDLE)
 
 # The APK is written behind all tests: one that is newer than all that goes into it has passed them.
 $(ANDROID)/dfkit-demo.apk: $(ANDROID)/golden/golden.json $(ANDROID)/phone/manifest.json $(ANDROID_SOURCES) \
