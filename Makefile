@@ -86,7 +86,7 @@ $(ANDROID)/arm64/bin/java: tools/android/emulated_arm.py | $(STAMP)
 	$(BIN)/python -m tools.android.emulated_arm --out $(ANDROID)/arm64
 
 android-tools:
-	@missing="$$($(MAKE) --silent android-missing)"; test -z "$$missing" || \
+	@missing="$$($(MAKE) --silent --no-print-directory android-missing)"; test -z "$$missing" || \
 		{ echo "programs that the app is built with are missing. Fix: apt-get install $$missing" >&2; exit 1; }
 
 android-missing: # Debian's packages that the app is built with and that are not there, in one line

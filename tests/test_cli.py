@@ -67,7 +67,6 @@ def test_serving_needs_no_torch(tmp_path: Path) -> None:
         (["export"], ["dfkit distill"]),
         (["verify"], ["dfkit export"]),
         (["bench"], ["dfkit export"]),
-        (["predict", "video.mp4"], ["dfkit export"]),
         (["export", "--recipe", "int7"], ["int7", "mixed_int8"]),
         (["prepare", ".", "--preset", "clip3s"], ["clip3s", "uniform50"]),
         (["train", "--config", "gone.yaml"], ["gone.yaml"]),

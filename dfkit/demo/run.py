@@ -238,7 +238,7 @@ class DemoRun:
         with self.clock.stage("train") as outcome:
             summary = pipeline.train(self.workspace, config_path=self.config_file, data_dir=forged_dir)
             assert isinstance(summary, RunSummary), "the demonstration trains no folds"
-            outcome.text = summary.summary()[-1]
+            outcome.text = next(line for line in summary.summary() if line.startswith("test: "))
         return Path(summary.checkpoint)
 
     def distill_student(self, teacher: Path, forged_dir: Path) -> Path:

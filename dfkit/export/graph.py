@@ -80,7 +80,8 @@ class StepScale:
     Dynamic INT8 rounds all values of a step in 255 levels of one size. The first of 40 MFCC is of the order of -300
     and the last of 5: unscaled, most are rounded away, and each runtime rounds another way. Means are taken off, which
     costs nothing; deviations are halved between steps and weights, which are rounded as well, as SmoothQuant does
-    (Xiao et al. 2023, arXiv:2211.10438, section 4, with alpha 0.5). Steps that a CNN made have one range already.
+    (Xiao et al. 2023, arXiv:2211.10438, section 4, with alpha 0.5). Steps that
+    a CNN of the network's own made have one range already.
     """
 
     gain: Tensor

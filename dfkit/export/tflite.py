@@ -28,6 +28,7 @@ from dfkit.runtime.manifest import Backend, Signature, TensorEntry
 from dfkit.runtime.proven import SMALLEST
 
 MODEL_FILE = "model.tflite"
+PICTURE_STEP, PICTURES_AT_ONCE = 5, 50
 PICTURE_TENSORS = re.compile(r"encode_args_\d+|[\w./]*\.FoldedConv_\w+;\d+")
 """Names of tensors that hold a picture: the inputs, and what `FoldedConv` makes of them before it multiplies."""
 
@@ -69,7 +70,10 @@ def score_parts(network: MMMSBA, spec: ClipSpec, scales: Mapping[str, StepScale]
 
 
 def step_scales(network: MMMSBA, spec: ClipSpec, clips: Sequence[dict[str, np.ndarray]]) -> dict[str, StepScale]:
-    """Scales of the steps that no CNN made, MFCC and motion, from what some clips bring of them."""
+    """Scales of the steps that no CNN of the network's own made, from what some clips bring of them.
+
+    A trunk that came with weights gives means and deviations whose ranges differ as MFCC's do.
+    """
 
     def stacked(name: str) -> torch.Tensor | None:
         arrays = [torch.from_numpy(clip[name]) for clip in clips if name in clip]
@@ -84,7 +88,17 @@ def step_scales(network: MMMSBA, spec: ClipSpec, clips: Sequence[dict[str, np.nd
         if value is not None and name in network.spec.modalities:
             made = front_ends[name](value) if name in front_ends else value
             scales[name] = StepScale.of(made.flatten(0, -2))
+    if network.trunk_parameters() and clips:
+        scales["face"] = StepScale.of(trunk_features(network, clips))
     return scales
+
+
+@torch.no_grad()
+def trunk_features(network: MMMSBA, clips: Sequence[dict[str, np.ndarray]]) -> torch.Tensor:
+    """Features that a face trunk which came with weights makes of some clips: (N, C), of every fifth picture."""
+    faces = np.concatenate([clip["face"][::PICTURE_STEP] for clip in clips])
+    parts = torch.from_numpy(faces).permute(0, 3, 1, 2).split(PICTURES_AT_ONCE)
+    return torch.cat([network.picture_network("face")(part.float() / 255) for part in parts])
 
 
 def quantize(

@@ -48,21 +48,12 @@ def join_networks(parts: Sequence[MMMSBA], shares: Sequence[float]) -> MMMSBA:
     )
     state = joined.state_dict()
     head_weight, head_bias = (torch.zeros_like(state[f"classifier.0.{name}"]) for name in ("weight", "bias"))
-    columns = _columns(joined)
+    columns = joined.spec.columns
     for part, share in zip(parts, shares, strict=True):
         own = part.state_dict()
         state |= {name: value for name, value in own.items() if not name.startswith("classifier.")}
-        for block, place in _columns(part).items():
+        for block, place in part.spec.columns.items():
             head_weight[:, columns[block]] = share * own["classifier.0.weight"][:, place]
         head_bias += share * own["classifier.0.bias"]
     joined.load_state_dict({**state, "classifier.0.weight": head_weight, "classifier.0.bias": head_bias})
     return joined.eval()
-
-
-def _columns(network: MMMSBA) -> dict[str, slice]:
-    """Which inputs of the head each block is."""
-    places, start = {}, 0
-    for name, width in network.spec.block_dims.items():
-        places[name] = slice(start, start + width)
-        start += width
-    return places

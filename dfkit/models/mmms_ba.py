@@ -9,6 +9,7 @@ Axes: B batch, T pictures, T_a sound frames, H GRU units, D dense width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, cast
@@ -33,6 +34,8 @@ FaceTrunk = Literal["mmms_ba", "efficientnet_lite0"]
 standard deviation over space are taken."""
 # A softmax over a row whose allowed columns are all far below this still stays finite, unlike with -inf.
 MASKED_SCORE = -1e4
+FEATURE_AXES = 3
+"""Of features in the place of pictures: (B, T, C)."""
 # The original calls the face "visual"; its parameter names stay.
 PREFIX = {"audio": "audio", "face": "visual", "lip": "lip", "motion": "motion"}
 MODALITIES = tuple(PREFIX)
@@ -135,6 +138,13 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
         """Widths of the concatenated blocks by name, in order."""
         fused_pairs = {f"{x}_{y}" for x, y in self.pairs}
         return {name: 2 * self.dense_dim if name in fused_pairs else self.dense_dim for name in self.blocks}
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Which inputs of the head each concatenated block is."""
+        ends = itertools.accumulate(self.block_dims.values())
+        widths = self.block_dims.items()
+        return {name: slice(end - width, end) for (name, width), end in zip(widths, ends, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -343,7 +353,9 @@ class MMMSBA(nn.Module):
         return cast(nn.Sequential, self.get_submodule(f"{PREFIX[modality]}_dense"))
 
     def frame_features(self, modality: str, pictures: Tensor) -> Tensor:
-        """CNN features of a batch of clips: (B, T, 3, h, w) float in [0, 1] to (B, T, C)."""
+        """CNN features of a batch of clips: (B, T, 3, h, w) float in [0, 1] to (B, T, C), which are handed through."""
+        if pictures.ndim == FEATURE_AXES:
+            return pictures
         batch, steps = pictures.shape[:2]
         flat = pictures.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.picture_network(modality)(flat)
@@ -477,5 +489,7 @@ def check_input(name: str, value: Tensor | None, spec: NetworkSpec) -> None:
         raise ShapeError(f"the network needs '{name}' and got none; expected {expected}")
     rank, width = (5, 3) if is_picture else (3, spec.feature_dim(name))
     fits = value.ndim == rank and value.shape[2] == width
+    if is_picture and value.ndim == FEATURE_AXES:
+        fits = value.shape[2] == spec.feature_dim(name)
     if not fits or not value.is_floating_point():
         raise ShapeError(f"'{name}' has shape {tuple(value.shape)}, {value.dtype}; expected {expected}, float32")

@@ -24,7 +24,9 @@ from dfkit.training.augment import Augmenter
 PICTURES = 8
 """Faces of a clip that are looked at."""
 LINEAR = 0.25
-"""Margins are shrunk by it before a tanh, which is then linear to 2 % over three units."""
+"""Margins are shrunk by it before two tanh, which leave those up to one unit as they are (5 %) and bound any other."""
+SMALL = 1e-3
+"""Of recurrent weights, which begin as good as nothing."""
 OPEN_GATE = -8.0
 """Bias of an update gate that lets nothing of the state before through: sigmoid(-8) = 3e-4."""
 
@@ -92,35 +94,33 @@ def fit_probe(features: NDArray[np.float32], labels: NDArray[np.int64], *, stren
 def set_probe(network: MMMSBA, probe: LinearProbe) -> None:
     """Makes the face stream answer as the probe does, in place; other streams and blocks are no longer read.
 
-    One unit of the GRU holds each frame's margin and hands it through the dense layer to the head; the gates keep
-    nothing of the frames before. The other units stay as they are, for further training.
+    Every unit of the GRU holds each frame's margin, and hands it through the dense layer to the head; the gates keep
+    nothing of the frames before. The margin is spread over all units, in different sizes, since INT8 takes the grid of
+    a layer from its largest value, and since units that are all alike would stay so in further training.
 
     Args:
         network: Its head reads the face stream alone afterwards.
         probe: Of its trunk's features.
     """
     gru, dense = network.encoder("face").gru, network.dense("face")[1]
-    hidden = network.spec.gru_hidden
+    hidden, width = network.spec.gru_hidden, network.spec.dense_dim
+    sizes = torch.linspace(0.5, 1.5, hidden) * LINEAR
+    generator = torch.Generator().manual_seed(0)
     for end in ("", "_reverse"):
         weight_ih, weight_hh, bias_ih, bias_hh = (
             gru.get_parameter(f"{kind}_l0{end}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        for gate in range(3):
-            for tensor in (weight_ih, weight_hh, bias_ih, bias_hh):
-                tensor[gate * hidden] = 0
-        bias_ih[hidden] = OPEN_GATE
-        weight_ih[2 * hidden] = torch.from_numpy(LINEAR * probe.weight).to(weight_ih)
-        bias_ih[2 * hidden] = LINEAR * probe.bias
-    weight = cast(torch.Tensor, dense.weight)
-    weight[0] = 0
-    weight[0, [0, hidden]] = 0.5
-    cast(torch.Tensor, dense.bias)[0] = 0
+        for tensor in (weight_ih, bias_ih, bias_hh):
+            tensor.zero_()
+        weight_hh.copy_(torch.randn(weight_hh.shape, generator=generator) * SMALL)
+        bias_ih[hidden : 2 * hidden] = OPEN_GATE
+        weight_ih[2 * hidden :] = sizes[:, None] * torch.from_numpy(probe.weight).float()
+        bias_ih[2 * hidden :] = sizes * probe.bias
+    scales = torch.linspace(0.5, 1.5, width)[:, None] / (2 * hidden)
+    cast(torch.Tensor, dense.weight).copy_(scales.expand(-1, 2 * hidden))
+    cast(torch.Tensor, dense.bias).zero_()
     head = cast(torch.nn.Linear, network.classifier[0])
     head.weight.zero_()
     head.bias.zero_()
-    start = 0
-    for name, width in network.spec.block_dims.items():
-        if name == "face":
-            break
-        start += width
-    head.weight[0, start], head.weight[1, start] = -0.5 / LINEAR, 0.5 / LINEAR
+    own = network.spec.columns["face"]
+    head.weight[0, own], head.weight[1, own] = -0.5 / (LINEAR * width), 0.5 / (LINEAR * width)

@@ -18,6 +18,7 @@ from dfkit.models.mmms_ba import MMMSBA, NetworkOutput
 from dfkit.models.motion import MotionFrontEnd
 from dfkit.training.hints import HintLosses
 from dfkit.training.int8_rounding import Int8Rounding
+from dfkit.training.kept_features import KeptFeatures
 from dfkit.training.losses import sync_loss
 from dfkit.training.modality_dropout import hide_modalities
 from dfkit.training.objective import Batch, TeacherLogits, fake_share, label_loss, teacher_loss
@@ -63,10 +64,14 @@ class ClipNetwork(torch.nn.Module):
 
         Args:
             batch: What the network's modalities ask for: `face` and `lip` (B, T, side, side, 3) uint8;
-                `landmarks` (B, T, 468, 2) float32; `waveform` (B, num_samples) float32 for `clip2s`; for
-                `uniform50` `mfcc` (B, T_a, n_mfcc) float32, `audio_mask` and `frame_mask`.
+                `landmarks` (B, T, 468, 2) float32; `waveform` (B, num_samples) float32 for `clip2s`;
+                `face_features` (B, T, C), which go before `face`; for `uniform50` `mfcc` (B, T_a, n_mfcc) float32,
+                `audio_mask` and `frame_mask`.
         """
-        pictures = {name: to_unit_range(batch[name]) for name in self.network.spec.pictures}
+        pictures = {
+            name: batch[f"{name}_features"] if f"{name}_features" in batch else to_unit_range(batch[name])
+            for name in self.network.spec.pictures
+        }
         face, lip = pictures.get("face"), pictures.get("lip")
         motion = None if self.motion is None else self.motion(batch["landmarks"])
         if self.spec.preset == "clip2s":
@@ -138,6 +143,7 @@ class ClipTask(lightning.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.rounding: Int8Rounding | None = None
         """Set for the epochs that are trained under the rounding of the INT8 graph."""
+        self.kept_features = KeptFeatures.for_run(model.network, config)
         self.validation_outputs: list[Batch] = []
         first, *others = model.network.spec.modalities
         if config.modality_dropout and not others:
@@ -249,7 +255,10 @@ class ClipTask(lightning.LightningModule):
 
     def score(self, batch: Batch) -> NetworkOutput:
         """The network's output for a batch, under rounding where that is on; logits are float32 under bf16, too."""
-        output = self.model(batch) if self.rounding is None else self.rounding(self.model, batch)
+        if self.rounding is not None:
+            output = self.rounding(self.model, batch)
+        else:
+            output = self.model(batch if self.kept_features is None else self.kept_features.add_to(batch))
         return replace(output, clip_logits=output.clip_logits.float(), frame_logits=output.frame_logits.float())
 
     def network_to_save(self) -> MMMSBA:

@@ -23,6 +23,13 @@ from tools.android.video_files import QUARTER_TURN, _changed, _shown_as
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def no_outer_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that `make test` runs: the flags of that make would make each one here say where it enters and leaves."""
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def elf(*alignments: int) -> bytes:
     """A 64-bit ELF file of loaded segments with these alignments and of one that is not loaded."""
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF", 3, 183, 1, 0, 64, 0, 0, 64, 56, len(alignments) + 1, 0, 0, 0)

@@ -53,6 +53,7 @@ class MadeClips(Dataset[dict[str, Tensor]]):
             "waveform": torch.rand(SPEC.num_samples, generator=generator) - 0.5,
             "label": torch.tensor(label),
             "frame_labels": frame_labels,
+            "mismatched": torch.tensor(False),
             "index": torch.tensor(index),
             "video_index": torch.tensor(index),
             "video_label": torch.tensor(label),

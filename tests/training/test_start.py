@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from dfkit.data.storage import PreparedData
 from dfkit.distill.distill import distill_student
 from dfkit.errors import CheckpointError, ConfigError, DataError
 from dfkit.models.checkpoint import load_checkpoint
-from dfkit.models.efficientnet_lite import load_lite0_blocks, packaged_weights
+from dfkit.models.efficientnet_lite import FaceTexture, load_lite0_blocks, packaged_weights
 from dfkit.training.checkpoints import save_checkpoint
+from dfkit.training.kept_features import KeptFeatures
 from dfkit.training.scoring import split_facts
 from dfkit.training.train import first_network, train_teacher
 from dfkit.workspace import Workspace
@@ -118,3 +120,29 @@ def test_a_start_has_to_take_the_same_clips(data: PreparedData, tmp_path: Path) 
         first_network(started(tmp_path / "other.pth"), data, split_clips(data, tiny_config().split))
     with pytest.raises(CheckpointError, match="no such"):
         first_network(started("nowhere.pth"), data, split_clips(data, tiny_config().split))
+
+
+def test_a_frozen_trunk_sees_each_clip_once(
+    data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    forward = FaceTexture.forward
+
+    def counted(self: FaceTexture, pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pictures))
+        return forward(self, pictures)
+
+    monkeypatch.setattr(FaceTexture, "forward", counted)
+    parts = split_clips(data, tiny_config().split)
+    losses = {}
+    for kept in (True, False):
+        if not kept:
+            monkeypatch.setattr(KeptFeatures, "for_run", lambda *_: None)
+        run = train_teacher(data.path, Workspace(tmp_path), tiny_config(teacher=LITE0, epochs=3, trunk_rate=0.0))
+        lines = (Path(run.run_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        losses[kept] = [json.loads(line)["train_loss"] for line in lines]
+        counts, seen = sum(seen) // SPEC.num_frames, []
+        scored = len(parts["val"]) + len(parts["test"])
+        passes = 1 if kept else 3
+        assert counts == passes * (len(parts["train"]) + len(parts["val"])) + scored
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
