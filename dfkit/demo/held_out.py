@@ -125,11 +125,8 @@ def held_out_result(student: EvaluationReport, teacher: EvaluationReport) -> Hel
     videos = _videos(student, decision)
     reals = level.labels == 0
     methods = sorted(set(level.methods[~reals].tolist()))
-    by_method = {
-        name: auc(level.labels[rows], p_videos[rows])
-        for name in methods
-        if (rows := reals | (level.methods == name)).any()
-    }
+    rows_of = {name: reals | (level.methods == name) for name in methods}
+    by_method = {name: auc(level.labels[rows], p_videos[rows]) for name, rows in rows_of.items()}
     return HeldOutResult(
         videos=tuple(sorted(videos, key=lambda video: (video.label_name == "fake", video.method, video.path))),
         student=AucByVideo.of(level.labels, p_videos),

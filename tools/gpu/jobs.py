@@ -172,16 +172,8 @@ def fit(
     torch.manual_seed(seed)
     generator, order = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     weights = balanced_class_weights(crops.labels[crops.clip_video[clips]].tolist()).to(crops.device)
-    texture = network.spec.face_trunk == "efficientnet_lite0" and "face" in network.spec.pictures
-    trunk = list(network.picture_network("face").parameters()) if texture else []
-    trunk_ids = {id(parameter) for parameter in trunk}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in trunk_ids]
-    rest += [] if hints is None else list(hints.parameters())
-    for parameter in trunk:
-        parameter.requires_grad_(trunk_rate > 0)
-    optimizer = make_optimizer(rest, config.optimizer)
-    if trunk and trunk_rate:
-        optimizer.add_param_group({"params": trunk, "lr": config.optimizer.learning_rate * trunk_rate})
+    parameters = [*network.parameters(), *([] if hints is None else hints.parameters())]
+    optimizer = make_optimizer(parameters, config.optimizer, trunk=network.trunk_parameters(), trunk_rate=trunk_rate)
     per_epoch = max(1, len(clips) // batch_size)
     factor = LearningRateFactor(
         config.optimizer, config.schedule, total_steps=per_epoch * epochs, steps_per_epoch=per_epoch
