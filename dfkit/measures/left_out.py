@@ -186,6 +186,49 @@ def measure_left_out(
     )
 
 
+def compare_left_out(
+    scores: Sequence[HeldOutScore],
+    others: Sequence[HeldOutScore],
+    families: Sequence[LeftOutFamily],
+    *,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> Interval:
+    """How much more one model's mean over left-out families is than another's, paired by the resamples.
+
+    Args:
+        scores: Of the folds, as in `measure_left_out`.
+        others: The other model's of the same videos in the same folds.
+        families: What was left out.
+        repeats: Resamples.
+        seed: Of the drawing.
+    Raises:
+        ValueError: The two are not of the same videos.
+    """
+
+    def place(score: HeldOutScore) -> tuple[int, str, str]:
+        return score.fold, score.part, score.video
+
+    scores, others = sorted(scores, key=place), sorted(others, key=place)
+    if [place(score) for score in scores] != [place(score) for score in others]:
+        raise ValueError("the scores are not of the same videos in the same folds")
+    tables = [_Table.of(each, families) for each in (scores, others)]
+    draws = list(stratified_weights(tables[0].groups.tolist(), tables[0].strata, repeats=repeats, seed=seed))
+    points, resampled = [], []
+    for table in tables:
+        compared = table.compared()
+        points.append(table.aucs(compared, np.ones((1, len(scores))))[0, :, 0])
+        resampled.append(np.concatenate([table.aucs(compared, weights)[:, :, 0] for weights in draws]))
+    counted = [
+        number
+        for number in range(len(families))
+        if len(tables[0].places(number, "fake")) >= MIN_COUNTED and np.isfinite(points[0][number])
+    ]
+    value = float(np.mean(points[0][counted] - points[1][counted])) if counted else float("nan")
+    values = (resampled[0] - resampled[1])[:, counted].mean(axis=1)
+    return percentile_interval(value, values, num_groups=len(set(tables[0].groups.tolist())))
+
+
 def _mean_of_known(values: np.ndarray) -> np.ndarray:
     """(N,) mean of each row of (N, K) over what is not NaN; NaN where nothing is known."""
     known = np.isfinite(values)

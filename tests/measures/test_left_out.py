@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import pytest
 
-from dfkit.measures.left_out import HeldOutScore, LeftOutFamily, measure_left_out
+from dfkit.measures.left_out import HeldOutScore, LeftOutFamily, compare_left_out, measure_left_out
 from dfkit.report.left_out import left_out_head, left_out_lines, left_out_rows
 
 A, B, POOL = LeftOutFamily("a", ("a",), (1,)), LeftOutFamily("b", ("b",), (2,)), LeftOutFamily("c", ("c", "d"), (3, 4))
@@ -45,6 +46,19 @@ def test_fakes_are_compared_with_the_reals_of_their_fold() -> None:
     assert found.gap.value == pytest.approx(-0.15)
     assert found.mean.low <= 0.725 <= found.mean.high
     assert (first.num_fakes, first.num_reals, first.num_seen) == (5, 2, 2)
+
+
+def test_two_models_are_compared_on_the_same_resamples() -> None:
+    rows = joined()
+    same = compare_left_out(rows, list(reversed(rows)), [A, B], repeats=200)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    # Reals far below everything: both families are told apart.
+    better = [row if row.label else replace(row, p_fake=0.0) for row in rows]
+    less = compare_left_out(better, rows, [A, B], repeats=200)
+    assert less.value == pytest.approx(1 - 0.725)
+    assert 0 <= less.low <= less.value <= less.high
+    with pytest.raises(ValueError, match="same videos"):
+        compare_left_out(rows[1:], rows, [A, B])
 
 
 def test_a_family_in_pieces_counts_its_pairs_within_each() -> None:

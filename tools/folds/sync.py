@@ -1,6 +1,6 @@
 """Sound against the face with people left out: teacher, student and exported INT8 student of every fold, pooled.
 
-    python -m tools.sync_folds --data data/videos --config configs/sync.yaml --workspace trial
+    python -m tools.folds.sync --data data/videos --config configs/sync.yaml --workspace trial
 
 The configuration's `split.folds` says how many. Folds that were trained under the workspace's `runs/<name>` are taken
 as they are. Beside the models stands the baseline `sync` of `dfkit baseline`: the regression of lips on phonemes.
@@ -11,32 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from dfkit.evaluation.sync import SyncRow, sync_report
 from dfkit.experiment import read_config
-from dfkit.files import write_atomically
-
-
-def dfkit(*arguments: object, allowed: tuple[int, ...] = (0,)) -> None:
-    """Runs a command in a process of its own; the converter and torch are not at home in one."""
-    command = [sys.executable, "-m", "dfkit", *map(str, arguments)]
-    code = subprocess.run(command, check=False).returncode
-    if code not in allowed:
-        raise SystemExit(f"{' '.join(command)}: exit code {code}")
-
-
-def fold_config(config: Path, workspace: Path, fold: int) -> Path:
-    """The experiment with one of its folds chosen."""
-    experiment = read_config(config)
-    name = f"{experiment.name}-fold{fold}"
-    chosen = experiment.model_copy(update={"name": name, "split": experiment.split.model_copy(update={"fold": fold})})
-    path = workspace / f"{name}.yaml"
-    # JSON is YAML.
-    write_atomically(path, chosen.to_json_text(indent=2))
-    return path
+from tools.folds.commands import dfkit, export_int8, fold_config
 
 
 def judge(name: str, *model: object, data: Path, workspace: Path) -> list[SyncRow]:
@@ -58,9 +37,7 @@ def measure_fold(config: Path, data: Path, workspace: Path, fold: int) -> dict[s
     if not (student / "results.json").is_file():
         dfkit("distill", "--teacher", teacher, *common)
     bundle = workspace / "exports" / own.stem
-    if not bundle.exists():
-        # Bounds of quality are judged by this tool: 3 is too few videos for them.
-        dfkit("export", "--int8", "--format", "tflite", "--checkpoint", student / "best.pth", *common, allowed=(0, 3))
+    export_int8(student / "best.pth", bundle, *common)
     models = {
         "teacher": ("--checkpoint", teacher),
         "student": ("--checkpoint", student / "best.pth"),

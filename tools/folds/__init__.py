@@ -1,0 +1,1 @@
+"""Models of folds taken through distillation and export, and judged together."""

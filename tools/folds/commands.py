@@ -1,0 +1,44 @@
+"""Commands of dfkit over the folds of a run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from dfkit.experiment import read_config
+from dfkit.files import write_atomically
+
+
+def dfkit(*arguments: object, allowed: tuple[int, ...] = (0,)) -> None:
+    """Runs a command in a process of its own; the converter and torch are not at home in one."""
+    command = [sys.executable, "-m", "dfkit", *map(str, arguments)]
+    code = subprocess.run(command, check=False).returncode
+    if code not in allowed:
+        raise SystemExit(f"{' '.join(command)}: exit code {code}")
+
+
+def fold_config(config: Path, workspace: Path, fold: int, *, baselines: bool = False) -> Path:
+    """The experiment with one of its folds chosen, and, where wanted, students from scratch and only pruned."""
+    experiment = read_config(config)
+    name = f"{experiment.name}-fold{fold}"
+    split = experiment.split.model_copy(update={"fold": fold})
+    distill = experiment.distill.model_copy(update={"baselines": baselines or experiment.distill.baselines})
+    chosen = experiment.model_copy(update={"name": name, "split": split, "distill": distill})
+    path = workspace / f"{name}.yaml"
+    # JSON is YAML.
+    write_atomically(path, chosen.to_json_text(indent=2))
+    return path
+
+
+def export_int8(checkpoint: Path, bundle: Path, *common: object) -> None:
+    """Exports a fold's student unless that is done; bounds of quality are judged by the caller, over all folds.
+
+    Args:
+        checkpoint: The student.
+        bundle: Where the command puts it.
+        common: Data, workspace and configuration.
+    """
+    if not bundle.exists():
+        # 3: too few videos to judge quality by.
+        dfkit("export", "--int8", "--format", "tflite", "--checkpoint", checkpoint, *common, allowed=(0, 3))
