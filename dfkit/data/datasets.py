@@ -64,7 +64,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         Args:
             key: Position, or epoch and position.
         Returns:
-            `face` uint8 (T, 224, 224, 3), `lip` uint8 (T, 96, 96, 3), `waveform` float32 (33408,),
+            `face` uint8 (T, 112, 112, 3), `lip` uint8 (T, 48, 48, 3), `waveform` float32 (33408,),
             `landmarks` float32 (T, 468, 2), `interpolated` bool (T,), `label` int64 (-1 unknown),
             `frame_labels` uint8 (T,), `index` int64 (clip in `prepared`), `video_index`, `video_label` and
             `track_id` int64; `mismatched` bool, whether it was given other sound.

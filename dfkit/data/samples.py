@@ -26,9 +26,9 @@ class ClipRecord:
     """A clip as stored. T pictures; of a `uniform50` sample there are no landmarks and no waveform."""
 
     face: NDArray[np.uint8]
-    """(T, 224, 224, 3) RGB; the whole centre square under `uniform50`."""
+    """(T, 112, 112, 3) RGB; the whole centre square, 224 px, under `uniform50`."""
     lip: NDArray[np.uint8]
-    """(T, 96, 96, 3) RGB; 112 px in some original NPZ files."""
+    """(T, 48, 48, 3) RGB; 96 px under `uniform50`, 112 px in some original NPZ files."""
     landmarks: NDArray[np.float32]
     """(T, 468, 2) source pixels; (T, 0, 2) under `uniform50`."""
     times_s: NDArray[np.float64]

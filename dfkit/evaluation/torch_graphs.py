@@ -16,11 +16,12 @@ from dfkit.evaluation.ensemble_members import build_clip_network
 from dfkit.measures.decision import Decision
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.models.mmms_ba import NetworkOutput
+from dfkit.models.pictures import to_unit_range
 from dfkit.runtime.bundle import Bundle, FolderSource, face_model_entries
 from dfkit.runtime.detector import Detector, FaceWatcher, ScoredFile
 from dfkit.runtime.manifest import DecisionEntry, Manifest
 from dfkit.runtime.results import ClipScore
-from dfkit.training.task import ClipNetwork, to_unit_range
+from dfkit.training.task import ClipNetwork
 from dfkit.weights.selection import WeightsChoice
 
 OutputCallback = Callable[[NetworkOutput], None]

@@ -24,6 +24,7 @@ from dfkit.measures.gates import MARGIN, MAX_P_CHANGE, max_flips
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA, bi_modal_attention
 from dfkit.models.motion import MotionFrontEnd
+from dfkit.models.pictures import to_unit_range
 from dfkit.runtime.backends import Graphs
 
 FLOAT_TOLERANCE = 1e-4
@@ -123,7 +124,7 @@ def _torch_batch(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityClip]) -
         audio = MfccFrontEnd(spec.audio, spec.num_frames)(stacked("pcm")) if dense else stacked("mfcc")
     if "motion" in modalities:
         motion = MotionFrontEnd(spec.fps)(stacked("landmarks"))
-    pictures = {m: stacked(m).permute(0, 1, 4, 2, 3).float() / 255 for m in network.spec.pictures}
+    pictures = {m: to_unit_range(stacked(m)) for m in network.spec.pictures}
     output = network(audio, pictures.get("face"), pictures.get("lip"), motion=motion)
     return Logits(output.frame_logits.numpy(), output.clip_logits.numpy())
 

@@ -277,9 +277,11 @@ def round_onnx(content: bytes, convs: Sequence[RoundedConv]) -> bytes:
         weight = constants.get(node.input[1]) if node.op_type == "Conv" else None
         conv = None if weight is None else waiting.pop(weight.tobytes(), None)
         if conv is not None:
-            for place, values in ((1, conv.rounded), (2, conv.bias)):
-                node.input[place] = f"rounded_constant_{number}_{place}"
-                model.graph.initializer.append(onnx.numpy_helper.from_array(values, node.input[place]))
+            # A bias of zeros may have been left out by the exporter.
+            del node.input[1:]
+            for name, values in (("weight", conv.rounded), ("bias", conv.bias)):
+                node.input.append(f"rounded_{name}_{number}")
+                model.graph.initializer.append(onnx.numpy_helper.from_array(values, node.input[-1]))
     _refuse_left(len(waiting), "encode.onnx")
     return model.SerializeToString()
 

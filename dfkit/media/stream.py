@@ -41,9 +41,9 @@ class FaceFrame:
     t_s: float
     """Time of the picture since the first one."""
     face: np.ndarray
-    """(224, 224, 3) uint8 RGB."""
+    """(112, 112, 3) uint8 RGB, of the contract's side."""
     lip: np.ndarray
-    """(96, 96, 3) uint8 RGB."""
+    """(48, 48, 3) uint8 RGB, likewise."""
     landmarks: np.ndarray
     """(468, 2) float32, pixels of the source; as found, not smoothed."""
     interpolated: bool
@@ -65,9 +65,9 @@ class Clip:
     start_s: float
     end_s: float
     face: np.ndarray
-    """(T, 224, 224, 3) uint8 RGB."""
+    """(T, 112, 112, 3) uint8 RGB."""
     lip: np.ndarray
-    """(T, 96, 96, 3) uint8 RGB."""
+    """(T, 48, 48, 3) uint8 RGB."""
     landmarks: np.ndarray
     """(T, 468, 2) float32, pixels of the source."""
     times_s: np.ndarray

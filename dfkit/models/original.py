@@ -136,5 +136,6 @@ def refuse_foreign_network(spec: NetworkSpec) -> None:
     if faults:
         raise CheckpointError(
             f"the original format has no room for this network: {'; '.join(faults)}",
-            fix="--save-format dfkit, or leave train.modalities, train.face_trunk and the channels in train.widths out",
+            fix="--save-format dfkit, or train.face_trunk: mmms_ba (configs/original.yaml), with train.modalities and "
+            "the channels in train.widths left out",
         )

@@ -38,7 +38,7 @@ class Graphs(Protocol):
         """Features of pictures.
 
         Args:
-            pictures: `face` (n, 224, 224, 3) and `lip` (n, 96, 96, 3), uint8 RGB; what the model does not
+            pictures: `face` and `lip` (n, side, side, 3), uint8 RGB; what the model does not
                 take is ignored.
         Returns:
             `face_features`, `lip_features`, as far as the model has them: (n, C) float32.

@@ -51,7 +51,7 @@ class TensorFacts:
     zero_point: int | None = None
 
     def text(self) -> str:
-        """Such as `face_0 int8 [1, 224, 224, 3] scale 0.00392 zero point -128`."""
+        """Such as `face_0 int8 [1, 112, 112, 3] scale 0.00392 zero point -128`."""
         quantized = "" if self.scale is None else f" scale {self.scale:.6g} zero point {self.zero_point}"
         return f"{self.name} {self.dtype} [{', '.join(map(str, self.shape))}]{quantized}"
 

@@ -19,6 +19,7 @@ from dfkit.data.datasets import ClipDataset
 from dfkit.data.storage import PreparedData
 from dfkit.measures.spacing import evenly_spaced
 from dfkit.models.mmms_ba import MMMSBA
+from dfkit.models.pictures import to_unit_range
 from dfkit.training.augment import Augmenter
 
 PICTURES = 8
@@ -67,7 +68,7 @@ def probe_features(
         for place in range(len(clips)):
             sample = dataset[(copy, place)]
             faces = sample["face"][evenly_spaced(len(sample["face"]), PICTURES)]
-            rows.append(trunk(faces.permute(0, 3, 1, 2).float() / 255).mean(0).numpy())
+            rows.append(trunk(to_unit_range(faces)).mean(0).numpy())
             labels.append(int(sample["label"]))
     return np.stack(rows), np.array(labels)
 

@@ -46,7 +46,7 @@ def make_loaders(
         indices: Clip indices of each split.
         config: Batch size, sampling and augmentation are used.
         keep_videos: Whether the clips of a video are drawn together; see `EpochOrder`.
-        pictures: Whether the network takes pictures; else they are decoded for augmentation alone.
+        pictures: Whether the network takes pictures; else they are not decoded, and steps for them alone left out.
     """
     trained = learnt_clips(data, indices["train"], config)
     training_clips = [data.clips[index] for index in trained]
@@ -57,17 +57,18 @@ def make_loaders(
         labels=[clip.label or 0 for clip in training_clips],
         sampling=config.sampling,
     )
+    augment = config.augment if pictures else config.augment.without_pixels()
     augmenter: RecordAugmenter | None = None
-    if config.augment.active():
+    if augment.active():
         from dfkit.training.augment import Augmenter
 
-        augmenter = Augmenter(config.augment, config.seed, data.spec)
+        augmenter = Augmenter(augment, config.seed, data.spec)
     train = ClipDataset(
         data,
         trained,
         augmenter=augmenter,
         mismatch=_mismatch(data, trained, config),
-        pictures=pictures or augmenter is not None,
+        pictures=pictures,
     )
     val = ClipDataset(data, indices["val"], pictures=pictures)
     test = ClipDataset(data, indices["test"], pictures=pictures)

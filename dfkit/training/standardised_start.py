@@ -15,8 +15,9 @@ from torch import Tensor
 from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.storage import PreparedData
 from dfkit.measures.spacing import evenly_spaced
+from dfkit.models.pictures import to_unit_range
 from dfkit.training.objective import Batch
-from dfkit.training.task import ClipNetwork, to_unit_range
+from dfkit.training.task import ClipNetwork
 
 NUM_CLIPS = 64
 """Training clips that means and deviations are taken of, spread over all."""

@@ -16,6 +16,7 @@ from dfkit.errors import ConfigError, DivergedError
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA, NetworkOutput
 from dfkit.models.motion import MotionFrontEnd
+from dfkit.models.pictures import to_unit_range
 from dfkit.training.hints import HintLosses
 from dfkit.training.int8_rounding import Int8Rounding
 from dfkit.training.kept_features import KeptFeatures
@@ -25,11 +26,6 @@ from dfkit.training.objective import Batch, TeacherLogits, fake_share, label_los
 from dfkit.training.samplers import gather_rows
 from dfkit.training.schedules import LearningRateFactor, make_optimizer
 from dfkit.training.validation import ValidationRows, validation_metrics
-
-
-def to_unit_range(pictures: Tensor) -> Tensor:
-    """Converts pictures: (B, T, h, w, 3) uint8 to (B, T, 3, h, w) float32 in [0, 1], channels-last in memory."""
-    return pictures.permute(0, 1, 4, 2, 3).float() / 255
 
 
 class ClipNetwork(torch.nn.Module):
@@ -258,7 +254,9 @@ class ClipTask(lightning.LightningModule):
         if self.rounding is not None:
             output = self.rounding(self.model, batch)
         else:
-            output = self.model(batch if self.kept_features is None else self.kept_features.add_to(batch))
+            if self.kept_features is not None:
+                batch = self.kept_features.add_to(batch, training=self.training)
+            output = self.model(batch)
         return replace(output, clip_logits=output.clip_logits.float(), frame_logits=output.frame_logits.float())
 
     def network_to_save(self) -> MMMSBA:

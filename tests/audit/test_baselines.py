@@ -171,9 +171,10 @@ def test_a_missing_package_is_named_and_only_refused_where_asked_for(
     assert [entry.name for entry in result.entries] == ["features", "facts"]
     lines = [line for line in result.summary() if "is not measured" in line]
     assert [line.split()[1] for line in lines] == ["sync", "texture"]
-    assert all('pip install "dfkit[baselines]"' in line for line in lines)
-    for name in ("sync", "texture"):
-        with pytest.raises(MissingExtraError, match=r"dfkit\[baselines\]"):
+    extras = {"sync": "baselines", "texture": "train"}
+    assert all(f'pip install "dfkit[{extra}]"' in line for line, extra in zip(lines, extras.values(), strict=True))
+    for name, extra in extras.items():
+        with pytest.raises(MissingExtraError, match=rf"dfkit\[{extra}\]"):
             baseline(data, of=[name], folds=3)
 
 

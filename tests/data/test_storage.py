@@ -64,8 +64,8 @@ def test_dataset_with_workers_gives_the_same_as_without(prepared_dir: Path) -> N
     restored = pickle.loads(pickle.dumps(dataset))
     here = list(DataLoader(dataset, batch_size=3))
     there = list(DataLoader(restored, batch_size=3, num_workers=1))
-    assert here[0]["face"].shape == (3, 50, 224, 224, 3)
-    assert here[0]["lip"].shape == (3, 50, 96, 96, 3)
+    assert here[0]["face"].shape == (3, 50, 112, 112, 3)
+    assert here[0]["lip"].shape == (3, 50, 48, 48, 3)
     assert here[0]["waveform"].shape == (3, 33408)
     assert here[0]["label"].tolist() == [1, 1, 0]
     assert here[0]["index"].tolist() == [4, 2, 0]

@@ -15,6 +15,8 @@ from dfkit.models import MMMSBA, NetworkSpec, load_teacher
 from dfkit.models.checkpoint import Checkpoint
 from tests.models import teacher_cases
 
+SPEC = CLIP2S.resized(224, 96)
+"""Of the original's golden tensors."""
 STUDENT = NetworkSpec(face_channels=(32, 64, 128), lip_channels=(16, 32, 64), gru_hidden=128)
 
 
@@ -45,9 +47,9 @@ def stressed_student(shared: Path) -> MMMSBA:
 def converted(shared: Path) -> Converted:
     student = stressed_student(shared)
     face, lip, pcm = teacher_cases.golden_clip(teacher_cases.golden(shared))
-    checkpoint = Checkpoint(student, CLIP2S, "student", Path("student.pth"))
+    checkpoint = Checkpoint(student, SPEC, "student", Path("student.pth"))
     # Worst cases are calibrated, too: here the formats are tested, not a trained model's ranges.
-    clips = [{"face": face, "lip": lip, "pcm": pcm}, *(c.arrays for c in worst_cases(CLIP2S))]
+    clips = [{"face": face, "lip": lip, "pcm": pcm}, *(c.arrays for c in worst_cases(SPEC))]
     calibration = [{**c, "face": c["face"][::10], "lip": c["lip"][::10]} for c in clips]
     plain: list[bytes] = []
     original = tflite.convert

@@ -46,7 +46,7 @@ def test_the_command_line_exports_and_verifies(tmp_path: Path) -> None:
 def test_methods_and_shapes() -> None:
     backend = executorch.describe(make_network(), CLIP2S)
     assert backend.encode is not None
-    assert [(e.name, e.shape) for e in backend.encode.inputs] == [("face", (1, 224, 224, 3)), ("lip", (1, 96, 96, 3))]
+    assert [(e.name, e.shape) for e in backend.encode.inputs] == [("face", (1, 112, 112, 3)), ("lip", (1, 48, 48, 3))]
     assert [(e.name, e.shape) for e in backend.score.inputs] == [
         ("pcm", (1, 33408)),
         ("face_features", (50, 16)),

@@ -12,7 +12,6 @@ import onnx
 import onnxruntime
 import pytest
 
-from dfkit.clip import CLIP2S
 from dfkit.errors import ConfigError, DfkitError, ParityError
 from dfkit.export import onnx_graph, tflite
 from dfkit.export.bundle import free_folder, write_bundle
@@ -24,14 +23,14 @@ from dfkit.export.simplify import run, simplify
 from dfkit.measures.decision import Calibration, Decision, OperatingPoint
 from dfkit.runtime.backends import TfliteGraphs
 from dfkit.runtime.manifest import FileEntry, Manifest
-from tests.export.conftest import Converted
+from tests.export.conftest import SPEC, Converted
 
 
 def manifest_of_one_file(converted: Converted) -> Manifest:
     return Manifest(
         name="x",
         dfkit_version="0",
-        clip_spec=CLIP2S,
+        clip_spec=SPEC,
         modalities=("audio", "face", "lip"),
         network={},
         backends={"tflite": converted.stages["tflite int8"].backend},
@@ -55,7 +54,7 @@ def test_recipes_run(converted: Converted, name: str) -> None:
     arrays = converted.clip.arrays
     features = converted.stages["tflite fp32"].graphs.encode(arrays)
     clip = {**features, "pcm": arrays["pcm"], "face": arrays["face"][::10], "lip": arrays["lip"][::10]}
-    model = compact(tflite.quantize(plain, RECIPES[name], checkpoint.network, CLIP2S, [clip]))
+    model = compact(tflite.quantize(plain, RECIPES[name], checkpoint.network, SPEC, [clip]))
     backend = tflite.describe(model, checkpoint.network, checkpoint.clip_spec, name)
     graphs = TfliteGraphs(backend, {tflite.MODEL_FILE: model}, num_threads=1, where="test")
     logits = graph_logits(graphs, [converted.clip])
@@ -85,7 +84,7 @@ def test_compact_changes_nothing_but_size(converted: Converted) -> None:
 def test_static_recipes_need_clips(converted: Converted) -> None:
     for name in ("mixed_int8", "static_int8"):
         with pytest.raises(ConfigError, match="needs calibration clips"):
-            tflite.quantize(b"", RECIPES[name], converted.student, CLIP2S, [])
+            tflite.quantize(b"", RECIPES[name], converted.student, SPEC, [])
     with pytest.raises(ConfigError, match="calibration set is empty"):
         onnx_graph.quantize({}, [], converted.student)
 
@@ -212,7 +211,7 @@ def test_float_gate() -> None:
 
 def test_parity_without_clips_fails(converted: Converted) -> None:
     with pytest.raises(ParityError, match="none"):
-        run_parity(converted.student, CLIP2S, [], {})
+        run_parity(converted.student, SPEC, [], {})
 
 
 def test_full_disk_leaves_nothing(tmp_path: Path, converted: Converted, monkeypatch: pytest.MonkeyPatch) -> None:

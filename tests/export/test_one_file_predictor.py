@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 
 import dfkit
-from dfkit.clip import CLIP2S
 from dfkit.export.bundle import face_model_files
 from dfkit.export.golden_head import video_files
 from dfkit.measures.decision import Aggregation, Calibration, OperatingPoint, verdict_of
@@ -36,7 +35,7 @@ from dfkit.runtime.replay_video import decibels, largest, mean_levels
 from dfkit.runtime.results import VideoResult
 from dfkit.runtime.serving import serving_of
 from tests.data.makers import make_video
-from tests.export.conftest import Converted
+from tests.export.conftest import SPEC, Converted
 from tests.media.face_cases import distant_head
 from tests.media.media_files import tone, write_media
 
@@ -64,7 +63,7 @@ def files(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     folder = tmp_path_factory.mktemp("files")
     found = {name: shared / "clips" / name for name in REAL_CLIPS}
     found["distant"] = write_media(folder / "distant.mp4", distant_head(60), sound=tone(2.6))
-    found["short"] = make_video(folder / "short.mp4", num_frames=CLIP2S.num_frames - 1)
+    found["short"] = make_video(folder / "short.mp4", num_frames=SPEC.num_frames - 1)
     found["silent"] = make_video(folder / "silent.mp4", sound=np.zeros(0))
     found["no face"] = make_video(folder / "no_face.mp4")
     found["unreadable"] = folder / "unreadable.mp4"
@@ -95,7 +94,7 @@ def answered(
     manifest = Manifest(
         name="stressed",
         dfkit_version=dfkit.__version__,
-        clip_spec=CLIP2S,
+        clip_spec=SPEC,
         modalities=("audio", "face", "lip"),
         network={},
         backends={"tflite": stage.backend.model_copy(update={"runtimes": SMALLEST["tflite"]})},
@@ -104,7 +103,7 @@ def answered(
         aggregation=Aggregation(name="top_k", k=3),
         files={},
         face_models=face_model_entries("int8"),
-        serving=serving_of(CLIP2S, "int8"),
+        serving=serving_of(SPEC, "int8"),
     )
     limit = OutputLimits(tolerance=1.0, smallest_difference=1.0, noise=0.0, power=False, reason="not looked at here")
     outputs = ("face_features", "lip_features", "frame_logits", "clip_logits")
@@ -220,7 +219,7 @@ class GoldenVideo:
         media = self.example.look_through(self.bundle, self.path)
         samples, start, _ = self.example.read_sound(self.bundle, media)
         origin = next(self.example.timed_frames(self.bundle, media)).start
-        offset = round((start - origin) * CLIP2S.audio.sample_rate)
+        offset = round((start - origin) * SPEC.audio.sample_rate)
         stored = self.stored(self.index["sound"])
         return decibels(self.example.clip_sound(self.bundle, samples, offset, 0, len(stored)), stored)
 
@@ -286,7 +285,7 @@ def chroma_half_a_pixel_off(example: Any, patch: pytest.MonkeyPatch) -> None:
 
 
 def sound_late(example: Any, patch: pytest.MonkeyPatch) -> None:
-    clip, late = example.clip_sound, round(0.04 * CLIP2S.audio.sample_rate)
+    clip, late = example.clip_sound, round(0.04 * SPEC.audio.sample_rate)
     patch.setattr(example, "clip_sound", lambda b, samples, offset, *rest: clip(b, samples, offset + late, *rest))
 
 

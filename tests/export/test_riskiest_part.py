@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfkit.clip import CLIP2S
 from dfkit.export.parity import (
     FLOAT_TOLERANCE,
     graph_logits,
@@ -15,7 +14,7 @@ from dfkit.export.parity import (
     torch_logits,
     worst_cases,
 )
-from tests.export.conftest import Converted
+from tests.export.conftest import SPEC, Converted
 
 # The .tflite of the default student, CNNs and MFCC included (the issue's limit).
 MAX_BYTES = 1_500_000
@@ -23,7 +22,7 @@ MAX_BYTES = 1_500_000
 
 def test_float_stages_equal_torch(converted: Converted) -> None:
     loaded = {name: stage.graphs for name, stage in converted.stages.items()}
-    report = run_parity(converted.student, CLIP2S, [converted.clip, *worst_cases(CLIP2S)], loaded, require_int8=False)
+    report = run_parity(converted.student, SPEC, [converted.clip, *worst_cases(SPEC)], loaded, require_int8=False)
     by_name = {(s.stage, s.kind): s for s in report.stages}
     assert len(by_name) == 10
     for stage in ("fused", "tflite fp32", "onnx fp32"):
@@ -38,9 +37,9 @@ def test_float_stages_equal_torch(converted: Converted) -> None:
 
 def test_each_mistake_costs_more_than_mixed_int8(converted: Converted) -> None:
     """DESIGN, section 6: parity on weak weights proves nothing, so each deliberate mistake has to show."""
-    expected = torch_logits(converted.student, CLIP2S, [converted.clip])
+    expected = torch_logits(converted.student, SPEC, [converted.clip])
     quantized = largest_change(graph_logits(converted.stages["tflite int8"].graphs, [converted.clip]), expected)
-    controls = negative_controls(converted.student, CLIP2S, [converted.clip])
+    controls = negative_controls(converted.student, SPEC, [converted.clip])
     print(f"mixed_int8 {quantized:.3g}; " + ", ".join(f"{name} {change:.3g}" for name, change in controls.items()))
     assert set(controls) == {
         "channels swapped",
@@ -62,7 +61,7 @@ def test_the_graph_itself_notices_a_mistake(converted: Converted, mistake: str) 
     elif mistake == "lips":
         arrays["lip"] = np.zeros_like(arrays["lip"])
     else:
-        arrays["pcm"] = np.roll(arrays["pcm"], CLIP2S.audio.hop_length)
+        arrays["pcm"] = np.roll(arrays["pcm"], SPEC.audio.hop_length)
     wrong = graph_logits(graphs, [type(converted.clip)("mistaken", "real", arrays)])
     assert largest_change(wrong, right) > 0.1
 

@@ -54,8 +54,8 @@ def test_clips_of_a_video(tmp_path: Path, models: FaceModels) -> None:
     clips = list(read_clips(path, CLIP2S, models=models))
     assert [clip.start_index for clip in clips] == [0, 25, 50, 60]
     for clip in clips:
-        assert (clip.face.shape, clip.face.dtype) == ((50, 224, 224, 3), np.uint8)
-        assert (clip.lip.shape, clip.lip.dtype) == ((50, 96, 96, 3), np.uint8)
+        assert (clip.face.shape, clip.face.dtype) == ((50, 112, 112, 3), np.uint8)
+        assert (clip.lip.shape, clip.lip.dtype) == ((50, 48, 48, 3), np.uint8)
         assert (clip.landmarks.shape, clip.landmarks.dtype) == ((50, 468, 2), np.float32)
         assert (clip.waveform.shape, clip.waveform.dtype) == ((33408,), np.float32)
         np.testing.assert_allclose(clip.times_s, clip.start_s + np.arange(50) / 25, atol=1e-3)

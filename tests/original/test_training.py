@@ -39,6 +39,7 @@ def config_with(**save: Any) -> Config:
         {
             "clip": SPEC.model_dump(),
             "train": {
+                "face_trunk": "mmms_ba",
                 "epochs": 2,
                 "widths": {"gru_hidden": 8},
                 "num_threads": 1,

@@ -36,13 +36,15 @@ def make_network() -> Any:
 def example_inputs(count: int) -> dict[str, np.ndarray]:
     """Pictures, features and sound that are not degenerate."""
     rng = np.random.default_rng(11)
-    ramp = np.linspace(0, 200, 224)[None, :, None, None] + rng.uniform(0, 55, (count, 1, 1, 3))
-    face = np.broadcast_to(ramp, (count, 224, 224, 3)).astype(np.uint8)
+    side, lip = CLIP2S.picture.face_px, CLIP2S.picture.lip_px
+    ramp = np.linspace(0, 200, side)[None, :, None, None] + rng.uniform(0, 55, (count, 1, 1, 3))
+    face = np.broadcast_to(ramp, (count, side, side, 3)).astype(np.uint8)
     noise = rng.integers(0, 60, face.shape, dtype=np.uint8)
     t = np.arange(CLIP2S.num_samples) / CLIP2S.audio.sample_rate
     pcm = (0.3 * np.sin(2 * np.pi * 180 * t) * (0.6 + 0.4 * np.sin(6 * t))).astype(np.float32)
     face = (face // 2 + noise).astype(np.uint8)
-    return {"face": face, "lip": np.ascontiguousarray(face[:, 64:160, 64:160]), "pcm": pcm}
+    middle = slice(side // 4, side // 4 + lip)
+    return {"face": face, "lip": np.ascontiguousarray(face[:, middle, middle]), "pcm": pcm}
 
 
 @lru_cache(maxsize=1)

@@ -224,7 +224,7 @@ DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
     "a size below zero": (change_shape("CONV_2D", -1, [1, -2, 3, 4]), "expected sizes from 1 on"),
     "an overflow of sizes": (change_shape("CONV_2D", -1, [65536, 65536, 1, 1]), "bytes, 268435456 at most"),
     "a dynamic shape": (
-        set_of(lambda t: t.subgraphs[0].tensors[0], shapeSignature=np.array([-1, 224, 224, 3], np.int32)),
+        set_of(lambda t: t.subgraphs[0].tensors[0], shapeSignature=np.array([-1, 112, 112, 3], np.int32)),
         "it has shape_signature",
     ),
     "a variable": (set_of(lambda t: t.subgraphs[0].tensors[0], isVariable=True), "it has is_variable"),
@@ -245,7 +245,7 @@ DAMAGE: dict[str, tuple[Callable[[Any], None], str]] = {
     "a stride of zero": (change_option("CONV_2D", strideW=0), r"in steps of \(2, 0\)"),
     "a window beyond the picture": (change_option("MAX_POOL_2D", filterWidth=500), "a window of"),
     "a dilation": (change_option("CONV_2D", dilationWFactor=3), "a dilated convolution"),
-    "a stated output": (change_shape("CONV_2D", -1, [1, 5, 5, 8]), r"\(CONV_2D\): its inputs give \[1, 112, 112, 8\]"),
+    "a stated output": (change_shape("CONV_2D", -1, [1, 5, 5, 8]), r"\(CONV_2D\): its inputs give \[1, 56, 56, 8\]"),
     "negative padding": (change_constant("PAD", 1, lambda v: v - 1), "negative padding"),
     "more padding": (change_constant("PAD", 1, lambda v: v + 9), r"\(PAD\): its inputs give"),
     "a longer shape, as in #124982": (

@@ -155,7 +155,7 @@ def pictures_by_index(patch: pytest.MonkeyPatch) -> None:
         (no_smoothing, "face boxes"),
         (sound_shifted, "sound of the first clip"),
         (bgr_crops, "crop face 0"),
-        (crops_without_averages, "crop lip 30, side 240"),
+        (crops_without_averages, "crop lip 30, side 120"),
         (pictures_by_index, "pictures on the grid, number"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -107,7 +107,7 @@ def _shape(landmarks: np.ndarray) -> np.ndarray:
 def test_heads_make_clips(heads: list[Path]) -> None:
     clips = list(read_clips(heads[0], CLIP2S))
     assert len(clips) == 1
-    assert clips[0].face.shape == (50, 224, 224, 3)
+    assert clips[0].face.shape == (50, 112, 112, 3)
 
 
 def test_labels_name_every_video_and_its_speaker(heads: list[Path]) -> None:

@@ -44,7 +44,15 @@ CONFIG = Config.model_validate(
         "name": "tiny",
         "clip": SPEC.model_dump(),
         "split": SPLIT,
-        "train": {"epochs": 2, "batch_size": 4, "widths": WIDTHS, "num_threads": 1},
+        "train": {
+            "epochs": 2,
+            "batch_size": 4,
+            "widths": WIDTHS,
+            "num_threads": 1,
+            "face_trunk": "mmms_ba",
+            "standardised_start": False,
+            "augment": {},
+        },
         "distill": {"epochs": 2, "batch_size": 4, "widths": CUT, "num_threads": 1, "alpha": 1.0},
     }
 )

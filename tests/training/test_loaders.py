@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from dfkit.config import DistillConfig, TrainConfig
+from dfkit.config.augment import PIXEL_STEPS
+from dfkit.config.training import DEGRADED_ALIKE
 from dfkit.data.datasets import ClipDataset
 from dfkit.data.samples import ClipRecord
 from dfkit.data.splits import split_clips
@@ -74,3 +77,21 @@ def test_augmented_clips_are_the_same_for_the_same_seed_and_epoch(data: Prepared
     assert all(torch.equal(first[clip], again[clip]) for clip in (0, 1))
     for other in (faces(0, 1), faces(1, 0)):
         assert not any(torch.equal(first[clip], other[clip]) for clip in (0, 1))
+
+
+def test_a_network_without_pictures_decodes_none_and_leaves_their_steps_out(data: PreparedData) -> None:
+    steps = {name: {"prob": 1.0} for name in (*PIXEL_STEPS, "flip", "rotate", "time_mask")}
+    section = tiny_config(augment=steps).train
+    assert set(section.augment.without_pixels().active()) == {"flip", "rotate", "time_mask"}
+    parts = split_clips(data, tiny_config().split)
+    (batch,) = list(make_loaders(data, parts, section, pictures=False).train)
+    assert "face" not in batch and "lip" not in batch
+    plain = {int(index): data[int(index)].landmarks for index in batch["index"]}
+    for index, landmarks in zip(batch["index"], batch["landmarks"], strict=True):
+        assert not np.allclose(landmarks.numpy(), plain[int(index)])
+
+
+def test_training_degrades_pictures_unless_it_is_told_otherwise() -> None:
+    assert TrainConfig().augment == DEGRADED_ALIKE and not DistillConfig().augment.active()
+    assert all(step.only == "all" for step in DEGRADED_ALIKE.active().values())
+    assert not TrainConfig.model_validate({"augment": {}}).augment.active()

@@ -10,6 +10,7 @@ from dfkit.config import Config
 SPEC = ClipSpec(picture=PictureSpec(face_px=48, lip_px=32))
 WIDTHS = {"face_channels": (8, 8, 16), "lip_channels": (8, 8, 16), "gru_hidden": 16}
 CUT = {"face_channels": (8, 8, 8), "lip_channels": (8, 8, 8), "gru_hidden": 8}
+ORIGINAL: dict[str, Any] = {"face_trunk": "mmms_ba", "standardised_start": False}
 EVERYTHING: dict[str, Any] = {
     "epochs": 4,
     "batch_size": 2,
@@ -43,7 +44,7 @@ def tiny_config(*, split: dict[str, Any] | None = None, teacher: dict[str, Any] 
         "name": "tiny",
         "clip": SPEC.model_dump(),
         "split": split or {"val_share": 0.34, "test_share": 0.34},
-        "train": {**shared, "widths": WIDTHS, **(teacher or {})},
+        "train": {"augment": {}, **shared, "widths": WIDTHS, **ORIGINAL, **(teacher or {})},
         "distill": {**shared, "widths": CUT},
     }
     return Config.model_validate(content)

@@ -19,6 +19,7 @@ from dfkit.measures.metrics import auc
 from dfkit.models import MMMSBA, NetworkOutput, NetworkSpec
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.models.efficientnet_lite import load_lite0_blocks
+from dfkit.models.pictures import to_unit_range
 from dfkit.training.hints import HintLosses, hint_names
 from dfkit.training.losses import balanced_class_weights, distill_loss
 from dfkit.training.objective import TeacherLogits, label_loss, teacher_loss
@@ -116,7 +117,7 @@ def make_batch(
     batch: Batch = {"label": labels, "index": rows, "frame_labels": labels[:, None].expand(-1, crops.mfcc.shape[1])}
     for name, side in (("face", face_px), ("lip", SIDES[face_px])):
         if name in spec.pictures:
-            pictures = crops.pictures(name, side)[rows].permute(0, 1, 4, 2, 3).float() / 255
+            pictures = to_unit_range(crops.pictures(name, side)[rows])
             if how is not None:
                 # The lip crop shows the face at about the scale of the face crop: a share of the side means the same.
                 pictures = torch.stack(

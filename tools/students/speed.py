@@ -63,7 +63,8 @@ def models() -> Iterator[tuple[str, bytes, MMMSBA, ClipSpec]]:
     """Each change alone, then together: name, content, network and contract."""
     network = made(DEFAULT)
     straight = straight_network(network)
-    yield STRAIGHT, straight_model(straight, CLIP2S), straight, CLIP2S
+    whole = CLIP2S.resized(224, None)
+    yield STRAIGHT, straight_model(straight, whole), straight, whole
     yield from converted("recurrence", made(DEFAULT.model_copy(update=WHOLE)), 224, int8=False)
     yield from converted("+ half width", network, 224, int8=True)
     yield from converted("+ quarter width", made(DEFAULT.model_copy(update=QUARTER)), 224, int8=True)
@@ -72,7 +73,7 @@ def models() -> Iterator[tuple[str, bytes, MMMSBA, ClipSpec]]:
     yield from converted("+ half width, 112 px", network, 112, int8=True)
     yield from converted("+ half width, patch4, 160 px", patched, 160, int8=True)
     yield from converted("+ half width, patch4, 112 px", patched, 112, int8=True)
-    for blocks in (5, 3):
+    for blocks in (5, 3, 2):
         texture = made(DEFAULT.model_copy(update={"face_trunk": "efficientnet_lite0", "face_blocks": blocks}))
         yield from converted(f"+ face trunk EfficientNet-Lite0, {blocks} blocks, 112 px", texture, 112, int8=True)
 

@@ -124,13 +124,13 @@ def make_candidates(
             fix="name widths that are not above the teacher's",
         )
     found: dict[NetworkSpec, tuple[float, float]] = {}
-    has_pictures = bool(teacher.spec.pictures)
-    for share in section.cnn_shares if has_pictures else (WHOLE_CNN,):
+    has_pictures, has_cnns = bool(teacher.spec.pictures), bool(teacher.spec.plain_cnns)
+    for share in section.cnn_shares if has_cnns else (WHOLE_CNN,):
         for units in gru_widths:
             spec = scale_widths(teacher.spec, share, units)
             found.setdefault(spec, (share, kept_importance(teacher, spec, gradients=gradients)))
     sizes = picture_sizes(clip_spec, section) if has_pictures else [clip_spec]
-    stems = sorted(set(section.stems)) if has_pictures and teacher.spec.stem == "conv3" else [teacher.spec.stem]
+    stems = sorted(set(section.stems)) if has_cnns and teacher.spec.stem == "conv3" else [teacher.spec.stem]
     candidates = [
         Candidate(share, spec.model_copy(update={"stem": stem}), kept, size, own_size=size != clip_spec)
         for size in sizes
@@ -149,7 +149,7 @@ def scale_widths(whole: NetworkSpec, share: float, gru_hidden: int) -> NetworkSp
         gru_hidden: Units per GRU direction.
     """
     changed: dict[str, object] = {"gru_hidden": gru_hidden}
-    for name in whole.pictures:
+    for name in whole.plain_cnns:
         channels = getattr(whole, f"{name}_channels")
         changed[f"{name}_channels"] = tuple(round_width(width, share) for width in channels)
     return whole.model_copy(update=changed)
@@ -180,7 +180,7 @@ def kept_importance(teacher: MMMSBA, spec: NetworkSpec, *, gradients: Sequence[W
 
 def prunable_groups(teacher: NetworkSpec, student: NetworkSpec) -> Iterator[tuple[list[WeightSlice], int, int]]:
     """Every group of units that is pruned as one: where its weights are, its units, and how many the student keeps."""
-    for name in teacher.pictures:
+    for name in teacher.plain_cnns:
         teacher_widths, student_widths = getattr(teacher, f"{name}_channels"), getattr(student, f"{name}_channels")
         for layer, (num_units, num_kept) in enumerate(zip(teacher_widths, student_widths, strict=True)):
             yield channel_weight_slices(name, layer), num_units, num_kept

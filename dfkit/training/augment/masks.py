@@ -69,7 +69,7 @@ def mask_time(record: ClipRecord, step: TimeMaskStep, rng: np.random.Generator, 
     The labels of the frames stay: a masked frame of a fake is still one.
     """
     masked = step.of[rng.integers(len(step.of))]
-    num_frames = len(record.face)
+    num_frames = len(record.interpolated)
     length = min(max(1, round(rng.uniform(*step.share) * num_frames)), num_frames)
     start = int(rng.integers(0, num_frames - length + 1))
     if masked in {"both", "pictures"}:

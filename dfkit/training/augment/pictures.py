@@ -69,6 +69,8 @@ def rotate(record: ClipRecord, step: RotateStep, rng: np.random.Generator, _spec
 
 
 def _turn(crops: NDArray[np.uint8], degrees: float, scale: float) -> NDArray[np.uint8]:
+    if not len(crops):
+        return crops
     height, width = crops.shape[1:3]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, scale)
     turned = [

@@ -33,7 +33,7 @@ def test_candidates_of_the_original_can_be_pruned() -> None:
         check_widths(ORIGINAL, candidate.spec)
     assert [c.kept_importance for c in candidates] == sorted((c.kept_importance for c in candidates), reverse=True)
     assert candidates[0].label == "cnn-0.5-gru-192"
-    assert candidates[-1].label == "cnn-0.125-patch4-112px-gru-64"
+    assert candidates[-1].label == "cnn-0.125-patch4-56px-gru-64"
     assert candidates[0].widths.face_channels == (32, 64, 128)
 
 
@@ -46,7 +46,7 @@ def test_widths_above_the_teacher_are_left_out() -> None:
 
 
 def test_equal_widths_are_one_candidate() -> None:
-    search = SearchConfig(gru_hidden=(16,), cnn_shares=(0.4, 0.35, 0.3), stems=("conv3",), face_px=(224,))
+    search = SearchConfig(gru_hidden=(16,), cnn_shares=(0.4, 0.35, 0.3), stems=("conv3",), face_px=(112,))
     candidates = make_candidates(MMMSBA(SMALL), search, CLIP2S)
     assert len(candidates) == len({c.spec for c in candidates}) == 1
 
@@ -55,17 +55,27 @@ def test_sizes_and_stems_are_crossed_with_the_widths() -> None:
     search = SearchConfig(gru_hidden=(16,), cnn_shares=(0.5,))
     candidates = make_candidates(MMMSBA(SMALL), search, CLIP2S)
     sides = [(c.clip_spec.picture.face_px, c.clip_spec.picture.lip_px, c.spec.stem) for c in candidates]
-    sizes = ((224, 96), (160, 64), (112, 48))
+    sizes = ((112, 48), (80, 32), (56, 32))
     assert sides == [(face, lip, stem) for face, lip in sizes for stem in ("conv3", "patch4")]
     # What makes no difference to a signature is not in its name: the graphs are shared.
     assert len({c.encode_label for c in candidates}) == 6 and {c.score_label for c in candidates} == {"cnn-0.5-gru-16"}
     assert candidates[0].label == "cnn-0.5-gru-16" and candidates[0].settings["face_px"] is None
     assert candidates[-1].settings | {"widths": None} == {
-        "widths": None, "stem": "patch4", "face_px": 112, "lip_px": 48,
+        "widths": None, "stem": "patch4", "face_px": 56, "lip_px": 32,
     }  # fmt: skip
     patched = MMMSBA(SMALL.model_copy(update={"stem": "patch4"}))
     assert {c.spec.stem for c in make_candidates(patched, search, CLIP2S)} == {"patch4"}
     assert {c.clip_spec for c in make_candidates(MMMSBA(SMALL), search, UNIFORM50)} == {UNIFORM50}
+
+
+def test_a_face_trunk_stays_whole() -> None:
+    textured = SMALL.model_copy(update={"face_trunk": "efficientnet_lite0", "face_blocks": 1})
+    search = SearchConfig(gru_hidden=(16,), cnn_shares=(1.0, 0.5), stems=("conv3",), face_px=(112,))
+    whole, half = make_candidates(MMMSBA(textured), search, CLIP2S)
+    assert whole.spec.face_channels == half.spec.face_channels and whole.spec.lip_channels > half.spec.lip_channels
+    assert whole.kept_importance > half.kept_importance
+    alone = textured.model_copy(update={"modalities": ("audio", "face")})
+    assert len(make_candidates(MMMSBA(alone), search.model_copy(update={"stems": ("conv3", "patch4")}), CLIP2S)) == 1
 
 
 def test_lite_has_no_cnn_to_cut() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from dfkit.clip import CLIP2S, UNIFORM50
+from dfkit.clip import CLIP2S, UNIFORM50, ClipSpec, PictureSpec
 from dfkit.config import AugmentConfig
 from dfkit.data.samples import ClipRecord
 from dfkit.errors import ConfigError
@@ -22,6 +22,8 @@ from dfkit.training.augment.roundtrip import roundtrip_h264, roundtrip_sound
 from dfkit.training.augment.sound import keep_band, mix_at_snr
 from tests.data.makers import make_clip
 
+FACE_PX, LIP_PX = 224, 96
+SPEC = ClipSpec(picture=PictureSpec(face_px=FACE_PX, lip_px=LIP_PX))
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 STEPS = tuple(AugmentConfig.model_fields)
 ARRAYS = ("face", "lip", "landmarks", "waveform", "mfcc", "times_s", "interpolated", "frame_labels")
@@ -29,7 +31,7 @@ ARRAYS = ("face", "lip", "landmarks", "waveform", "mfcc", "times_s", "interpolat
 
 def make_record(*, label: int | None = 1, num_frames: int = 12, voice_hz: float = 440.0) -> ClipRecord:
     """A clip of smooth pictures with a face-like cloud of landmarks and a tone."""
-    clip = make_clip(seed=3)
+    clip = make_clip(seed=3, spec=SPEC)
     times = np.arange(CLIP2S.num_samples) / 16000
     generator = np.random.default_rng(0)
     voice = 0.2 * np.sin(2 * np.pi * voice_hz * times) * (1 + 0.5 * np.sin(2 * np.pi * 3 * times))
@@ -158,7 +160,7 @@ def test_flip_puts_each_point_on_the_other_side() -> None:
 
 def test_rotation_is_one_similarity_for_pictures_and_landmarks() -> None:
     record = make_record(num_frames=2)
-    dot = np.zeros((2, 224, 224, 3), np.uint8)
+    dot = np.zeros((2, FACE_PX, FACE_PX, 3), np.uint8)
     dot[:, 110:115, 200:205] = 255
     turned = sure("rotate", max_degrees=20).apply(replace(record, face=dot), epoch=0, index=3)
     y, x = np.argwhere(turned.face[0, :, :, 0] > 100).mean(axis=0) - 111.5
@@ -172,7 +174,7 @@ def test_rotation_is_one_similarity_for_pictures_and_landmarks() -> None:
 
 
 def test_noise_has_the_strength_asked_for() -> None:
-    grey = np.full((4, 224, 224, 3), 128, np.uint8)
+    grey = np.full((4, FACE_PX, FACE_PX, 3), 128, np.uint8)
     record = replace(make_record(num_frames=4), face=grey)
     noisy = sure("noise", std=(0.02, 0.02)).apply(record, epoch=0, index=0)
     # 0.02 * 255 = 5.1, and rounding adds 1/12 to the variance.
@@ -180,7 +182,7 @@ def test_noise_has_the_strength_asked_for() -> None:
 
 
 def test_blur_and_resize_are_the_same_for_face_and_lips() -> None:
-    edge = np.zeros((1, 96, 96, 3), np.uint8)
+    edge = np.zeros((1, LIP_PX, LIP_PX, 3), np.uint8)
     edge[:, :, 48:] = 255
     record = replace(make_record(num_frames=1), face=edge, lip=edge.copy())
     for name in ("blur", "color_jitter", "h264", "rotate", "flip"):
@@ -273,15 +275,15 @@ def test_erased_place_is_the_same_on_the_face() -> None:
     for index in range(12):
         done = sure("erase", area=(0.2, 0.3)).apply(record, epoch=0, index=index)
         hit = np.argwhere((done.face[0] != record.face[0]).any(axis=2))
-        (top, left), (bottom, right) = hit.min(axis=0) / 224, (hit.max(axis=0) + 1) / 224
+        (top, left), (bottom, right) = hit.min(axis=0) / FACE_PX, (hit.max(axis=0) + 1) / FACE_PX
         expected = [(edge * 130 - 40) / 50 for edge in (top, left, bottom, right)]
         inside = [min(max(edge, 0), 1) for edge in expected]
         found = np.argwhere((done.lip[0] != record.lip[0]).any(axis=2))
         if inside[2] - inside[0] < 0.05 or inside[3] - inside[1] < 0.05:
             continue
-        edges = [*(found.min(axis=0) / 96), *((found.max(axis=0) + 1) / 96)]
+        edges = [*(found.min(axis=0) / LIP_PX), *((found.max(axis=0) + 1) / LIP_PX)]
         # A face pixel is 1.1 lip pixels; equal colours may hide a row: two pixels.
-        np.testing.assert_allclose(edges, inside, atol=3 / 96)
+        np.testing.assert_allclose(edges, inside, atol=3 / LIP_PX)
 
 
 def test_time_mask_takes_pictures_and_sound_of_the_same_time() -> None:
@@ -311,8 +313,8 @@ def test_draws_of_the_preset_never_know_the_label() -> None:
 
 def test_face_is_shrunk_to_the_width_asked_for() -> None:
     record = make_record(num_frames=2)
-    # The cloud of landmarks is as wide as it is high: 1 / 1.3 of a crop of 224 px.
-    face_px = 224 / 1.3
+    # The cloud of landmarks is as wide as it is high: 1 / 1.3 of a crop.
+    face_px = FACE_PX / 1.3
     assert face_share(record.landmarks, face_scale=1.3) == pytest.approx(1 / 1.3, rel=0.01)
     half = sure("face_size", face_px=[face_px / 2, face_px / 2]).apply(record, epoch=0, index=0)
     by_scale = sure("resize", scale=[0.5, 0.5]).apply(record, epoch=0, index=0)
