@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from dfkit.config import TrainConfig
-from dfkit.config.augment import AugmentConfig
+from dfkit.config.training import DEGRADED_ALIKE
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.demo.grid import grid_clips
@@ -46,16 +46,6 @@ HEAD_SECONDS = 4.0
 PROBE_METHODS = ("still_drive", "face_render", "lip_render")
 """Forgeries of the regression: faces and mouths that are drawn anew."""
 PROBE_BLOCKS, PROBE_STRENGTH, PROBE_COPIES = 2, 0.003, 3
-PROBE_AUGMENT = AugmentConfig.model_validate(
-    {
-        "flip": {"prob": 0.5},
-        "color_jitter": {"prob": 0.5, "brightness": 0.2},
-        "blur": {"prob": 0.3, "sigma_px": [0.5, 1.5]},
-        "face_size": {"prob": 0.8, "face_px": [40, 112]},
-        "noise": {"prob": 0.3},
-        "jpeg": {"prob": 0.5, "quality": [35, 95]},
-    }
-)
 SHARES = (0.03, 1.0)
 """Of the sound's margins and the regression's. Sound has to count little: of persons whom it does not know the network
 says that nothing fits, real or not."""
@@ -166,7 +156,7 @@ def join_starter(work: Path, data_dir: Path) -> Path:
     torch.manual_seed(0)
     face, _ = first_network(probe_config, data, indices)
     clips = [index for index in indices["train"] if is_for_probe(data, index)]
-    features, labels = probe_features(face.eval(), data, clips, PROBE_AUGMENT, copies=PROBE_COPIES)
+    features, labels = probe_features(face.eval(), data, clips, DEGRADED_ALIKE, copies=PROBE_COPIES)
     set_probe(face, fit_probe(features, labels, strength=PROBE_STRENGTH))
     sync = load_checkpoint(work / "runs" / "starter-sync" / "last.pth")
     network = join_networks([sync.network, face], SHARES)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from dfkit.config import Config
@@ -63,8 +64,7 @@ def measure_fold(config: Path, data: Path, workspace: Path, fold: int) -> dict[s
 def fold_scores(data: PreparedData, fold: LeaveOutFold, number: int, answers: Answers) -> list[HeldOutScore]:
     """A fold's answers to its test videos."""
     p_fake = {index: answers[row.path] for index, row in enumerate(data.videos) if row.path in answers}
-    tested = held_out_scores(data, fold, number, p_fake | dict.fromkeys(fold.seen, 0.5))
-    return [score for score in tested if score.part == "test"]
+    return held_out_scores(data, replace(fold, seen=()), number, p_fake)
 
 
 def figure(interval: Interval) -> str:
