@@ -6,7 +6,7 @@ alike in the mean, however many videos they hold, and the worst one stands besid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -75,7 +75,7 @@ class FamilyAuc:
     @property
     def counted(self) -> bool:
         """Whether it counts in the mean and can be the worst."""
-        return self.num_fakes >= MIN_COUNTED and bool(np.isfinite(self.unseen.value))
+        return _is_counted(self.num_fakes, self.unseen.value)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
@@ -151,11 +151,7 @@ def measure_left_out(
         seed: Of the drawing.
     """
     table = _Table.of(scores, families)
-    compared = table.compared()
-    point = table.aucs(compared, np.ones((1, len(scores))))[0]
-    draws = stratified_weights(table.groups.tolist(), table.strata, repeats=repeats, seed=seed)
-    # (resamples, families, unseen and seen)
-    resampled = np.concatenate([table.aucs(compared, weights) for weights in draws])
+    point, resampled = table.values(stratified_weights(table.groups.tolist(), table.strata, repeats=repeats, seed=seed))
     results = tuple(
         _family_auc(table, number, family, point[number], resampled[:, number])
         for number, family in enumerate(families)
@@ -214,19 +210,19 @@ def compare_left_out(
         raise ValueError("the scores are not of the same videos in the same folds")
     tables = [_Table.of(each, families) for each in (scores, others)]
     draws = list(stratified_weights(tables[0].groups.tolist(), tables[0].strata, repeats=repeats, seed=seed))
-    points, resampled = [], []
-    for table in tables:
-        compared = table.compared()
-        points.append(table.aucs(compared, np.ones((1, len(scores))))[0, :, 0])
-        resampled.append(np.concatenate([table.aucs(compared, weights)[:, :, 0] for weights in draws]))
+    (point, resampled), (other_point, other_resampled) = (table.values(draws) for table in tables)
     counted = [
         number
         for number in range(len(families))
-        if len(tables[0].places(number, "fake")) >= MIN_COUNTED and np.isfinite(points[0][number])
+        if _is_counted(len(tables[0].places(number, "fake")), float(point[number, 0]))
     ]
-    value = float(np.mean(points[0][counted] - points[1][counted])) if counted else float("nan")
-    values = (resampled[0] - resampled[1])[:, counted].mean(axis=1)
+    value = float((point - other_point)[counted, 0].mean()) if counted else float("nan")
+    values = (resampled - other_resampled)[:, counted, 0].mean(axis=1)
     return percentile_interval(value, values, num_groups=len(set(tables[0].groups.tolist())))
+
+
+def _is_counted(num_fakes: int, unseen: float) -> bool:
+    return num_fakes >= MIN_COUNTED and bool(np.isfinite(unseen))
 
 
 def _mean_of_known(values: np.ndarray) -> np.ndarray:
@@ -320,6 +316,16 @@ class _Table:
             for number in range(len(self.folds_of))
             for fakes, reals in (("fake", "real"), ("seen", "seen real"))
         ]
+
+    def values(self, draws: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """AUC of unseen and of seen fakes: (families, 2) of the scores as they are, (resamples, families, 2).
+
+        Args:
+            draws: Weights (D, N) of some resamples each.
+        """
+        compared = self.compared()
+        point = self.aucs(compared, np.ones((1, len(self.labels))))[0]
+        return point, np.concatenate([self.aucs(compared, weights) for weights in draws])
 
     def aucs(self, compared: Sequence[PairedAuc], weights: np.ndarray) -> np.ndarray:
         """(D, families, 2) AUC of unseen and of seen fakes in D resamples of (D, N) weights; NaN without a class."""
