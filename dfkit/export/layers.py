@@ -28,6 +28,7 @@ from dfkit.export.recipes import Recipe
 from dfkit.export.signature import encode_example, score_example, score_inputs
 from dfkit.export.straight import StraightEncode, StraightScore
 from dfkit.export.texture import TextureGraph
+from dfkit.export.texture_rounding import RoundedConv
 from dfkit.models.efficientnet_lite import FaceTexture
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.native_log import native_log
@@ -225,7 +226,8 @@ def compare_layers(
         results += _compare("tflite fp32", "torch", float_values, torch_values, FLOAT_SHARE)
         if recipe.rules:
             quantized = tflite.quantize(plain, recipe, network, spec, calibration)
-            values = inputs.through_tflite(quantized, names)
+            convs = tflite.trunk_convs(recipe, network, calibration)
+            values = _undo_gains(inputs.through_tflite(quantized, names), convs)
             results += _compare(f"tflite {recipe.name}", "tflite fp32", values, float_values, INT8_SHARE)
     if "onnx" in formats:
         graphs, names = _onnx_probes(network, spec)
@@ -233,10 +235,16 @@ def compare_layers(
         results += _compare("onnx fp32", "torch", float_values, torch_values, FLOAT_SHARE)
         if recipe.name not in ("fp32", "fp16"):
             values = inputs.through_onnx(onnx_graph.quantize(graphs, calibration, network), names)
+            values = _undo_gains(values, onnx_graph.trunk_convs(network, calibration))
             results += _compare("onnx qdq_int8", "onnx fp32", values, float_values, INT8_SHARE)
     place = {name: number for number, name in enumerate(layer_order(network))}
     stages = list(dict.fromkeys(r.stage for r in results))
     return LayerReport(tuple(sorted(results, key=lambda r: (stages.index(r.stage), place[r.layer]))))
+
+
+def _undo_gains(values: Values, convs: Sequence[RoundedConv]) -> Values:
+    """A trunk's stem as the float graph holds it: the only layer looked at that INT8 holds enlarged."""
+    return values | {"face_stem": [value / convs[0].gain for value in values["face_stem"]]} if convs else values
 
 
 def _tflite_probes(network: MMMSBA, spec: ClipSpec) -> tuple[bytes, dict[str, list[str]]]:

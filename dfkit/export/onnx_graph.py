@@ -20,7 +20,7 @@ from dfkit.errors import ConfigError, MissingExtraError, ParityError
 from dfkit.export.converter import conversion
 from dfkit.export.signature import encode_example, score_example, score_inputs
 from dfkit.export.texture import TextureOnnx
-from dfkit.export.texture_rounding import ONNX_STEPS, round_onnx, rounded_convs
+from dfkit.export.texture_rounding import ONNX_STEPS, RoundedConv, round_onnx, rounded_convs
 from dfkit.models.efficientnet_lite import FaceTexture
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
@@ -307,7 +307,7 @@ def quantize(
 
     models = {}
     if ENCODE_FILE in graphs:
-        convs = rounded_convs(network, calibration_clips, TextureOnnx, ONNX_STEPS)
+        convs = trunk_convs(network, calibration_clips)
         rounded = round_onnx(graphs[ENCODE_FILE], convs) if convs else graphs[ENCODE_FILE]
         models[ENCODE_FILE] = _quantize_pictures(rounded, calibration_clips, network.spec.pictures)
     models[SCORE_FILE] = onnx.load_from_string(graphs[SCORE_FILE])
@@ -317,6 +317,11 @@ def quantize(
         lower_versions(model)
         onnx.checker.check_model(model, full_check=True)
     return {name: model.SerializeToString() for name, model in models.items()}
+
+
+def trunk_convs(network: MMMSBA, clips: Sequence[dict[str, np.ndarray]]) -> list[RoundedConv]:
+    """The texture trunk's convolutions as INT8 has them; none where there is no such trunk."""
+    return rounded_convs(network, clips, TextureOnnx, ONNX_STEPS)
 
 
 def _quantize_pictures(

@@ -54,6 +54,8 @@ class RoundedConv:
     """On the grid, of the same shape."""
     bias: np.ndarray
     """(channels,), corrected."""
+    gain: np.ndarray
+    """(channels,) by which INT8 holds its outputs larger; 1 but before a depthwise convolution."""
 
 
 def round_evenly(weight: Tensor, steps: float) -> Tensor:
@@ -108,6 +110,8 @@ class RoundedWeights(NamedTuple):
     """Before it was rounded, its channels scaled."""
     weight: Tensor
     bias: Tensor
+    gain: Tensor
+    """See `RoundedConv`."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def round_graph(graph: TextureGraph, pictures: Tensor, steps: float) -> dict[str
         shift = missing_bias(made, wanted[name].mean, activated=not last)
         assert conv.bias is not None
         conv.bias += shift
-        rounded[name] = RoundedWeights(exact[name], conv.weight.data, conv.bias.data)
+        rounded[name] = RoundedWeights(exact[name], conv.weight.data, conv.bias.data, gains[name])
         moved = made + shift[:, None, None]
         return _round_maps(moved if last else moved.clamp(0, LARGEST))
 
@@ -152,8 +156,9 @@ def round_graph(graph: TextureGraph, pictures: Tensor, steps: float) -> dict[str
         if isinstance(conv, nn.Conv2d):
             conv.register_forward_hook(lambda _conv, _given, made, name=name: note(name, made))
     graph(pictures)
+    gains = {name: torch.ones_like(found.mean) for name, found in wanted.items()}
     for first, second in _before_depthwise(other, list(wanted)):
-        gain = (LARGEST / (HEADROOM * wanted[first].top).clamp(min=SMALLEST_TOP)).clamp(min=1)
+        gain = gains[first] = (LARGEST / (HEADROOM * wanted[first].top).clamp(min=SMALLEST_TOP)).clamp(min=1)
         wanted[first] = _Channels(wanted[first].mean * gain, wanted[first].top * gain)
         _scale_channels(other.get_submodule(first), other.get_submodule(second), gain)
     exact: dict[str, Tensor] = {}
@@ -226,7 +231,7 @@ def _rounded_conv(weight: Tensor, found: RoundedWeights) -> RoundedConv:
     # Such a channel's grid would be too fine for its bias in int32, and one of zeros alone would get another zero point
     # than the others, which QLinearConv does not take.
     rounded[(largest < SMALLEST_WEIGHT).flatten(), 0, 0, 0] = SMALLEST_WEIGHT
-    return RoundedConv(weight.numpy(), rounded.numpy(), found.bias.numpy())
+    return RoundedConv(weight.numpy(), rounded.numpy(), found.bias.numpy(), found.gain.numpy())
 
 
 def round_tflite(model: bytes, convs: Sequence[RoundedConv]) -> bytes:

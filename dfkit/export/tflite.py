@@ -19,7 +19,7 @@ from dfkit.export.recipes import Recipe
 from dfkit.export.recurrence import GATES, LOGITS, STEP, join_recurrence
 from dfkit.export.signature import calibration_inputs, encode_example, score_example, score_inputs
 from dfkit.export.texture import TextureGraph
-from dfkit.export.texture_rounding import TFLITE_STEPS, round_tflite, rounded_convs
+from dfkit.export.texture_rounding import TFLITE_STEPS, RoundedConv, round_tflite, rounded_convs
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.models.motion import MotionFrontEnd
@@ -156,8 +156,13 @@ def quantize(
 
 def _with_rounded_trunk(model: bytes, recipe: Recipe, network: MMMSBA, clips: Sequence[dict[str, np.ndarray]]) -> bytes:
     """The model as the quantizer gets it."""
-    convs = rounded_convs(network, clips, TextureGraph, TFLITE_STEPS) if recipe.int8_pictures else []
+    convs = trunk_convs(recipe, network, clips)
     return round_tflite(model, convs) if convs else model
+
+
+def trunk_convs(recipe: Recipe, network: MMMSBA, clips: Sequence[dict[str, np.ndarray]]) -> list[RoundedConv]:
+    """The texture trunk's convolutions as a recipe has them; none where it leaves them or there is no such trunk."""
+    return rounded_convs(network, clips, TextureGraph, TFLITE_STEPS) if recipe.int8_pictures else []
 
 
 def _add_rule(plan: Any, scope: str, operators: tuple[str, ...], mode: str) -> None:
