@@ -142,6 +142,11 @@ class ClipSpec(BaseModel, frozen=True, extra="forbid"):
         """Look-ahead in grid frames."""
         return int(self.track.look_ahead_s * self.fps)
 
+    def different_fields(self, other: ClipSpec) -> str:
+        """Names of the fields in which two contracts differ, for messages; empty where they are equal."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return ", ".join(sorted(name for name in mine if mine[name] != theirs[name]))
+
     def with_pictures_of(self, other: ClipSpec) -> ClipSpec:
         """This contract with the sides of the other one's pictures.
 

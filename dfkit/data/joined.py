@@ -92,11 +92,8 @@ def require_same_contract(added: PreparedData, base: PreparedData) -> None:
     Raises:
         ConfigError: Names the fields that differ.
     """
-    if added.spec == base.spec:
-        return
-    theirs, ours = added.spec.model_dump(), base.spec.model_dump()
-    different = ", ".join(sorted(name for name in ours if theirs[name] != ours[name]))
-    raise ConfigError(
-        f"{added.path} was prepared under another clip contract than {base.path} (different: {different})",
-        fix="prepare its videos again with the --config and --preset of the other",
-    )
+    if different := base.spec.different_fields(added.spec):
+        raise ConfigError(
+            f"{added.path} was prepared under another clip contract than {base.path} (different: {different})",
+            fix="prepare its videos again with the --config and --preset of the other",
+        )
