@@ -179,6 +179,9 @@ class LossConfig(Section):
     """Mass moved from the label to the other class."""
     frame_weight: NonNegativeFloat = 0.5
     """Weight of the frame-level loss against the labels beside the clip-level one."""
+    parts_weight: NonNegativeFloat = 1.0
+    """Weight of the clip-level loss of each part of a network with clip statistics, alone: of what it hears and sees
+    over time, and of each stream's statistics. So none of them leaves to another what it could tell itself."""
     class_weights: tuple[PositiveFloat, PositiveFloat] | Literal["balanced", "effective_number"] | None = "balanced"
     """Weight of real and fake; `balanced` gives both classes the same total, `effective_number` less than that."""
     effective_beta: float = Field(default=0.999, ge=0, lt=1)
@@ -315,8 +318,9 @@ class TrainConfig(FitConfig):
 
     widths: WidthConfig = WidthConfig()
     """Network widths; the original's by default."""
-    modalities: tuple[Literal["audio", "face", "lip", "motion"], ...] = ("audio", "face", "lip")
-    """Streams the network takes; `motion` is made of the 468 landmarks, `[audio, motion]` is the `lite` model."""
+    modalities: tuple[Literal["audio", "face", "lip", "motion"], ...] | None = None
+    """Streams the network takes; all that the data has where left out. `motion` is made of the 468 landmarks, which
+    `uniform50` has not; `[audio, motion]` is the `lite` model."""
     attention: Literal["bi_modal", "self", "none"] = "bi_modal"
     """How the streams are fused: attention between pairs, within each, or concatenation alone."""
     face_trunk: Literal["mmms_ba", "efficientnet_lite0"] = "efficientnet_lite0"
@@ -330,6 +334,10 @@ class TrainConfig(FitConfig):
     aligned_products: bool = False
     """Whether the head also sees the products of sound and each other stream, picture by picture; without them it
     cannot tell sound that is late. The original's format has no room for them."""
+    clip_statistics: bool = True
+    """Whether logits also count what a clip is like on the whole: mean sound, mean texture of the face, and how fast,
+    unevenly and far the face moves, each as a two-sided function of its own (`motion` takes part where it is a
+    modality). The original's format has no room for them."""
     dense_dim: PositiveInt = 100
     """Width of each modality after its dense layer."""
     dense_dropout: float | None = Field(default=None, ge=0, lt=1)

@@ -43,9 +43,10 @@ from dfkit.files import write_atomically
 from dfkit.models.checkpoint import TEACHER_PICTURE, Checkpoint, load_checkpoint
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.training.balance import class_weights, note_class_balance
+from dfkit.training.first_weights import new_network, start_on
 from dfkit.training.fit import compute_device
 from dfkit.training.hints import HintLosses
-from dfkit.training.loaders import make_loaders
+from dfkit.training.loaders import learnt_clips, make_loaders
 from dfkit.training.objective import TeacherLogits
 from dfkit.training.recorder import RESUME_FILE
 from dfkit.training.run_summary import RESULTS_FILE, RunSummary, read_run
@@ -334,14 +335,15 @@ def train_variant(
         setup: Teacher, its logits and the clips.
         config: With the run's own seed.
         run_dir: Existing folder; a run that was interrupted there goes on.
-        variant: The baselines start from random weights (`scratch`) or as the student does (`prune_only`).
+        variant: The baselines start as a new teacher does (`scratch`: random weights, but a face trunk that came with
+            some has them, and they suit the scale of the clips) or as the student does (`prune_only`).
         hints: Losses against the teacher's features and attention maps.
     """
     section, data = config.distill, setup.data
     lightning.seed_everything(section.seed, verbose=False)
     network = prune_teacher(setup, section)
     if variant == "scratch":
-        network = MMMSBA(network.spec, gru_dropout=section.dropout, dense_dropout=section.dropout)
+        network = new_network(network.spec, dropout=section.dropout, dense_dropout=section.dropout)
     loaders = make_loaders(
         data,
         setup.indices,
@@ -363,8 +365,12 @@ def train_variant(
     facts["splits"] = {name: taught[name] for name in (START, START_VAL) if name in taught}
     if variant != "student":
         facts["variant"] = variant
+    model = ClipNetwork(network, data.spec, pool_sound=True)
+    if variant == "scratch":
+        learnt = learnt_clips(data, setup.indices["train"], section)
+        start_on(model, data, learnt, standardised=config.train.standardised_start)
     task = ClipTask(
-        ClipNetwork(network, data.spec, pool_sound=True),
+        model,
         config=section,
         class_weights=class_weights(train_labels(data, setup.indices["train"], section), section),
         teacher=setup.teacher_logits if variant == "student" else None,

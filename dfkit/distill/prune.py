@@ -53,7 +53,7 @@ def check_widths(teacher: NetworkSpec, student: NetworkSpec) -> None:
         for name, whole, kept in pairs
         if kept % WIDTH_MULTIPLE and kept != whole
     ]
-    same = ["modalities", "attention", "aligned", "dense_dim", "audio_dim", "face_blocks"]
+    same = ["modalities", "attention", "aligned", "clip_statistics", "dense_dim", "audio_dim", "face_blocks"]
     if student.face_trunk != "mmms_ba":
         same.append("face_trunk")
     problems += [

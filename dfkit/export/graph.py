@@ -214,24 +214,38 @@ class ScoreGraph(nn.Module):
         Returns:
             Frame logits (T, 2) and clip logits (1, 2), the mean of the frame logits.
         """
-        encoded = self.recurrence(*self.steps(*inputs))
-        return self.logits(encoded)
+        steps = self.steps(*inputs)
+        encoded = self.recurrence(*self.scaled(steps))
+        return self.logits(encoded, *self.on_the_whole(steps))
 
-    def steps(self, *inputs: Tensor) -> list[Tensor]:
-        """What the recurrence takes, (T, C) per modality; `inputs` as for `forward`."""
-        steps = dict(zip(self.modalities, inputs, strict=True))
+    def steps(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """Steps as the network takes them, (T, C) by modality; `inputs` as for `forward`."""
+        steps: dict[str, Tensor] = dict(zip(self.modalities, inputs, strict=True))
         if "audio" in steps and self.front_end is not None:
             steps["audio"] = self.front_end(steps["audio"])[0]
         if self.motion is not None:
             steps["motion"] = self.motion(steps["motion"][None])[0]
-        steps |= {m: steps[m] * scale.gain + scale.offset for m, scale in self.scales.items()}
-        return [steps[m] for m in self.modalities]
+        return steps
 
-    def logits(self, encoded: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Frame and clip logits of what the recurrence gives, (T, 2 H) per modality."""
+    def scaled(self, steps: dict[str, Tensor]) -> list[Tensor]:
+        """What the recurrence takes, (T, C) per modality."""
+        scaled = {m: steps[m] * scale.gain + scale.offset for m, scale in self.scales.items()}
+        return [scaled.get(m, steps[m]) for m in self.modalities]
+
+    def on_the_whole(self, steps: dict[str, Tensor]) -> list[Tensor]:
+        """What the clip's statistics add to its logits, (1, 2); nothing for a network without."""
+        if not self.network.spec.statistics:
+            return []
+        batched = {m: value[None] for m, value in steps.items()}
+        return [self.network.statistics_logits(batched, dict.fromkeys(batched)).sum(1)]
+
+    def logits(self, encoded: list[Tensor], on_the_whole: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Frame and clip logits of what the recurrence gives, (T, 2 H) per modality, and of the clip on the whole."""
         named = zip(self.modalities, encoded, strict=True)
         dense: dict[str, Tensor] = {m: self.dense[m](value)[None] for m, value in named}
         frame_logits = self.classifier(torch.cat(self._blocks(dense), dim=-1))[0]
+        if on_the_whole is not None:
+            frame_logits = frame_logits + on_the_whole
         return frame_logits, frame_logits.mean(dim=0, keepdim=True)
 
     def _blocks(self, dense: dict[str, Tensor]) -> list[Tensor]:
@@ -247,16 +261,18 @@ class ScoreGraph(nn.Module):
 
 
 class ScoreGates(nn.Module):
-    """The part of `score` before the recurrence: its inputs to (T, rows * 3 H), see `FusedBiGru.gates`."""
+    """The part of `score` before the recurrence: its inputs to (T, rows * 3 H), see `FusedBiGru.gates`, and to what
+    goes past the recurrence, see `ScoreGraph.on_the_whole`."""
 
     def __init__(self, graph: ScoreGraph) -> None:
         super().__init__()
         # Not `graph`: torch's own graph modules have an attribute of that name.
         self.whole = graph
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Gates of all steps."""
-        return self.whole.recurrence.gates(*self.whole.steps(*inputs))
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Gates of all steps first."""
+        steps = self.whole.steps(*inputs)
+        return (self.whole.recurrence.gates(*self.whole.scaled(steps)), *self.whole.on_the_whole(steps))
 
 
 class ScoreStep(nn.Module):
@@ -272,13 +288,14 @@ class ScoreStep(nn.Module):
 
 
 class ScoreLogits(nn.Module):
-    """The part of `score` behind the recurrence: states (T * rows, H) to frame and clip logits."""
+    """The part of `score` behind the recurrence: states (T * rows, H), and what went past it, to frame and clip
+    logits."""
 
     def __init__(self, graph: ScoreGraph) -> None:
         super().__init__()
         # Not `graph`: torch's own graph modules have an attribute of that name.
         self.whole = graph
 
-    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, states: Tensor, *on_the_whole: Tensor) -> tuple[Tensor, Tensor]:
         """Frame logits (T, 2) and clip logits (1, 2)."""
-        return self.whole.logits(self.whole.recurrence.ends(states))
+        return self.whole.logits(self.whole.recurrence.ends(states), *on_the_whole)

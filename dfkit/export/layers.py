@@ -187,6 +187,7 @@ def score_probe(graph: ScoreGraph | ScoreOnnx | StraightScore, network: MMMSBA) 
     else:
         points |= {f"{m}_encoder": network.encoder(m) for m in modalities}
         points |= {f"{m}_dense": network.dense(m) for m in modalities}
+    points |= {f"{m}_statistics": part for m, part in network.statistics.items()}
     return Probe(graph, {**points, "head": network.classifier}, network).eval()
 
 
@@ -384,7 +385,8 @@ def layer_order(network: MMMSBA) -> list[str]:
     cnns = [f"{m}_{name}" for m in spec.pictures for name in (*maps[m], "features")]
     steps = ["audio_mfcc", "motion_steps", *(f"{m}_{kind}" for kind in ("encoder", "dense") for m in spec.modalities)]
     blocks = [block for block in spec.blocks if block not in spec.modalities]
-    return [*cnns, *steps, *blocks, "frame_logits", "clip_logits"]
+    statistics = [f"{m}_statistics" for m in spec.statistics]
+    return [*cnns, *steps, *blocks, *statistics, "frame_logits", "clip_logits"]
 
 
 def _compare(stage: str, reference: str, got: Values, expected: Values, limit: float) -> list[LayerResult]:

@@ -418,11 +418,11 @@ def quantizable_weights(model: Any, weights: Mapping[str, Any]) -> dict[str, int
         model: The graph.
         weights: Its initializers by name; an input that is none of them is no weight.
     """
-    # The MFCC's own matrices stay float32: they are what meets PCM before the first GRU.
-    sound = _fed_by(model, "pcm", until="GRU")
+    # The MFCC's own matrices and those of the clip's statistics stay float32: no GRU is before them.
+    behind = _reached_from(model, "GRU")
     found: dict[str, int] = {}
     for node in model.graph.node:
-        if node.op_type not in WEIGHT_INPUTS or (node.op_type != "GRU" and node.name in sound):
+        if node.op_type not in WEIGHT_INPUTS or (node.op_type != "GRU" and node.name not in behind):
             continue
         for place in WEIGHT_INPUTS[node.op_type]:
             weight = weights.get(node.input[place])
@@ -456,11 +456,12 @@ def quantize_symmetric(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.nd
     return np.clip(stored, -127, 127).astype(np.int8), scale.astype(np.float32)
 
 
-def _fed_by(model: Any, start: str, *, until: str) -> set[str]:
-    """Names of the nodes that the input reaches before a node of type `until`."""
-    reached, names = {start}, set()
+def _reached_from(model: Any, kind: str) -> set[str]:
+    """Names of the nodes that have a node of this type before them, and of those nodes."""
+    reached: set[str] = set()
+    names = set()
     for node in model.graph.node:  # in topological order, as ONNX requires
-        if node.op_type != until and reached.intersection(node.input):
+        if node.op_type == kind or reached.intersection(node.input):
             reached.update(node.output)
             names.add(node.name)
     return names

@@ -1,7 +1,8 @@
 """Quantization recipes by name, as rules for ai-edge-quantizer.
 
 A rule names a part of the graph (by its scope), operators, and a mode. Later rules override earlier ones.
-The front ends (MFCC, motion) compute in float32 in every recipe: an int8 DFT is off by up to 22 units of a coefficient.
+The front ends (MFCC, motion) and what a clip's statistics say compute in float32 in every recipe: an int8 DFT is off by
+up to 22 units of a coefficient, and logits add up hundreds of ramps.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dfkit.errors import ConfigError
 
 Mode = Literal["float32", "float16", "dynamic", "static"]
 PICTURES, ALL = ".*EncodeGraph.*", ".*"
-FRONT_ENDS = "(.*front_end.*|.*MotionFrontEnd.*)"
+FRONT_ENDS = "(.*front_end.*|.*MotionFrontEnd.*|.*ClipStatistics.*)"
 LOGITS = "score(_logits)?_output_.*"
 RECURRENCE = "(.*ScoreStep.*|score_step_.*|recurrence_.*)"
 PRODUCTS = ("FULLY_CONNECTED", "BATCH_MATMUL")

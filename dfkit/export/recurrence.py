@@ -39,8 +39,10 @@ def join_recurrence(model: bytes) -> bytes:
     by_key = {text_of(signature.signatureKey): signature for signature in tables.signatureDefs}
     gates, step, logits = (by_key[key] for key in (GATES, STEP, LOGITS))
     whole = tables.subgraphs[gates.subgraphIndex]
-    states = _Joiner(schema, tables, data, whole).call_steps(step.subgraphIndex)
-    place = _append(whole, tables.subgraphs[logits.subgraphIndex], states)
+    behind = tables.subgraphs[logits.subgraphIndex]
+    of_steps, *past = _in_order(gates.outputs)
+    states = _Joiner(schema, tables, data, whole).call_steps(of_steps, step.subgraphIndex)
+    place = _append(whole, behind, dict(zip(_in_order(logits.inputs), [states, *past], strict=True)))
     gates.signatureKey, gates.outputs = SCORE, logits.outputs
     for output in gates.outputs:
         output.tensorIndex = place[int(output.tensorIndex)]
@@ -49,12 +51,16 @@ def join_recurrence(model: bytes) -> bytes:
     return write_tables(tables, data)
 
 
-def _append(whole: Any, part: Any, states: int) -> dict[int, int]:
-    """Puts a graph of one input behind another one; gives its tensors' new numbers."""
-    given = int(part.inputs[0])
-    place = {-1: -1, given: states}
+def _in_order(entries: Any) -> list[int]:
+    """Tensors of a signature's inputs or outputs, `args_0` or `output_0` first."""
+    return [int(entry.tensorIndex) for entry in sorted(entries, key=lambda each: text_of(each.name))]
+
+
+def _append(whole: Any, part: Any, given: dict[int, int]) -> dict[int, int]:
+    """Puts a graph behind another one, which gives it its inputs; gives its tensors' new numbers."""
+    place = {-1: -1, **given}
     for number, tensor in enumerate(part.tensors):
-        if number != given:
+        if number not in given:
             place[number] = len(whole.tensors)
             whole.tensors.append(tensor)
     for operator in part.operators:
@@ -84,15 +90,15 @@ class _Joiner:
     def __init__(self, schema: Any, tables: Any, data: list[bytes], graph: Any) -> None:
         self._schema, self._tables, self._data, self._graph = schema, tables, data, graph
 
-    def call_steps(self, step: int) -> int:
-        """The recurrence: gates of all steps, the graph's only output so far, to the states of all steps.
+    def call_steps(self, gates: int, step: int) -> int:
+        """The recurrence: gates of all steps to the states of all steps.
 
         Args:
+            gates: Their tensor.
             step: Number of the graph that takes gates and state of one step and gives the next state.
         Returns:
             The tensor of the states, (T * rows, H).
         """
-        gates = int(self._graph.outputs[0])
         taken = self._tables.subgraphs[step]
         gate_shape, state_shape = (tuple(taken.tensors[int(n)].shape) for n in taken.inputs)
         num_steps = self._graph.tensors[gates].shape[0] // gate_shape[0]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dfkit.clip import ClipSpec
 from dfkit.export.parity import ParityClip, torch_logits
+from dfkit.models.clip_statistics import ClipStatistics
 from dfkit.models.mmms_ba import MMMSBA
 
 DENSE_DEVIATION = 0.5
@@ -49,8 +50,13 @@ def stressed_network(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         stressed = MMMSBA(network.spec, frame_resampling=network.frame_resampling).eval()
+        for part in stressed.statistics.children():
+            assert isinstance(part, ClipStatistics)
+            nn.init.normal_(part.linear.weight)
     handles = []
     for module in stressed.modules():
+        if isinstance(module, ClipStatistics):
+            handles.append(module.register_forward_pre_hook(_once(ClipStatistics.set_edges)))
         # Behind a convolution without a bias stands a batch normalization.
         if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d) and module.bias is not None:
             handles.append(module.register_forward_pre_hook(_once(partial(_scale_layer, deviation=deviation))))

@@ -62,10 +62,11 @@ def score_parts(network: MMMSBA, spec: ClipSpec, scales: Mapping[str, StepScale]
     """What comes before the recurrence, one step of it, and what comes behind it, for `join_recurrence`."""
     graph = ScoreGraph(network, spec, scales).eval()
     rows, hidden = 2 * len(network.spec.modalities), network.spec.gru_hidden
+    past = (torch.zeros(1, 2),) if network.spec.statistics else ()
     return [
         (GATES, ScoreGates(graph).eval(), score_example(network, spec)),
         (STEP, ScoreStep(graph).eval(), (torch.zeros(1, rows * 3 * hidden), torch.zeros(rows, hidden))),
-        (LOGITS, ScoreLogits(graph).eval(), (torch.zeros(spec.num_frames * rows, hidden),)),
+        (LOGITS, ScoreLogits(graph).eval(), (torch.zeros(spec.num_frames * rows, hidden), *past)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,8 @@ import torch
 from dfkit.errors import ShapeError
 from dfkit.models.mmms_ba import MMMSBA, PREFIX
 
+STATISTICS = re.compile(r"statistics\.\w+\.linear\.\w+")
+"""Names of the weights by which a clip's statistics add to the logits."""
 SHARED = ("gru_hidden", "dense_dim", "attention", "audio_dim")
 """Fields of the networks' specs that have to agree."""
 
@@ -43,6 +46,7 @@ def join_networks(parts: Sequence[MMMSBA], shares: Sequence[float]) -> MMMSBA:
                 "modalities": tuple(name for name in PREFIX if name in names),
                 "lip_channels": lips.lip_channels,
                 "aligned": any(spec.aligned for spec in specs),
+                "clip_statistics": any(spec.clip_statistics for spec in specs),
             }
         )
     )
@@ -52,6 +56,7 @@ def join_networks(parts: Sequence[MMMSBA], shares: Sequence[float]) -> MMMSBA:
     for part, share in zip(parts, shares, strict=True):
         own = part.state_dict()
         state |= {name: value for name, value in own.items() if not name.startswith("classifier.")}
+        state |= {name: share * value for name, value in own.items() if STATISTICS.fullmatch(name)}
         for block, place in part.spec.columns.items():
             head_weight[:, columns[block]] = share * own["classifier.0.weight"][:, place]
         head_bias += share * own["classifier.0.bias"]

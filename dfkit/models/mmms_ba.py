@@ -10,7 +10,7 @@ Axes: B batch, T pictures, T_a sound frames, H GRU units, D dense width.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, cast
 
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dfkit.errors import ShapeError
+from dfkit.models.clip_statistics import ClipStatistics
 from dfkit.models.efficientnet_lite import BLOCKS, FaceTexture
-from dfkit.models.motion import MOTION_DIM
+from dfkit.models.motion import MOTION_DIM, NUM_STATISTICS, motion_statistics
 
 Attention = Literal["bi_modal", "self", "none"]
 Resampling = Literal["padded", "valid"]
@@ -32,6 +33,8 @@ of stride 2 with a 2 x 2 pool behind it; `patch4` is one 4 x 4 convolution of st
 FaceTrunk = Literal["mmms_ba", "efficientnet_lite0"]
 """CNN of the face: the original's three layers, or the first blocks of EfficientNet-Lite0, of whose maps mean and
 standard deviation over space are taken."""
+PARTS = "parts"
+"""Among a network's features: the logits that add up to the clip's."""
 # A softmax over a row whose allowed columns are all far below this still stays finite, unlike with -inf.
 MASKED_SCORE = -1e4
 FEATURE_AXES = 3
@@ -75,6 +78,9 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     aligned: bool = False
     """Whether the head also sees the products of sound and each other stream, picture by picture; not the original's.
     Attention goes by content and finds what fits at any time: alone it cannot tell sound that is late."""
+    clip_statistics: bool = False
+    """Whether logits also count what the clip's steps are like on the whole, see `models.clip_statistics`: of every
+    stream whose steps are no CNN's of its own. Not the original's."""
     stem: Stem = "conv3"
     """First layers of each CNN."""
     face_trunk: FaceTrunk = "mmms_ba"
@@ -105,6 +111,14 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     def plain_cnns(self) -> tuple[str, ...]:
         """Those of `pictures` with the original's three layers."""
         return tuple(m for m in self.pictures if m != "face" or self.face_trunk == "mmms_ba")
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """Values of a clip that count on the whole, by stream; empty for a network without."""
+        if not self.clip_statistics:
+            return {}
+        fixed = (m for m in self.modalities if m not in self.plain_cnns)
+        return {m: NUM_STATISTICS if m == "motion" else self.feature_dim(m) for m in fixed}
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -156,7 +170,8 @@ class NetworkOutput:
     frame_logits: Tensor
     """(B, T, 2)."""
     features: dict[str, Tensor] = field(default_factory=dict)
-    """By name: `face_cnn` (B, T, C), `audio_dense` (B, T_a, D), `face_lip` (B, T, 2 D), ..., `merged`."""
+    """By name: `face_cnn` (B, T, C), `audio_dense` (B, T_a, D), `face_lip` (B, T, 2 D), ..., `merged`; `parts`
+    (B, 1 + S, 2), whose sum the clip logits are, of a network with clip statistics: its own and each stream's."""
     attention: dict[str, Tensor] = field(default_factory=dict)
     """Softmax maps by name: `face_lip` (B, T_x, T_y) and the way back, `lip_face`."""
 
@@ -261,6 +276,11 @@ def masked_mean(block: Tensor, mask: Tensor | None) -> Tensor:
     return (block * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
+def clip_values(modality: str, steps: Tensor, mask: Tensor | None = None) -> Tensor:
+    """What `ClipStatistics` takes of a stream: (B, T, C), and (B, T) bool or None, to (B, S)."""
+    return motion_statistics(steps) if modality == "motion" else masked_mean(steps, mask)
+
+
 def resample_steps(block: Tensor, num_steps: int) -> Tensor:
     """Linear interpolation along time, half-step aligned: (B, T_a, C) to (B, num_steps, C)."""
     if block.shape[1] == num_steps:
@@ -322,6 +342,7 @@ class MMMSBA(nn.Module):
             linear = nn.Linear(2 * self.spec.gru_hidden, self.spec.dense_dim)
             self.add_module(f"{PREFIX[name]}_dense", nn.Sequential(nn.Dropout(dense_dropout), linear, nn.Tanh()))
         self.classifier = nn.Sequential(nn.Linear(self.spec.head_dim, 2))
+        self.statistics = nn.ModuleDict({name: ClipStatistics(size) for name, size in self.spec.statistics.items()})
 
     def _picture_network(self, modality: str) -> nn.Module:
         if modality == "face" and self.spec.face_trunk == "efficientnet_lite0":
@@ -416,7 +437,24 @@ class MMMSBA(nn.Module):
         aligned = [self._align(name, block, num_frames, masks) for name, block in blocks.items()]
         frame_merged = torch.cat(aligned, dim=-1)
         features |= {"merged": merged, "frame_merged": frame_merged}
-        return NetworkOutput(self.classifier(merged), self.classifier(frame_merged), features, attention)
+        clip_logits, frame_logits = self.classifier(merged), self.classifier(frame_merged)
+        if self.spec.statistics:
+            told = self.statistics_logits(steps, masks)
+            features[PARTS] = torch.cat([clip_logits[:, None], told], dim=1)
+            clip_logits, frame_logits = clip_logits + told.sum(1), frame_logits + told.sum(1, keepdim=True)
+        return NetworkOutput(clip_logits, frame_logits, features, attention)
+
+    def statistics_logits(self, steps: Mapping[str, Tensor], masks: Mapping[str, Tensor | None]) -> Tensor:
+        """What each stream's clip on the whole adds to the logits of all of its frames.
+
+        Args:
+            steps: (B, T, C) by modality; a network with `spec.statistics`.
+            masks: (B, T) bool or None by modality; those of motion, which has no padding, are not looked at.
+        Returns:
+            (B, S, 2), a row for each stream that has statistics.
+        """
+        told = [self.statistics[name](clip_values(name, steps[name], masks[name])) for name in self.spec.statistics]
+        return torch.stack(told, dim=1)
 
     def join_blocks(
         self, dense: dict[str, Tensor], masks: dict[str, Tensor | None]

@@ -23,6 +23,11 @@ MOTION_POINTS = (*OUTER_LIPS, *INNER_LIPS, *EYES, *BROWS_NOSE_CHIN)
 """Points of MediaPipe's face mesh that the stream consists of; part of every checkpoint with `motion`."""
 MOTION_DIM = 4 * len(MOTION_POINTS)
 """Values per picture: x and y of the offset and of the speed of each point."""
+GROUP_SIZES = tuple(map(len, (OUTER_LIPS, INNER_LIPS, EYES, BROWS_NOSE_CHIN)))
+NUM_STATISTICS = 3 * len(GROUP_SIZES)
+"""Of `motion_statistics`."""
+SMALLEST_MOTION = 1e-2
+"""Added before the logarithm is taken: rounding alone shall not tell one still face from another."""
 OFFSET_SCALE = 10.0
 """Offsets are a few hundredths of the face's radius: brought to the order of 1, like the speeds."""
 SMALLEST_RADIUS_PX = 1e-3
@@ -62,6 +67,39 @@ class MotionFrontEnd(nn.Module):
         moved = aligned[:, 1:] - aligned[:, :-1]
         speed = torch.cat([torch.zeros_like(moved[:, :1]), moved], dim=1)
         return torch.cat([offset * OFFSET_SCALE, speed * self.fps], dim=2)
+
+
+def motion_statistics(steps: Tensor) -> Tensor:
+    """How fast, how unevenly and how far each group of points moves, as logarithms.
+
+    Args:
+        steps: (B, T, MOTION_DIM) of `MotionFrontEnd`.
+    Returns:
+        (B, NUM_STATISTICS): mean speed, mean change of speed from picture to picture, and spread around the mean place,
+        of the points around and inside the lips, of the eyes, and of brows, nose and chin.
+    """
+    offsets, speeds = (half.unflatten(2, (-1, 2)) for half in steps.split(MOTION_DIM // 2, dim=2))
+    # Of the first picture no speed is known.
+    speeds = speeds[:, 1:]
+    values = []
+    for offset, speed in zip(offsets.split(GROUP_SIZES, dim=2), speeds.split(GROUP_SIZES, dim=2), strict=True):
+        changed = speed[:, 1:] - speed[:, :-1]
+        values += [_mean_length(speed), _mean_length(changed), _spread(offset)]
+    return torch.log(torch.stack(values, dim=1) + SMALLEST_MOTION)
+
+
+def _mean_length(vectors: Tensor) -> Tensor:
+    """Over steps and points: (B, T, P, 2) to (B,); zero where there is no step, as in a clip of two pictures."""
+    lengths = _root((vectors * vectors).sum(dim=-1))
+    return lengths.sum(dim=(1, 2)) / max(1, lengths.shape[1] * lengths.shape[2])
+
+
+def _spread(offsets: Tensor) -> Tensor:
+    return _root((offsets * offsets).sum(dim=-1).mean(dim=(1, 2)))
+
+
+def _root(squares: Tensor) -> Tensor:
+    return torch.sqrt(squares + SMALLEST_MOTION**2)
 
 
 def align(landmarks: Tensor) -> Tensor:

@@ -133,9 +133,11 @@ def refuse_foreign_network(spec: NetworkSpec) -> None:
             faults.append(f"{name} {getattr(spec, name)} instead of {own}")
     if spec.aligned:
         faults.append("aligned products")
+    if spec.clip_statistics:
+        faults.append("clip statistics")
     if faults:
         raise CheckpointError(
             f"the original format has no room for this network: {'; '.join(faults)}",
-            fix="--save-format dfkit, or train.face_trunk: mmms_ba (configs/original.yaml), with train.modalities and "
-            "the channels in train.widths left out",
+            fix="--save-format dfkit, or the network of configs/original.yaml: train.modalities [audio, face, lip], "
+            "train.face_trunk mmms_ba, train.clip_statistics false, and the channels in train.widths left out",
         )

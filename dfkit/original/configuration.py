@@ -116,6 +116,8 @@ def _original_defaults() -> dict[str, Any]:
             "schedule": {"type": "cosine", "min_learning_rate": 1e-5},
             "face_trunk": "mmms_ba",
             "standardised_start": False,
+            "clip_statistics": False,
+            "modalities": ["audio", "face", "lip"],
             "augment": {},
             "save": {"format": "original"},
         },

@@ -345,7 +345,7 @@ OPERATORS: dict[int, Operator] = {
     ),
     14: Operator("LOGISTIC", _same, (1, 1), _ONE),
     17: Operator("MAX_POOL_2D", _max_pool_2d, (1, 1), _ONE, 5, activations=(5, NONE)),
-    18: Operator("MUL", _elementwise, (2, 2), _PAIR, 21, activations=(0, NONE)),
+    18: Operator("MUL", _elementwise, (2, 2), _PAIR, 21, activations=(0, ANY)),
     22: Operator("RESHAPE", _reshape, (2, 2), _INDEXED, 17, max_rank=5, options_may_lack=True),
     25: Operator("SOFTMAX", _softmax, (1, 1), _ONE, 9),
     28: Operator("TANH", _same, (1, 1), _ONE),

@@ -31,6 +31,8 @@ BELOW_ZERO = ", below zero"
 """Behind the name of an activation of either sign: the largest value of its negative."""
 SMALLEST_SCALE = 1e-12
 """Lower limit of a scale: a channel of zeros has none."""
+STATISTICS = "statistics."
+"""Begins the names of what the clip's statistics weigh, which the graph keeps in float."""
 
 
 class RoundToGrid(torch.autograd.Function):
@@ -106,7 +108,7 @@ def rounded_weights(network: MMMSBA) -> dict[str, Tensor]:
     """Every weight that the INT8 graph rounds, by parameter name, rounded as there."""
     rounded: dict[str, Tensor] = {}
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear) and not name.startswith(STATISTICS):
             rounded[f"{name}.weight"] = round_weight(module.weight)
         elif isinstance(module, nn.GRU):
             weights = [key for key, _ in module.named_parameters() if key.startswith("weight_")]

@@ -139,7 +139,7 @@ def train_folds(
     require_clip_spec(data.spec, config.clip, str(data_dir))
     configs = fold_configs(config, data)
     # All folds are cut before the first is trained: one that lacks a class is refused now, not after hours.
-    refuse_unsaveable(config.train)
+    refuse_unsaveable(config.train, data.spec)
     plan = _plan(data, configs)
     if config.split.leave_out is not None:
         folds = leave_out_folds(data, config.split.leave_out, val_share=config.split.val_share, seed=config.split.seed)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dfkit.config import DistillConfig, LossConfig
-from dfkit.models.mmms_ba import NetworkOutput
+from dfkit.models.mmms_ba import PARTS, NetworkOutput
 from dfkit.training.losses import (
     classification_loss,
     distill_loss,
@@ -57,6 +57,8 @@ def label_loss(output: NetworkOutput, batch: Batch, config: LossConfig, class_we
         valid_logits = _valid_frames(output.frame_logits, frame_mask)
         valid_labels = _valid_frames(frame_labels, frame_mask)
         loss = loss + config.frame_weight * _supervised_loss(valid_logits, valid_labels, config, class_weights)
+    if config.parts_weight and PARTS in output.features:
+        loss = loss + config.parts_weight * _parts_loss(output, batch, config, class_weights)
     if config.temporal_weight:
         loss = loss + config.temporal_weight * temporal_loss(output.frame_logits, frame_labels, frame_mask)
     if config.contrastive_weight:
@@ -64,6 +66,18 @@ def label_loss(output: NetworkOutput, batch: Batch, config: LossConfig, class_we
         contrastive = supervised_contrastive_loss(merged, labels, temperature=config.contrastive_temperature)
         loss = loss + config.contrastive_weight * contrastive
     return loss
+
+
+def _parts_loss(output: NetworkOutput, batch: Batch, config: LossConfig, class_weights: Tensor | None) -> Tensor:
+    """Sum over the parts of the clip-level loss, each as if it spoke for all: their sum is then the mean of what they
+    would say alone, and no surer. Of clips with other sound no stream alone can tell anything."""
+    own_sound = ~batch["mismatched"] if "mismatched" in batch else torch.ones_like(batch["label"], dtype=torch.bool)
+    parts, labels = output.features[PARTS].float()[own_sound], fake_share(batch)[own_sound]
+    if not len(parts):
+        return parts.sum()
+    alone = (parts * parts.shape[1]).unbind(1)
+    losses = [_supervised_loss(logits, labels, config, class_weights) for logits in alone]
+    return torch.stack(losses).sum()
 
 
 def fake_share(batch: Batch) -> Tensor:

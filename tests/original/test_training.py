@@ -39,7 +39,9 @@ def config_with(**save: Any) -> Config:
         {
             "clip": SPEC.model_dump(),
             "train": {
+                "modalities": ["audio", "face", "lip"],
                 "face_trunk": "mmms_ba",
+                "clip_statistics": False,
                 "epochs": 2,
                 "widths": {"gru_hidden": 8},
                 "num_threads": 1,

@@ -51,6 +51,8 @@ CONFIG = Config.model_validate(
             "num_threads": 1,
             "face_trunk": "mmms_ba",
             "standardised_start": False,
+            "clip_statistics": False,
+            "modalities": ["audio", "face", "lip"],
             "augment": {},
         },
         "distill": {"epochs": 2, "batch_size": 4, "widths": CUT, "num_threads": 1, "alpha": 1.0},

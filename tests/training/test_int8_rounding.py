@@ -72,7 +72,11 @@ def test_each_row_of_each_direction_has_its_own_scale() -> None:
 
 def test_rounds_every_weight_and_no_bias() -> None:
     network = tiny_network()
-    assert rounded_weights(network).keys() == {name for name, value in network.named_parameters() if value.ndim > 1}
+    every = {name for name, value in network.named_parameters() if value.ndim > 1}
+    assert rounded_weights(network).keys() == every
+    # What statistics weigh stays float in the graph.
+    counting = MMMSBA(network.spec.model_copy(update={"clip_statistics": True}))
+    assert counting.statistics and rounded_weights(counting).keys() == every
 
 
 def test_network_is_untouched_without_rounding() -> None:

@@ -10,15 +10,20 @@ import pytest
 import torch
 
 from dfkit.config import TrainConfig
+from dfkit.data.datasets import ClipDataset
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.distill.distill import distill_student
 from dfkit.errors import CheckpointError, ConfigError, DataError
 from dfkit.models.checkpoint import load_checkpoint
+from dfkit.models.clip_statistics import ClipStatistics
 from dfkit.models.efficientnet_lite import FaceTexture, load_lite0_blocks, packaged_weights
+from dfkit.models.mmms_ba import clip_values
+from dfkit.models.pictures import to_unit_range
 from dfkit.training.checkpoints import save_checkpoint
 from dfkit.training.kept_features import KeptFeatures
 from dfkit.training.scoring import split_facts
+from dfkit.training.task import ClipNetwork
 from dfkit.training.train import first_network, train_teacher
 from dfkit.workspace import Workspace
 from tests.training.tiny import SPEC, tiny_config
@@ -123,6 +128,56 @@ def test_a_start_has_to_take_the_same_clips(data: PreparedData, tmp_path: Path) 
         first_network(started("nowhere.pth"), data, split_clips(data, tiny_config().split))
 
 
+def test_the_ramps_of_statistics_lie_between_what_training_clips_have(data: PreparedData, tmp_path: Path) -> None:
+    teacher = {**LITE0, "clip_statistics": True, "modalities": ("audio", "face", "motion")}
+    run = train_teacher(data.path, Workspace(tmp_path), tiny_config(teacher=teacher, epochs=1))
+    network = load_checkpoint(run.checkpoint).network
+    clips = split_clips(data, tiny_config().split)["train"]
+    model = ClipNetwork(network, SPEC)
+    values: dict[str, list[torch.Tensor]] = {name: [] for name in network.statistics}
+    with torch.no_grad():
+        for clip in clips:
+            batch = {name: value[None] for name, value in ClipDataset(data)[clip].items()}
+            assert model.front_end is not None and model.motion is not None
+            steps = {
+                "audio": model.front_end(batch["waveform"]),
+                "face": network.frame_features("face", to_unit_range(batch["face"])),
+                "motion": model.motion(batch["landmarks"]),
+            }
+            for name, value in steps.items():
+                values[name].append(clip_values(name, value))
+    assert set(values) == {"audio", "face", "motion"}
+    for name, part in network.statistics.items():
+        expected = ClipStatistics(network.spec.statistics[name])
+        expected.set_edges(torch.cat(values[name]))
+        assert isinstance(part, ClipStatistics)
+        torch.testing.assert_close(part.edges, expected.edges, atol=1e-4, rtol=1e-4)
+        # Trained from nothing.
+        assert float(part.linear.weight.detach().abs().max()) > 1e-5
+
+
+def test_a_student_from_scratch_begins_as_a_teacher_does(data: PreparedData, tmp_path: Path) -> None:
+    """With the weights that its trunk came with, which nobody learns there, and ramps of its own clips."""
+    workspace = Workspace(tmp_path)
+    config = tiny_config(teacher={**LITE0, "clip_statistics": True, "standardised_start": True}, epochs=1)
+    teacher = train_teacher(data.path, workspace, config)
+    section = config.distill.model_copy(update={"baselines": True})
+
+    def no_view(*_: object) -> Path:
+        raise AssertionError("teacher and student see the same clips")
+
+    student = distill_student(
+        teacher.checkpoint, data.path, workspace, config.model_copy(update={"distill": section}), make_view=no_view
+    )
+    scratch = Path(student.run_dir) / "baseline_scratch" / "best.pth"
+    for name, value in load_lite0_blocks(packaged_weights(), 1).state_dict().items():
+        assert torch.equal(trunk_of(scratch)[name], value)
+    edges = [
+        load_checkpoint(path).network.state_dict()["statistics.face.edges"] for path in (teacher.checkpoint, scratch)
+    ]
+    torch.testing.assert_close(*edges)
+
+
 def test_a_frozen_trunk_sees_each_clip_once(
     data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,4 +206,4 @@ def test_a_frozen_trunk_sees_each_clip_once(
         scored = len(parts["val"]) + len(parts["test"])
         assert counts == train_passes * len(parts["train"]) + val_passes * len(parts["val"]) + scored
     assert losses["kept"] == pytest.approx(losses["with gradients"], rel=1e-5)
-    assert losses["changed"] != pytest.approx(losses["kept"], rel=1e-3)
+    assert losses["changed"] != pytest.approx(losses["kept"], rel=1e-4)

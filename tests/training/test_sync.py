@@ -20,11 +20,11 @@ from dfkit.distill import distill
 from dfkit.errors import ConfigError, DivergedError
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.models.front_end import MfccFrontEnd
+from dfkit.training.first_weights import start_on
 from dfkit.training.loaders import make_loaders
 from dfkit.training.losses import SYNC_LAGS, sync_loss
 from dfkit.training.modality_dropout import hide_modalities
 from dfkit.training.objective import label_loss, teacher_loss
-from dfkit.training.standardised_start import standardise_start
 from dfkit.training.task import ClipNetwork, ClipTask
 from dfkit.training.train import train_labels, train_teacher
 from dfkit.workspace import Workspace
@@ -91,7 +91,7 @@ def network(config: object) -> MMMSBA:
     from dfkit.training.train import network_spec
 
     torch.manual_seed(0)
-    return MMMSBA(network_spec(config))  # type: ignore[arg-type]
+    return MMMSBA(network_spec(config, SPEC))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("modalities", [["audio"], ["face", "lip"]])
@@ -114,7 +114,7 @@ def test_the_first_weights_suit_the_scale(data: PreparedData) -> None:
     config = lite().train
     plain, scaled = (ClipNetwork(network(config), SPEC).eval() for _ in range(2))
     clips = list(range(len(data)))
-    standardise_start(scaled, data, clips)
+    start_on(scaled, data, clips, standardised=True)
     front_end = MfccFrontEnd(SPEC.audio, SPEC.num_frames)
     sounds = torch.stack([torch.from_numpy(data.record(clip, pictures=False).waveform) for clip in clips])
     steps = front_end(sounds)

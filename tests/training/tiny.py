@@ -10,7 +10,7 @@ from dfkit.config import Config
 SPEC = ClipSpec(picture=PictureSpec(face_px=48, lip_px=32))
 WIDTHS = {"face_channels": (8, 8, 16), "lip_channels": (8, 8, 16), "gru_hidden": 16}
 CUT = {"face_channels": (8, 8, 8), "lip_channels": (8, 8, 8), "gru_hidden": 8}
-ORIGINAL: dict[str, Any] = {"face_trunk": "mmms_ba", "standardised_start": False}
+ORIGINAL: dict[str, Any] = {"face_trunk": "mmms_ba", "standardised_start": False, "clip_statistics": False}
 EVERYTHING: dict[str, Any] = {
     "epochs": 4,
     "batch_size": 2,

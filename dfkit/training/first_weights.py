@@ -1,0 +1,102 @@
+"""What a network begins with: the weights of a trunk that came with some, and first weights that take inputs of any
+scale, as if what no CNN of its own made came with mean 0 and deviation 1.
+
+The first of 40 MFCC is of the order of -300, the last of 5, and motion of 0.5: a GRU of plain first weights begins
+saturated by a few of them. Here the same network begins with these weights divided by each input's deviation, and its
+biases take the means off: format, graph and phone know nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from dfkit.data.datasets import ClipDataset, collate_padded
+from dfkit.data.storage import PreparedData
+from dfkit.measures.spacing import evenly_spaced
+from dfkit.models.clip_statistics import ClipStatistics
+from dfkit.models.efficientnet_lite import load_lite0_blocks, packaged_weights
+from dfkit.models.mmms_ba import MMMSBA, NetworkSpec, clip_values
+from dfkit.models.pictures import to_unit_range
+from dfkit.training.objective import Batch
+from dfkit.training.task import ClipNetwork
+
+NUM_CLIPS = 256
+"""Training clips that means, deviations and quantiles are taken of, spread over all."""
+SMALLEST_SHARE = 0.01
+"""Of a stream's largest deviation: an input that hardly varies is raised a hundredfold at most."""
+
+
+def new_network(spec: NetworkSpec, *, dropout: float, dense_dropout: float) -> MMMSBA:
+    """A network of random weights, and those that its face trunk came with.
+
+    Args:
+        spec: Architecture.
+        dropout: After each GRU.
+        dense_dropout: Before each dense layer.
+    Raises:
+        MissingExtraError: The trunk's weights are not installed.
+    """
+    network = MMMSBA(spec, gru_dropout=dropout, dense_dropout=dense_dropout)
+    if network.trunk_parameters():
+        trunk = load_lite0_blocks(packaged_weights(), spec.face_blocks)
+        network.set_submodule("visual_feature_extractor.trunk", trunk)
+    return network
+
+
+@torch.no_grad()
+def start_on(model: ClipNetwork, data: PreparedData, clips: list[int], *, standardised: bool) -> None:
+    """Suits a new network to its training clips, in place: the ramps of its clip statistics, and the input weights of
+    the GRUs of sound and motion, and of the face behind a trunk that came with weights; those behind a CNN that is new
+    stay.
+
+    Args:
+        model: Of fresh weights, on the CPU.
+        data: Prepared data.
+        clips: Training clips.
+        standardised: Whether the GRUs take part.
+    """
+    if not (standardised or model.network.spec.statistics):
+        return
+    found = _measure(model, data, clips)
+    for name, part in model.network.statistics.items():
+        cast(ClipStatistics, part).set_edges(torch.cat([clip_values(name, steps) for steps in found[name]]))
+    if standardised:
+        for name, parts in found.items():
+            _standardise(model.network.encoder(name).gru, torch.cat([steps.flatten(0, 1) for steps in parts]))
+
+
+def _standardise(gru: torch.nn.GRU, steps: Tensor) -> None:
+    """Scales the input weights of a GRU by steps of training clips, (N, C)."""
+    deviation = steps.std(0)
+    deviation = deviation.clamp(min=SMALLEST_SHARE * float(deviation.max()) or 1.0)
+    for end in ("", "_reverse"):
+        weight, bias = (gru.get_parameter(f"{name}_ih_l0{end}") for name in ("weight", "bias"))
+        weight.div_(deviation)
+        bias.sub_(weight @ steps.mean(0))
+
+
+def _measure(model: ClipNetwork, data: PreparedData, clips: list[int]) -> Mapping[str, list[Tensor]]:
+    """What the GRUs take of some clips, (1, T, C) each, by modality."""
+    pictures = bool(model.network.trunk_parameters())
+    dataset = ClipDataset(data, [clips[place] for place in evenly_spaced(len(clips), NUM_CLIPS)], pictures=pictures)
+    found: dict[str, list[Tensor]] = {}
+    for place in range(len(dataset)):
+        for name, steps in _steps(model, cast(Batch, collate_padded([dataset[place]]))).items():
+            found.setdefault(name, []).append(steps)
+    return found
+
+
+def _steps(model: ClipNetwork, batch: Batch) -> dict[str, Tensor]:
+    """What the GRUs take of that, (1, T, C) by modality."""
+    steps = {}
+    if "audio" in model.network.spec.modalities:
+        steps["audio"] = batch["mfcc"] if model.front_end is None else model.front_end(batch["waveform"])
+    if model.motion is not None:
+        steps["motion"] = model.motion(batch["landmarks"])
+    if model.network.trunk_parameters():
+        steps["face"] = model.network.frame_features("face", to_unit_range(batch["face"]))
+    return steps
