@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import torch
@@ -10,8 +9,6 @@ import torch
 from dfkit.errors import ShapeError
 from dfkit.models.mmms_ba import MMMSBA, PREFIX
 
-STATISTICS = re.compile(r"statistics\.\w+\.linear\.\w+")
-"""Names of the weights by which a clip's statistics add to the logits."""
 SHARED = ("gru_hidden", "dense_dim", "attention", "audio_dim")
 """Fields of the networks' specs that have to agree."""
 
@@ -56,7 +53,9 @@ def join_networks(parts: Sequence[MMMSBA], shares: Sequence[float]) -> MMMSBA:
     for part, share in zip(parts, shares, strict=True):
         own = part.state_dict()
         state |= {name: value for name, value in own.items() if not name.startswith("classifier.")}
-        state |= {name: share * value for name, value in own.items() if STATISTICS.fullmatch(name)}
+        for name in part.statistics:
+            for key in (f"statistics.{name}.linear.weight", f"statistics.{name}.linear.bias"):
+                state[key] = share * own[key]
         for block, place in part.spec.columns.items():
             head_weight[:, columns[block]] = share * own["classifier.0.weight"][:, place]
         head_bias += share * own["classifier.0.bias"]
