@@ -143,6 +143,10 @@ class SplitConfig(Section):
     leave_out: str | None = Field(default=None, min_length=1)
     """Folds that leave out a family of fakes each: `method` (the generator), `group`, or a column of the label file
     such as `source`; `test_share`, `use_given`, `duration_bins` and `folds` have no part in it."""
+    refit: bool | None = None
+    """Whether a run trains twice, the last time with the validation part in what it learns from, by threshold and
+    epochs of the first (all epochs, or with `patience` as many as were best). Where left out, it does for up to 100
+    validation videos. Needs a test part."""
     fold: int | None = Field(default=None, ge=1)
     """One of the folds, from 1 on; `dfkit train` sets it for each of them."""
 
@@ -180,8 +184,8 @@ class LossConfig(Section):
     frame_weight: NonNegativeFloat = 0.5
     """Weight of the frame-level loss against the labels beside the clip-level one."""
     parts_weight: NonNegativeFloat = 1.0
-    """Weight of the clip-level loss of each part of a network with clip statistics, alone: of what it hears and sees
-    over time, and of each stream's statistics. So none of them leaves to another what it could tell itself."""
+    """Weight of the clip-level loss of what a network hears and sees over time, beside its clip statistics, alone: so
+    that it does not leave to them what it could tell itself."""
     class_weights: tuple[PositiveFloat, PositiveFloat] | Literal["balanced", "effective_number"] | None = "balanced"
     """Weight of real and fake; `balanced` gives both classes the same total, `effective_number` less than that."""
     effective_beta: float = Field(default=0.999, ge=0, lt=1)
@@ -210,8 +214,9 @@ class LossConfig(Section):
 class SamplingConfig(Section):
     """Which training clips an epoch is made of; always as many as there are."""
 
-    type: Literal["shuffled", "weighted"] = "shuffled"
-    """`shuffled`: each clip once. `weighted`: drawn with replacement, both classes equally often."""
+    type: Literal["shuffled", "weighted", "per_video"] = "per_video"
+    """`shuffled`: each clip once. `weighted`: drawn with replacement, both classes equally often. `per_video`: the
+    videos of a class equally often, however many clips they have; each class as often as it has clips."""
     hard_share: float = Field(default=0.0, ge=0, lt=1)
     """Hard mining: share of each class's draws that goes to the clips with the highest probability of the wrong class
     when last trained on, in place of the easiest ones; from the second epoch on."""
@@ -337,7 +342,11 @@ class TrainConfig(FitConfig):
     clip_statistics: bool = True
     """Whether logits also count what a clip is like on the whole: mean sound, mean texture of the face, and how fast,
     unevenly and far the face moves, each as a two-sided function of its own (`motion` takes part where it is a
-    modality). The original's format has no room for them."""
+    modality). Regressions, fitted to the training clips before the rest is trained. The original's format has no room
+    for them."""
+    motion_over_time: bool | None = None
+    """Whether motion runs through a GRU and attention as sound and pictures do, or counts by its clip statistics alone.
+    Where left out, it does where there are no pictures or no clip statistics."""
     dense_dim: PositiveInt = 100
     """Width of each modality after its dense layer."""
     dense_dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -351,6 +360,15 @@ class TrainConfig(FitConfig):
     random, so that none of them tells the label. What is given stands in place of all of it; `{}` changes nothing."""
     save: SaveConfig = SaveConfig()
     unlabelled: UnlabelledConfig = UnlabelledConfig()
+
+    @model_validator(mode="after")
+    def _motion_counts(self) -> TrainConfig:
+        if self.motion_over_time is False and (not self.clip_statistics or self.modalities == ("motion",)):
+            raise ValueError(
+                "motion_over_time false: motion counts by its clip statistics alone; set clip_statistics to true and "
+                "name another modality beside motion"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_original(self) -> TrainConfig:

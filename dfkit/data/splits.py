@@ -5,7 +5,7 @@ A group is a connected component of persons, sources and sounds; files of equal 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from dfkit.data.leave_out import LeaveOutPlan
 from dfkit.data.storage import PreparedData
 from dfkit.errors import ConfigError, DataError
 
-__all__ = ["Split", "check_leaks", "make_folds", "make_split", "split_clips"]
+__all__ = ["Split", "check_leaks", "joined_parts", "make_folds", "make_split", "split_clips"]
 
 
 def make_split(
@@ -208,3 +208,9 @@ def _left_out_clips(data: PreparedData, config: SplitConfig, by: str) -> dict[st
     fold = plan.fold(config.fold)
     parts = {**fold.parts(), "aside": fold.aside}
     return {name: data.clip_indices(list(videos)) for name, videos in parts.items()}
+
+
+def joined_parts(indices: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """The parts with the validation part in the training part, as `split.refit` trains in the end."""
+    both = sorted([*indices["train"], *indices["val"]])
+    return {name: list(clips) for name, clips in indices.items()} | {"train": both, "val": []}

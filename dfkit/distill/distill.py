@@ -22,7 +22,7 @@ import lightning
 from dfkit.clip import ClipSpec
 from dfkit.config import Config, DistillConfig
 from dfkit.data.logits_file import write_teacher_logits
-from dfkit.data.splits import split_clips
+from dfkit.data.splits import joined_parts, split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.data.views import MakeView, open_view
 from dfkit.distill.prune import Weights, prune
@@ -49,6 +49,7 @@ from dfkit.training.hints import HintLosses
 from dfkit.training.loaders import learnt_clips, make_loaders
 from dfkit.training.objective import TeacherLogits
 from dfkit.training.recorder import RESUME_FILE
+from dfkit.training.refit import FIRST, ONCE, Stage, count_videos, train_twice, unseeing, wants_refit
 from dfkit.training.run_summary import RESULTS_FILE, RunSummary, read_run
 from dfkit.training.seen_groups import START, START_VAL, join_splits, refuse_seen_groups
 from dfkit.training.task import ClipNetwork, ClipTask
@@ -78,6 +79,9 @@ class DistillationSetup:
     """Gradients of the teacher's weights, a set per minibatch, for Taylor importance."""
     notes: tuple[str, ...] = ()
     """Notes for the report."""
+    first: DistillationSetup | None = None
+    """Of the first training where students train twice, see `dfkit.training.refit`: the teacher's network that has not
+    seen the validation part, and the parts with that one."""
 
     @property
     def teacher_logits(self) -> TeacherLogits:
@@ -126,12 +130,31 @@ def prepare_distillation(
         ConfigError: Data and configuration do not fit.
         DataError: The data cannot be used or split.
     """
-    section = config.distill
-    set_threads(section.num_threads)
-    lightning.seed_everything(section.seed, verbose=False)
+    set_threads(config.distill.num_threads)
     teacher = load_checkpoint(teacher_path, weights)
     base = PreparedData(data_dir)
     require_clip_spec(base.spec, config.clip, str(data_dir))
+    indices = split_clips(base, config.split)
+    setup = _prepare(unseeing(teacher, base, indices), base, config, make_view)
+    if not wants_refit(config, config.distill, base, indices):
+        return setup
+    return replace(_prepare(teacher, base, config, make_view, joined=True), first=setup)
+
+
+def _prepare(
+    teacher: Checkpoint, base: PreparedData, config: Config, make_view: MakeView, *, joined: bool = False
+) -> DistillationSetup:
+    """The setup of one training.
+
+    Args:
+        teacher: Distilled.
+        base: Prepared data that students train on.
+        config: The experiment.
+        make_view: See `prepare_distillation`.
+        joined: Whether the validation part is trained on.
+    """
+    section = config.distill
+    lightning.seed_everything(section.seed, verbose=False)
     same_view = teacher.clip_spec.preset == base.spec.preset
     views = f"{teacher.clip_spec.preset}, {base.spec.preset}"
     refuse_unmatchable(teacher.network.spec, section, views=None if same_view else views)
@@ -140,6 +163,8 @@ def prepare_distillation(
     if teacher.network.spec.pictures:
         data = open_view(base, student_clip_spec(base.spec, section), make_view)
     indices = split_clips(data, config.split)
+    if joined:
+        indices = joined_parts(indices)
     notes = (*(f"teacher: {line}" for line in teacher.notes), *refuse_seen_groups(teacher.facts, data, indices))
     labels = soft_labels(teacher, base, data, indices, section, make_view)
     if same_view:
@@ -164,7 +189,7 @@ def prepare_distillation(
         pictures = bool(teacher.network.spec.pictures)
         loaders = make_loaders(seen, indices, section, keep_videos=not same_view, pictures=pictures)
         gradients = minibatch_gradients(teacher.network, seen.spec, loaders.train, device=compute_device(section))
-    return DistillationSetup(str(teacher_path), teacher, base, seen, data, indices, labels, gradients, notes)
+    return DistillationSetup(str(teacher.path), teacher, base, seen, data, indices, labels, gradients, notes)
 
 
 def resized_setup(setup: DistillationSetup, spec: ClipSpec, make_view: MakeView) -> DistillationSetup:
@@ -179,7 +204,8 @@ def resized_setup(setup: DistillationSetup, spec: ClipSpec, make_view: MakeView)
         return setup
     data = open_view(setup.base, spec, make_view)
     logits = logits_for_view(setup.teacher_logits, setup.data, data)
-    return replace(setup, data=data, soft_labels=replace(setup.soft_labels, logits=logits))
+    first = None if setup.first is None else resized_setup(setup.first, spec, make_view)
+    return replace(setup, data=data, soft_labels=replace(setup.soft_labels, logits=logits), first=first)
 
 
 def logits_for_view(logits: TeacherLogits, data: PreparedData, view: PreparedData) -> TeacherLogits:
@@ -283,10 +309,10 @@ def train_students(setup: DistillationSetup, config: Config, run_dir: Path) -> S
             if run is None:
                 folder.mkdir(parents=True, exist_ok=True)
                 seed_config = config.model_copy(update={"distill": section.model_copy(update={"seed": seed})})
-                hints = make_hints(setup, section, run_dir) if variant == "student" else None
-                run = train_variant(setup, seed_config, folder, variant, hints)
+                run = train_run(setup, seed_config, folder, variant, features_dir=run_dir)
             runs[variant].append(run)
-    remove_features(run_dir)
+    for folder in (run_dir, run_dir / FIRST):
+        remove_features(folder)
     teacher_size = count_parameters(setup.teacher.network)
     student_size = count_parameters(prune_teacher(setup, section))
     sizes = f"student has {student_size:,} parameters, the teacher {teacher_size:,}; importance {section.importance}"
@@ -314,18 +340,49 @@ def make_hints(setup: DistillationSetup, section: DistillConfig, run_dir: Path) 
     Args:
         setup: Teacher, data and training clips.
         section: Weights and widths of the student.
-        run_dir: Keeps the teacher's features while students are trained.
+        run_dir: Keeps the teacher's features while students are trained; made where it is not there.
     Raises:
         CheckpointError: The teacher's features cannot be stored.
     """
     if not section.matches_features:
         return None
+    run_dir.mkdir(exist_ok=True)
     features = teacher_features(setup.teacher, setup.seen, setup.indices["train"], section, run_dir)
     return HintLosses(features, student_spec(setup.teacher.network.spec, section), section)
 
 
+def train_run(
+    setup: DistillationSetup, config: Config, run_dir: Path, variant: Variant, *, features_dir: Path
+) -> RunSummary:
+    """Trains one run, twice where the setup says so; see `train_variant`.
+
+    Args:
+        setup: Teacher, its logits and the clips.
+        config: With the run's own seed.
+        run_dir: Existing folder.
+        variant: Student or baseline.
+        features_dir: Keeps the teacher's features, for all seeds; those of the first training lie in `first` of it.
+    """
+
+    def train(folder: Path, stage: Stage) -> RunSummary:
+        is_first = setup.first is not None and stage.chosen is None
+        own, features = (setup.first or setup, features_dir / FIRST) if is_first else (setup, features_dir)
+        hints = make_hints(own, config.distill, features) if variant == "student" else None
+        return train_variant(own, config, folder, variant, hints, stage)
+
+    if setup.first is None:
+        return train(run_dir, ONCE)
+    num_videos = count_videos(setup.first.data, setup.first.indices["val"])
+    return train_twice(run_dir, config.distill, train, num_videos=num_videos)
+
+
 def train_variant(
-    setup: DistillationSetup, config: Config, run_dir: Path, variant: Variant, hints: HintLosses | None = None
+    setup: DistillationSetup,
+    config: Config,
+    run_dir: Path,
+    variant: Variant,
+    hints: HintLosses | None = None,
+    stage: Stage = ONCE,
 ) -> RunSummary:
     """Trains one run: the student by labels and the teacher's answers, a baseline by labels alone.
 
@@ -338,8 +395,9 @@ def train_variant(
         variant: The baselines start as a new teacher does (`scratch`: random weights, but a face trunk that came with
             some has them, and they suit the scale of the clips) or as the student does (`prune_only`).
         hints: Losses against the teacher's features and attention maps.
+        stage: Of a run that trains twice.
     """
-    section, data = config.distill, setup.data
+    section, data = stage.section(config.distill), setup.data
     lightning.seed_everything(section.seed, verbose=False)
     network = prune_teacher(setup, section)
     if variant == "scratch":
@@ -368,7 +426,7 @@ def train_variant(
     model = ClipNetwork(network, data.spec, pool_sound=True)
     if variant == "scratch":
         learnt = learnt_clips(data, setup.indices["train"], section)
-        start_on(model, data, learnt, standardised=config.train.standardised_start)
+        start_on(model, data, learnt, section, standardised=config.train.standardised_start)
     task = ClipTask(
         model,
         config=section,
@@ -386,6 +444,7 @@ def train_variant(
         resume=(run_dir / RESUME_FILE).is_file(),
         facts=facts,
         callbacks=[QuantizationAware(section)] if section.quantization_aware_epochs else [],
+        stage=stage,
     )
 
 

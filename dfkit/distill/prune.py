@@ -53,7 +53,16 @@ def check_widths(teacher: NetworkSpec, student: NetworkSpec) -> None:
         for name, whole, kept in pairs
         if kept % WIDTH_MULTIPLE and kept != whole
     ]
-    same = ["modalities", "attention", "aligned", "clip_statistics", "dense_dim", "audio_dim", "face_blocks"]
+    same = [
+        "modalities",
+        "attention",
+        "aligned",
+        "clip_statistics",
+        "motion_over_time",
+        "dense_dim",
+        "audio_dim",
+        "face_blocks",
+    ]
     if student.face_trunk != "mmms_ba":
         same.append("face_trunk")
     problems += [
@@ -183,7 +192,7 @@ def prune(teacher: MMMSBA, student_spec: NetworkSpec, *, gradients: Sequence[Wei
     check_widths(teacher.spec, student_spec)
     weights = {name: value.detach().clone() for name, value in teacher.state_dict().items()}
     grads = None if gradients is None else [dict(each) for each in gradients]
-    for modality in student_spec.modalities:
+    for modality in student_spec.streams:
         if modality in set(student_spec.plain_cnns) & set(teacher.spec.plain_cnns):
             teacher_widths = getattr(teacher.spec, f"{modality}_channels")
             student_widths = getattr(student_spec, f"{modality}_channels")

@@ -19,6 +19,7 @@ from dfkit.evaluation.ensembles import mean_logits
 from dfkit.measures.decision import Decision
 from dfkit.models.checkpoint import Checkpoint, load_checkpoint
 from dfkit.training.objective import TeacherLogits
+from dfkit.training.refit import unseeing
 from dfkit.training.scoring import ClipLogits, video_margins
 from dfkit.training.seen_groups import refuse_seen_groups
 
@@ -75,7 +76,7 @@ def soft_labels(
         return SoftLabels(logits, indices, (str(teacher.path),))
     voters: list[Voter] = []
     notes: list[str] = []
-    answered, further = indices, [load_checkpoint(path) for path in section.further_teachers]
+    answered, further = indices, [unseeing(load_checkpoint(path), data, indices) for path in section.further_teachers]
     teachers = [teacher, *further]
     if section.answers:
         same_clips = base.spec.preset == "clip2s"

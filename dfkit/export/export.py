@@ -12,7 +12,7 @@ from pydantic import BaseModel
 import dfkit
 from dfkit.clip import DEFAULT_FACES, FaceVariant
 from dfkit.config import Config, SplitConfig
-from dfkit.data.splits import split_clips
+from dfkit.data.splits import joined_parts, split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import CheckpointError, ConfigError, ConversionError, DataError, ParityError
 from dfkit.export.bundle import (
@@ -136,7 +136,10 @@ def export_student(
         DfkitError: The disk is full; nothing is left behind.
     """
     checkpoint, data = open_student(checkpoint_path, data_dir, weights)
-    indices = split_clips(data, SplitConfig.model_validate(checkpoint.facts["split_config"]))
+    split = SplitConfig.model_validate(checkpoint.facts["split_config"])
+    indices = split_clips(data, split)
+    if split.refit:
+        indices = joined_parts(indices)
     plan = recipe_named(recipe or config.export.recipe or "fp32")
     source = None if calibration_dir is None else PreparedData(calibration_dir)
     calibration = calibration_set(

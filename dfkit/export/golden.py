@@ -30,7 +30,7 @@ from dfkit.export.golden_clips import (
     picture_candidates,
     push_over,
 )
-from dfkit.export.parity import ParityClip, tracks_of
+from dfkit.export.parity import LANDMARKS, ParityClip, shifted_points, tracks_of
 from dfkit.export.ranges import features_of
 from dfkit.export.recipes import recipe_named
 from dfkit.export.signature import score_inputs
@@ -67,7 +67,7 @@ FLOAT_SHARE = 1e-6
 """Of an output's root mean square: float32 sums of another order."""
 ZEROS, OTHER_CASE, CHANNELS = "zeros", "another case's answer", "channels swapped"
 SOUND, LATE_SOUND = "sound shifted by one step", "sound shifted by a quarter of the clip"
-LANDMARKS, SILENCE = "landmarks' axes swapped", "no sound"
+SILENCE = "no sound"
 Answers = list[Arrays]
 """Outputs by name, of each case."""
 
@@ -372,7 +372,7 @@ def mistakes_of(part: Part, inputs: Mapping[str, np.ndarray], spec: ClipSpec) ->
         if name in inputs:
             found[SILENCE] = lambda a, name=name: {name: np.zeros_like(a[name])}
     if "landmarks" in inputs:
-        found[LANDMARKS] = lambda a: {"landmarks": np.ascontiguousarray(a["landmarks"][..., ::-1])}
+        found[LANDMARKS] = lambda a: {"landmarks": shifted_points(a["landmarks"])}
     return found
 
 

@@ -193,15 +193,15 @@ class ScoreGraph(nn.Module):
         """
         super().__init__()
         self.network, self.spec = network, spec
-        self.modalities = network.spec.modalities
+        self.modalities, self.streams = network.spec.modalities, network.spec.streams
         dense = spec.preset == "clip2s"
         self.front_end = MfccFrontEnd(spec.audio, spec.num_frames) if dense and "audio" in self.modalities else None
         self.motion = MotionFrontEnd(spec.fps) if "motion" in self.modalities else None
-        self.recurrence = FusedBiGru([network.encoder(m).gru for m in self.modalities])
-        self.scales = {m: scale for m, scale in (scales or {}).items() if m in self.modalities}
+        self.recurrence = FusedBiGru([network.encoder(m).gru for m in self.streams])
+        self.scales = {m: scale for m, scale in (scales or {}).items() if m in self.streams}
         for name, scale in self.scales.items():
-            self.recurrence.expect_scaled(self.modalities.index(name), scale)
-        self.dense = nn.ModuleDict({m: network.dense(m)[1:] for m in self.modalities})
+            self.recurrence.expect_scaled(self.streams.index(name), scale)
+        self.dense = nn.ModuleDict({m: network.dense(m)[1:] for m in self.streams})
         self.classifier = network.classifier
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,9 +228,9 @@ class ScoreGraph(nn.Module):
         return steps
 
     def scaled(self, steps: dict[str, Tensor]) -> list[Tensor]:
-        """What the recurrence takes, (T, C) per modality."""
+        """What the recurrence takes, (T, C) per stream."""
         scaled = {m: steps[m] * scale.gain + scale.offset for m, scale in self.scales.items()}
-        return [scaled.get(m, steps[m]) for m in self.modalities]
+        return [scaled.get(m, steps[m]) for m in self.streams]
 
     def on_the_whole(self, steps: dict[str, Tensor]) -> list[Tensor]:
         """What the clip's statistics add to its logits, (1, 2); nothing for a network without."""
@@ -240,8 +240,8 @@ class ScoreGraph(nn.Module):
         return [self.network.statistics_logits(batched, dict.fromkeys(batched)).sum(1)]
 
     def logits(self, encoded: list[Tensor], on_the_whole: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Frame and clip logits of what the recurrence gives, (T, 2 H) per modality, and of the clip on the whole."""
-        named = zip(self.modalities, encoded, strict=True)
+        """Frame and clip logits of what the recurrence gives, (T, 2 H) per stream, and of the clip on the whole."""
+        named = zip(self.streams, encoded, strict=True)
         dense: dict[str, Tensor] = {m: self.dense[m](value)[None] for m, value in named}
         frame_logits = self.classifier(torch.cat(self._blocks(dense), dim=-1))[0]
         if on_the_whole is not None:
@@ -249,7 +249,7 @@ class ScoreGraph(nn.Module):
         return frame_logits, frame_logits.mean(dim=0, keepdim=True)
 
     def _blocks(self, dense: dict[str, Tensor]) -> list[Tensor]:
-        """What `MMMSBA.join_blocks` gives, (1, T, C) each, with all pairs of modalities in one batch."""
+        """What `MMMSBA.join_blocks` gives, (1, T, C) each, with all pairs of streams in one batch."""
         pairs = self.network.spec.pairs
         if self.network.spec.attention != "bi_modal" or not pairs:
             return list(self.network.join_blocks(dense, dict.fromkeys(dense))[0].values())
@@ -257,7 +257,7 @@ class ScoreGraph(nn.Module):
         fused, _, _ = self.network.attend(left, right)
         # Not `split`: the converter cannot split one pair in one part.
         aligned = self.network.aligned_products(dense, dict.fromkeys(dense)).values()
-        return [*(fused[n : n + 1] for n in range(len(pairs))), *aligned, *(dense[m] for m in self.modalities)]
+        return [*(fused[n : n + 1] for n in range(len(pairs))), *aligned, *(dense[m] for m in self.streams)]
 
 
 class ScoreGates(nn.Module):

@@ -121,7 +121,7 @@ class Probe(nn.Module):
 
         Args:
             graph: Any of the export's modules.
-            points: Modules whose outputs are wanted; `recurrence` gives one per modality, `head` its input, block by
+            points: Modules whose outputs are wanted; `recurrence` gives one per stream, `head` its input, block by
                 block. None is left out.
             network: Names modalities and blocks.
         """
@@ -151,11 +151,11 @@ class Probe(nn.Module):
 
     def _tensors(self, name: str, given: Tensor, made: Any) -> dict[str, Tensor]:
         if name == "recurrence":
-            return {f"{m}_encoder": value for m, value in zip(self.spec.modalities, made, strict=True)}
+            return {f"{m}_encoder": value for m, value in zip(self.spec.streams, made, strict=True)}
         if name == "head":
             widths = self.spec.block_dims
             parts = zip(widths, given.split(list(widths.values()), dim=-1), strict=True)
-            return {block: part for block, part in parts if block not in self.spec.modalities}
+            return {block: part for block, part in parts if block not in self.spec.streams}
         if name in FRONT_ENDS and isinstance(self.wrapped, ScoreGraph):
             # As the graph goes on with it: the converter would make the product twice for two shapes of one result,
             # on shared weights, which ai-edge-quantizer 0.10 cannot cast to float16.
@@ -180,13 +180,13 @@ def encode_probe(graph: EncodeGraph | EncodeOnnx | StraightEncode, network: MMMS
 
 def score_probe(graph: ScoreGraph | ScoreOnnx | StraightScore, network: MMMSBA) -> Probe:
     """`score` with front ends, GRUs, dense layers and fused blocks."""
-    modalities = network.spec.modalities
+    streams = network.spec.streams
     points: dict[str, nn.Module | None] = {"audio_mfcc": graph.front_end, "motion_steps": graph.motion}
     if isinstance(graph, ScoreGraph):
-        points |= {"recurrence": graph.recurrence} | {f"{m}_dense": graph.dense[m] for m in modalities}
+        points |= {"recurrence": graph.recurrence} | {f"{m}_dense": graph.dense[m] for m in streams}
     else:
-        points |= {f"{m}_encoder": network.encoder(m) for m in modalities}
-        points |= {f"{m}_dense": network.dense(m) for m in modalities}
+        points |= {f"{m}_encoder": network.encoder(m) for m in streams}
+        points |= {f"{m}_dense": network.dense(m) for m in streams}
     points |= {f"{m}_statistics": part for m, part in network.statistics.items()}
     return Probe(graph, {**points, "head": network.classifier}, network).eval()
 
@@ -383,8 +383,8 @@ def layer_order(network: MMMSBA) -> list[str]:
     trunk = ("stem", *(f"block{number}" for number in range(spec.face_blocks)))
     maps = {m: tuple(CONVOLUTIONS) if m in spec.plain_cnns else trunk for m in spec.pictures}
     cnns = [f"{m}_{name}" for m in spec.pictures for name in (*maps[m], "features")]
-    steps = ["audio_mfcc", "motion_steps", *(f"{m}_{kind}" for kind in ("encoder", "dense") for m in spec.modalities)]
-    blocks = [block for block in spec.blocks if block not in spec.modalities]
+    steps = ["audio_mfcc", "motion_steps", *(f"{m}_{kind}" for kind in ("encoder", "dense") for m in spec.streams)]
+    blocks = [block for block in spec.blocks if block not in spec.streams]
     statistics = [f"{m}_statistics" for m in spec.statistics]
     return [*cnns, *steps, *blocks, *statistics, "frame_logits", "clip_logits"]
 

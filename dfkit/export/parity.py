@@ -27,6 +27,8 @@ from dfkit.models.motion import MotionFrontEnd
 from dfkit.models.pictures import to_unit_range
 from dfkit.runtime.backends import Graphs
 
+LANDMARKS = "landmarks' points shifted by one"
+"""A deliberate mistake, see `shifted_points`."""
 FLOAT_TOLERANCE = 1e-4
 """Largest difference in logits between float stages: float32 sums of other order, with room for 30 x."""
 
@@ -291,13 +293,21 @@ def negative_controls(network: MMMSBA, spec: ClipSpec, clips: Sequence[ParityCli
             lambda a: {"pcm": np.roll(a["pcm"], step)} if "pcm" in a else {"mfcc": np.roll(a["mfcc"], 1, axis=0)}
         )
     if "motion" in modalities:
-        controls["landmarks' axes swapped"] = changed(
-            lambda a: {"landmarks": np.ascontiguousarray(a["landmarks"][..., ::-1])}
-        )
+        controls[LANDMARKS] = changed(lambda a: {"landmarks": shifted_points(a["landmarks"])})
     if network.spec.attention == "bi_modal" and network.spec.pairs:
         swapped = torch_logits(swapped_attention(network), spec, clips)
         controls["attention arguments swapped"] = largest_change(swapped, expected)
     return controls
+
+
+def shifted_points(landmarks: np.ndarray) -> np.ndarray:
+    """Every landmark in the place of the one before it: a mistake to any network, where clip statistics would not know
+    x from y.
+
+    Args:
+        landmarks: (..., 468, 2).
+    """
+    return np.roll(landmarks, 1, axis=-2)
 
 
 def largest_change(got: Logits, expected: Logits) -> float:

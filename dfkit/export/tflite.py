@@ -61,7 +61,7 @@ def convert_score(network: MMMSBA, spec: ClipSpec) -> bytes:
 def score_parts(network: MMMSBA, spec: ClipSpec, scales: Mapping[str, StepScale]) -> list[GraphPart]:
     """What comes before the recurrence, one step of it, and what comes behind it, for `join_recurrence`."""
     graph = ScoreGraph(network, spec, scales).eval()
-    rows, hidden = 2 * len(network.spec.modalities), network.spec.gru_hidden
+    rows, hidden = 2 * len(network.spec.streams), network.spec.gru_hidden
     past = (torch.zeros(1, 2),) if network.spec.statistics else ()
     return [
         (GATES, ScoreGates(graph).eval(), score_example(network, spec)),
@@ -86,7 +86,7 @@ def step_scales(network: MMMSBA, spec: ClipSpec, clips: Sequence[dict[str, np.nd
         front_ends["audio"] = MfccFrontEnd(spec.audio, spec.num_frames)
     scales: dict[str, StepScale] = {}
     for name, value in steps.items():
-        if value is not None and name in network.spec.modalities:
+        if value is not None and name in network.spec.streams:
             made = front_ends[name](value) if name in front_ends else value
             scales[name] = StepScale.of(made.flatten(0, -2))
     if network.trunk_parameters() and clips:

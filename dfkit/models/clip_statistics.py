@@ -5,6 +5,8 @@ generators that were never seen where a network that is trained on few people ho
 a line, they say little: a generator may move a face less than people do or more. So each is cut into ramps between its
 own quantiles, and what adds up the ramps is a piecewise linear function of each value.
 
+It is fitted as a whole before a network is trained, and stays as it is (`training.fitted_statistics`).
+
 Source: generalised additive models (Hastie and Tibshirani 1986, DOI 10.1214/ss/1177013604) on a basis of linear
 splines.
 """
@@ -19,9 +21,6 @@ NUM_RAMPS = 5
 """Of each value, between quantiles."""
 OUTERMOST = 0.02
 """Share of the training clips below the first edge, and above the last."""
-HEIGHT = 3.0
-"""Of a ramp. An optimizer moves every weight by its rate: as high as this, a value's function can take its shape in the
-few hundred steps that are a training, and the first steps do not throw it about."""
 LARGEST = 6.0
 """Of what a ReLU6 gives, which makes the ramps."""
 SMALLEST_SHARE = 0.01
@@ -59,9 +58,14 @@ class ClipStatistics(nn.Module):
         middle = (edges[:, :1] + edges[:, -1:] - ends[:, -1:]) / 2
         self.edges.copy_(middle + ends)
 
+    def ramps(self, values: Tensor) -> Tensor:
+        """How far each value is up its ramps, in [0, 1]: (B, S) to (B, S NUM_RAMPS)."""
+        low, high = self.edges[:, :-1], self.edges[:, 1:]
+        steps = F.relu6((values[:, :, None] - low) * (LARGEST / (high - low)))
+        return steps.flatten(1) * (1 / LARGEST)
+
     def forward(self, values: Tensor) -> Tensor:
         """Logits: (B, S) to (B, 2)."""
-        low, high = self.edges[:, :-1], self.edges[:, 1:]
-        ramps = F.relu6((values[:, :, None] - low) * (LARGEST / (high - low)))
-        logits: Tensor = self.linear(ramps.flatten(1) * (HEIGHT / LARGEST))
+        ramps = self.ramps(values)
+        logits: Tensor = self.linear(ramps)
         return logits

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -62,7 +62,7 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     """Widths and variant of one MMMS-BA network; stored in every checkpoint."""
 
     modalities: tuple[Literal["audio", "face", "lip", "motion"], ...] = ("audio", "face", "lip")
-    """Streams; kept in the order sound, face, lip, motion however they are given."""
+    """What it takes; kept in the order sound, face, lip, motion however they are given."""
     audio_dim: Width = 40
     """MFCC coefficients per sound frame."""
     face_channels: tuple[Width, Width, Width] = (64, 128, 256)
@@ -80,7 +80,9 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     Attention goes by content and finds what fits at any time: alone it cannot tell sound that is late."""
     clip_statistics: bool = False
     """Whether logits also count what the clip's steps are like on the whole, see `models.clip_statistics`: of every
-    stream whose steps are no CNN's of its own. Not the original's."""
+    modality whose steps are no CNN's of its own. Not the original's."""
+    motion_over_time: bool = True
+    """Whether motion is a stream as the others are; else its clip statistics alone count."""
     stem: Stem = "conv3"
     """First layers of each CNN."""
     face_trunk: FaceTrunk = "mmms_ba"
@@ -95,12 +97,26 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(f"modalities {list(value)}: expected at least one, none of them twice")
         return tuple(sorted(value, key=MODALITIES.index))
 
+    @model_validator(mode="after")
+    def _motion_counts(self) -> NetworkSpec:
+        if "motion" in self.modalities and not self.motion_over_time and not (self.clip_statistics and self.streams):
+            raise ValueError(
+                "motion_over_time false: motion counts by its clip statistics alone, so clip_statistics has to be "
+                "true, and another modality has to be there"
+            )
+        return self
+
     def feature_dim(self, modality: str) -> int:
         """Width of one time step of a modality before its GRU."""
         texture = self.face_trunk == "efficientnet_lite0"
         face = 2 * BLOCKS[self.face_blocks - 1].channels if texture else self.face_channels[-1]
         widths = {"audio": self.audio_dim, "face": face, "lip": self.lip_channels[-1]}
         return {**widths, "motion": MOTION_DIM}[modality]
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The modalities that run through a GRU each and are fused, in order."""
+        return tuple(m for m in self.modalities if m != "motion" or self.motion_over_time)
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -114,7 +130,7 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def statistics(self) -> dict[str, int]:
-        """Values of a clip that count on the whole, by stream; empty for a network without."""
+        """Values of a clip that count on the whole, by modality; empty for a network without."""
         if not self.clip_statistics:
             return {}
         fixed = (m for m in self.modalities if m not in self.plain_cnns)
@@ -123,24 +139,24 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Attention calls (X, Y) in the order of concatenation; the result has X's length."""
-        return tuple(p for p in PAIRS if p[0] in self.modalities and p[1] in self.modalities)
+        return tuple(p for p in PAIRS if {*p} <= {*self.streams})
 
     @property
     def aligned_blocks(self) -> dict[str, str]:
         """Names of the products with the sound, and the stream of each; led by that stream, whose length they have."""
-        if not self.aligned or "audio" not in self.modalities:
+        if not self.aligned or "audio" not in self.streams:
             return {}
-        return {f"{m}_audio_aligned": m for m in self.modalities if m != "audio"}
+        return {f"{m}_audio_aligned": m for m in self.streams if m != "audio"}
 
     @property
     def blocks(self) -> tuple[str, ...]:
         """Names of the concatenated blocks, in order."""
         fused = {
             "bi_modal": tuple(f"{x}_{y}" for x, y in self.pairs),
-            "self": tuple(f"{m}_self" for m in self.modalities),
+            "self": tuple(f"{m}_self" for m in self.streams),
             "none": (),
         }[self.attention]
-        return fused + tuple(self.aligned_blocks) + self.modalities
+        return fused + tuple(self.aligned_blocks) + self.streams
 
     @property
     def head_dim(self) -> int:
@@ -171,7 +187,7 @@ class NetworkOutput:
     """(B, T, 2)."""
     features: dict[str, Tensor] = field(default_factory=dict)
     """By name: `face_cnn` (B, T, C), `audio_dense` (B, T_a, D), `face_lip` (B, T, 2 D), ..., `merged`; `parts`
-    (B, 1 + S, 2), whose sum the clip logits are, of a network with clip statistics: its own and each stream's."""
+    (B, 1 + S, 2), whose sum the clip logits are, of a network with clip statistics: its own and each modality's."""
     attention: dict[str, Tensor] = field(default_factory=dict)
     """Softmax maps by name: `face_lip` (B, T_x, T_y) and the way back, `lip_face`."""
 
@@ -277,7 +293,7 @@ def masked_mean(block: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def clip_values(modality: str, steps: Tensor, mask: Tensor | None = None) -> Tensor:
-    """What `ClipStatistics` takes of a stream: (B, T, C), and (B, T) bool or None, to (B, S)."""
+    """What `ClipStatistics` takes of a modality: (B, T, C), and (B, T) bool or None, to (B, S)."""
     return motion_statistics(steps) if modality == "motion" else masked_mean(steps, mask)
 
 
@@ -335,10 +351,10 @@ class MMMSBA(nn.Module):
         # In the original's order, kind by kind: the state dict's order is part of the format.
         for name in self.spec.pictures:
             self.add_module(f"{PREFIX[name]}_feature_extractor", self._picture_network(name))
-        for name in self.spec.modalities:
+        for name in self.spec.streams:
             encoder = Encoder(self.spec.feature_dim(name), self.spec.gru_hidden, dropout=gru_dropout)
             self.add_module(f"{PREFIX[name]}_encoder", encoder)
-        for name in self.spec.modalities:
+        for name in self.spec.streams:
             linear = nn.Linear(2 * self.spec.gru_hidden, self.spec.dense_dim)
             self.add_module(f"{PREFIX[name]}_dense", nn.Sequential(nn.Dropout(dense_dropout), linear, nn.Tanh()))
         self.classifier = nn.Sequential(nn.Linear(self.spec.head_dim, 2))
@@ -366,11 +382,11 @@ class MMMSBA(nn.Module):
         return found
 
     def encoder(self, modality: str) -> Encoder:
-        """The Bi-GRU of a modality."""
+        """The Bi-GRU of a stream."""
         return cast(Encoder, self.get_submodule(f"{PREFIX[modality]}_encoder"))
 
     def dense(self, modality: str) -> nn.Sequential:
-        """Dropout, linear layer and tanh behind the Bi-GRU of a modality."""
+        """Dropout, linear layer and tanh behind the Bi-GRU of a stream."""
         return cast(nn.Sequential, self.get_submodule(f"{PREFIX[modality]}_dense"))
 
     def frame_features(self, modality: str, pictures: Tensor) -> Tensor:
@@ -423,7 +439,7 @@ class MMMSBA(nn.Module):
         }
         features = {f"{name}_cnn": value for name, value in steps.items() if name in CNN_MODALITIES}
         dense: dict[str, Tensor] = {}
-        for name in self.spec.modalities:
+        for name in self.spec.streams:
             encoded = self.encoder(name)(steps[name], masks[name])
             dense[name] = self.dense(name)(encoded)
             features |= {f"{name}_encoder": encoded, f"{name}_dense": dense[name]}
@@ -445,13 +461,13 @@ class MMMSBA(nn.Module):
         return NetworkOutput(clip_logits, frame_logits, features, attention)
 
     def statistics_logits(self, steps: Mapping[str, Tensor], masks: Mapping[str, Tensor | None]) -> Tensor:
-        """What each stream's clip on the whole adds to the logits of all of its frames.
+        """What each modality's clip on the whole adds to the logits of all of its frames.
 
         Args:
             steps: (B, T, C) by modality; a network with `spec.statistics`.
             masks: (B, T) bool or None by modality; those of motion, which has no padding, are not looked at.
         Returns:
-            (B, S, 2), a row for each stream that has statistics.
+            (B, S, 2), a row for each modality that has statistics.
         """
         told = [self.statistics[name](clip_values(name, steps[name], masks[name])) for name in self.spec.statistics]
         return torch.stack(told, dim=1)
@@ -462,7 +478,7 @@ class MMMSBA(nn.Module):
         """The blocks to concatenate, in the head's order, and the attention maps.
 
         Args:
-            dense: (B, T, D) by modality.
+            dense: (B, T, D) by stream.
             masks: (B, T) bool or None by modality.
         """
         blocks: dict[str, Tensor] = {}
@@ -488,7 +504,7 @@ class MMMSBA(nn.Module):
         """Sound times each other stream at the same picture: with the head behind it, an inner product that is learnt.
 
         Args:
-            dense: (B, T, D) by modality.
+            dense: (B, T, D) by stream.
             masks: (B, T) bool or None by modality.
         Returns:
             (B, T, D) by the names of `NetworkSpec.aligned_blocks`; empty for a network without.

@@ -119,9 +119,10 @@ def _original_defaults() -> dict[str, Any]:
             "clip_statistics": False,
             "modalities": ["audio", "face", "lip"],
             "augment": {},
+            "sampling": {"type": "shuffled"},
             "save": {"format": "original"},
         },
-        "split": {"val_share": 0.15, "test_share": 0.15, "seed": 42},
+        "split": {"val_share": 0.15, "test_share": 0.15, "seed": 42, "refit": False},
     }
 
 

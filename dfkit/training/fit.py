@@ -152,13 +152,14 @@ def deterministic_algorithms(device: torch.device) -> Iterator[None]:
 def fit(
     task: ClipTask,
     train_loader: DataLoader[Batch],
-    val_loader: DataLoader[Batch],
+    val_loader: DataLoader[Batch] | None,
     *,
     kind: ModelKind,
     run_dir: Path,
     config: Config,
     facts: dict[str, Any],
     resume: bool = False,
+    keeps_last: bool = False,
     on_trainer: Callable[[lightning.Trainer], None] | None = None,
 ) -> FitResult:
     """Trains a task and leaves `best.pth`, `last.pth`, `last.ckpt`, metrics and configuration in the run folder.
@@ -169,12 +170,13 @@ def fit(
     Args:
         task: Network and objective.
         train_loader: Training clips.
-        val_loader: Validation clips; the monitored metric decides which epoch is the best.
+        val_loader: Validation clips; the monitored metric decides which epoch is the best. None where there are none.
         kind: Stored in the checkpoints.
         run_dir: Existing folder of the run.
         config: Written beside the results.
         facts: Plain values that are stored in every checkpoint.
         resume: Go on from `last.ckpt`.
+        keeps_last: Whether the last epoch counts as the best, whatever its metrics.
         on_trainer: Called with the trainer before it starts.
     Raises:
         CheckpointError: `last.ckpt` cannot be read.
@@ -183,7 +185,7 @@ def fit(
     """
     (run_dir / "config.json").write_text(config.to_json_text(indent=2), encoding="utf-8")
     (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
-    recorder = RunRecorder(run_dir, kind=kind, facts=facts, config=task.config)
+    recorder = RunRecorder(run_dir, kind=kind, facts=facts, config=task.config, keeps_last=keeps_last)
     quiet_lightning()
     trainer = make_trainer(task.config, run_dir, [*monitoring_callbacks(task.config, train_loader), recorder])
     if on_trainer is not None:
@@ -260,7 +262,7 @@ def run_trainer(
     trainer: lightning.Trainer,
     task: ClipTask,
     train_loader: DataLoader[Batch],
-    val_loader: DataLoader[Batch],
+    val_loader: DataLoader[Batch] | None,
     *,
     checkpoint: Path | None,
 ) -> None:
@@ -270,7 +272,7 @@ def run_trainer(
         trainer: Of `make_trainer`.
         task: Network and objective.
         train_loader: Training clips.
-        val_loader: Validation clips.
+        val_loader: Validation clips, if any.
         checkpoint: `last.ckpt` to resume from; None starts anew.
     Raises:
         CheckpointError: The checkpoint cannot be read.
@@ -312,6 +314,7 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for text in (
         ".*does not have many workers.*",
+        ".*have no `val_dataloader`.*",
         ".*LeafSpec.*",
         ".*isinstance.treespec.*",
         ".*weights_only.*",

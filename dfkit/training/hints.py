@@ -43,7 +43,7 @@ MIN_STUDENT_VARIANCE = 1e-6
 
 def hint_names(spec: NetworkSpec, config: DistillConfig) -> tuple[str, ...]:
     """Names of the features in `NetworkOutput.features` that the configured terms need of a teacher."""
-    dense = tuple(f"{name}_dense" for name in spec.modalities)
+    dense = tuple(f"{name}_dense" for name in spec.streams)
     return (*(f"{name}_cnn" for name in spec.pictures), *dense) if config.feature_weight else dense
 
 
@@ -177,12 +177,12 @@ def teacher_attention(network: MMMSBA, features: Features, frame_mask: Tensor | 
 
     Args:
         network: Of the teacher's modalities, fusion and dense width.
-        features: `<modality>_dense` (B, T, D) of each modality.
+        features: `<stream>_dense` (B, T, D) of each stream.
         frame_mask: (B, T) bool, True = valid; None where no clip is padded.
     Returns:
         By name, as in `NetworkOutput.attention`, (B, T, T).
     """
-    dense: dict[str, Tensor] = {name: features[f"{name}_dense"] for name in network.spec.modalities}
+    dense: dict[str, Tensor] = {name: features[f"{name}_dense"] for name in network.spec.streams}
     return network.join_blocks(dense, dict.fromkeys(dense, frame_mask))[1]
 
 

@@ -58,7 +58,7 @@ def label_loss(output: NetworkOutput, batch: Batch, config: LossConfig, class_we
         valid_labels = _valid_frames(frame_labels, frame_mask)
         loss = loss + config.frame_weight * _supervised_loss(valid_logits, valid_labels, config, class_weights)
     if config.parts_weight and PARTS in output.features:
-        loss = loss + config.parts_weight * _parts_loss(output, batch, config, class_weights)
+        loss = loss + config.parts_weight * _part_loss(output, batch, config, class_weights)
     if config.temporal_weight:
         loss = loss + config.temporal_weight * temporal_loss(output.frame_logits, frame_labels, frame_mask)
     if config.contrastive_weight:
@@ -68,16 +68,11 @@ def label_loss(output: NetworkOutput, batch: Batch, config: LossConfig, class_we
     return loss
 
 
-def _parts_loss(output: NetworkOutput, batch: Batch, config: LossConfig, class_weights: Tensor | None) -> Tensor:
-    """Sum over the parts of the clip-level loss, each as if it spoke for all: their sum is then the mean of what they
-    would say alone, and no surer. Of clips with other sound no stream alone can tell anything."""
-    own_sound = ~batch["mismatched"] if "mismatched" in batch else torch.ones_like(batch["label"], dtype=torch.bool)
-    parts, labels = output.features[PARTS].float()[own_sound], fake_share(batch)[own_sound]
-    if not len(parts):
-        return parts.sum()
-    alone = (parts * parts.shape[1]).unbind(1)
-    losses = [_supervised_loss(logits, labels, config, class_weights) for logits in alone]
-    return torch.stack(losses).sum()
+def _part_loss(output: NetworkOutput, batch: Batch, config: LossConfig, class_weights: Tensor | None) -> Tensor:
+    """Clip-level loss of the network beside its clip statistics, as if it spoke for all parts: their sum is then the
+    mean of what they would say alone, and no surer."""
+    parts = output.features[PARTS].float()
+    return _supervised_loss(parts[:, 0] * parts.shape[1], fake_share(batch), config, class_weights)
 
 
 def fake_share(batch: Batch) -> Tensor:

@@ -27,8 +27,8 @@ TRACKER_STATE = ("best_epoch", "best_value", "reference", "waited")
 class BestEpochTracker:
     """Tracks the best epoch by the monitored metric, and the epochs since the last improvement."""
 
-    def __init__(self, config: FitConfig) -> None:
-        self.monitor, self.min_delta = config.monitor, config.min_delta
+    def __init__(self, config: FitConfig, *, keeps_last: bool = False) -> None:
+        self.monitor, self.min_delta, self.keeps_last = config.monitor, config.min_delta, keeps_last
         self.sign = 1.0 if config.monitor_mode == "min" else -1.0
         self.best_epoch, self.best_value = -1, math.inf
         self.reference, self.waited = math.inf, 0
@@ -40,11 +40,14 @@ class BestEpochTracker:
             epoch: From 0 on.
             value: Of the monitored metric.
         Returns:
-            Whether it is the best so far, by however little; `waited` starts anew only when it is better than
-            the value it started from by more than `min_delta`.
+            Whether it is the best so far, by however little, or the last one where that counts; `waited` starts anew
+            only when it is better than the value it started from by more than `min_delta`.
         Raises:
             DivergedError: The value is no number.
         """
+        if self.keeps_last:
+            self.best_epoch = epoch
+            return True
         if not math.isfinite(value):
             raise DivergedError(
                 f"epoch {epoch + 1}: {self.monitor} is {value}, so no epoch is the best by it",
@@ -64,9 +67,11 @@ class BestEpochTracker:
 class RunRecorder(lightning.Callback):
     """Writes metrics.jsonl, the two checkpoints and one line per epoch to stderr; with several processes the first."""
 
-    def __init__(self, run_dir: Path, *, kind: ModelKind, facts: dict[str, Any], config: FitConfig) -> None:
+    def __init__(
+        self, run_dir: Path, *, kind: ModelKind, facts: dict[str, Any], config: FitConfig, keeps_last: bool = False
+    ) -> None:
         self.run_dir, self.kind, self.facts, self.patience = run_dir, kind, facts, config.patience
-        self.best_epoch_tracker = BestEpochTracker(config)
+        self.best_epoch_tracker = BestEpochTracker(config, keeps_last=keeps_last)
         self.started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -116,18 +121,24 @@ class RunRecorder(lightning.Callback):
         """
         with (self.run_dir / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        facts = {**self.facts, "epoch": row["epoch"], "val_loss": row["val_loss"], "logged": row}
+        facts = {**self.facts, "epoch": row["epoch"], "logged": row}
+        if "val_loss" in row:
+            facts["val_loss"] = row["val_loss"]
         network, spec = task.network_to_save(), task.model.spec
         for name in ("last.pth", "best.pth") if is_best else ("last.pth",):
             save_checkpoint(self.run_dir / name, network, spec, kind=self.kind, facts=facts)
 
     def print_epoch(self, row: dict[str, float], *, max_epochs: int, is_best: bool) -> None:
         """Prints one line about the epoch on stderr."""
-        monitor = self.best_epoch_tracker.monitor
-        monitored = "" if monitor in {"train_loss", "val_loss"} else f", {monitor} {row[monitor]:.4f}"
+        tracker = self.best_epoch_tracker
+        parts = [f"train loss {row['train_loss']:.4f}"]
+        if "val_loss" in row:
+            parts.append(f"validation loss {row['val_loss']:.4f}")
+        if tracker.monitor in row and tracker.monitor not in {"train_loss", "val_loss"}:
+            parts.append(f"{tracker.monitor} {row[tracker.monitor]:.4f}")
         print(
-            f"epoch {row['epoch'] + 1:.0f}/{max_epochs}: train loss {row['train_loss']:.4f}, validation "
-            f"loss {row['val_loss']:.4f}{monitored}{' (best)' if is_best else ''}, {row['seconds']:.0f} s",
+            f"epoch {row['epoch'] + 1:.0f}/{max_epochs}: {', '.join(parts)}"
+            f"{' (best)' if is_best and not tracker.keeps_last else ''}, {row['seconds']:.0f} s",
             file=sys.stderr,
             flush=True,
         )

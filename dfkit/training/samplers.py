@@ -66,6 +66,21 @@ class FixedOrder(Sampler[int]):
         yield from rank_share(list(range(self.num)))
 
 
+def evenly_drawn(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws each item as often as its share says, by chance rounded up or down (systematic sampling).
+
+    Args:
+        shares: (N,) expected number of draws; their sum is N.
+        rng: Of the rounding.
+    Returns:
+        (N,) items.
+    """
+    order = rng.permutation(len(shares))
+    ends = np.cumsum(shares[order])
+    places = np.searchsorted(ends, np.arange(len(shares)) + rng.random(), side="right")
+    return order[np.minimum(places, len(shares) - 1)]
+
+
 class EpochOrder(Sampler[EpochKey]):
     """Training positions in an order that depends on (seed, epoch) and, with mining, on the epoch before."""
 
@@ -89,13 +104,15 @@ class EpochOrder(Sampler[EpochKey]):
             sampling: Which clips an epoch is made of; each once where left out.
         """
         self.seed, self.epoch = seed, 0
-        self.sampling = sampling or SamplingConfig()
+        self.sampling = sampling or SamplingConfig(type="shuffled")
         self.num = len(video_of)
         positions_of_block: dict[int, list[int]] = {}
         for position, video in enumerate(video_of):
             positions_of_block.setdefault(video if keep_videos else position, []).append(position)
         self.blocks = [positions_of_block[key] for key in sorted(positions_of_block)]
         """Positions that are drawn together: one clip, or all clips of a video."""
+        self.block_videos = np.unique([video_of[block[0]] for block in self.blocks], return_inverse=True)[1]
+        """(blocks,) number of the video that each is of."""
         position_labels = [0] * self.num if labels is None else list(labels)
         self.block_labels = np.array(
             [max(position_labels[position] for position in block) for block in self.blocks], dtype=int
@@ -120,6 +137,8 @@ class EpochOrder(Sampler[EpochKey]):
         rng = np.random.default_rng((self.seed, self.epoch))
         if self.sampling.type == "weighted":
             drawn = rng.choice(len(self.blocks), size=len(self.blocks), p=self.block_probabilities())
+        elif self.sampling.type == "per_video":
+            drawn = rng.permutation(evenly_drawn(self.video_shares(), rng))
         else:
             drawn = rng.permutation(len(self.blocks))
         if self.sampling.hard_share and self.hardness is not None:
@@ -135,6 +154,14 @@ class EpochOrder(Sampler[EpochKey]):
         counts = np.bincount(self.block_labels, minlength=2)
         weights = 1.0 / np.maximum(counts, 1)[self.block_labels]
         return np.asarray(weights / weights.sum())
+
+    def video_shares(self) -> np.ndarray:
+        """How often each block is drawn in an epoch of as many draws, (blocks,): the videos of a class alike."""
+        shares = 1.0 / np.bincount(self.block_videos)[self.block_videos]
+        for label in np.unique(self.block_labels):
+            own = self.block_labels == label
+            shares[own] *= own.sum() / shares[own].sum()
+        return shares
 
     def replace_easy_with_hard(self, drawn: np.ndarray, hardness: np.ndarray) -> np.ndarray:
         """Replaces the easiest draws by the hardest blocks, class by class.

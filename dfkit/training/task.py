@@ -147,11 +147,11 @@ class ClipTask(lightning.LightningModule):
                 f"modality_dropout {config.modality_dropout:g}: a network of {first} alone has no other modality",
                 fix="set modality_dropout to 0, or name more modalities",
             )
-        # Sound comes first where there is any.
-        if config.loss.sync_weight and not (first == "audio" and others and model.spec.preset == "clip2s"):
+        streams = model.network.spec.streams
+        if config.loss.sync_weight and not ("audio" in streams and len(streams) > 1 and model.spec.preset == "clip2s"):
             raise ConfigError(
                 f"loss.sync_weight {config.loss.sync_weight:g}: compares sound with another stream, of clip2s; this "
-                f"network takes {' and '.join((first, *others))} of {model.spec.preset}",
+                f"network has {' and '.join(streams)} over time, of {model.spec.preset}",
                 fix="set loss.sync_weight to 0, or train on clip2s data with sound and another modality",
             )
         if config.precision == "bf16":
@@ -209,11 +209,11 @@ class ClipTask(lightning.LightningModule):
         weight = self.config.loss.sync_weight
         if not weight:
             return 0.0
-        modalities = self.model.network.spec.modalities
-        hidden = batch.get("hidden", torch.zeros(len(batch["label"]), len(modalities), device=self.device)).bool()
+        spec = self.model.network.spec
+        hidden = batch.get("hidden", torch.zeros(len(batch["label"]), len(spec.modalities), device=self.device)).bool()
         losses = []
-        for number, name in enumerate(modalities):
-            if name == "audio":
+        for number, name in enumerate(spec.modalities):
+            if name == "audio" or name not in spec.streams:
                 continue
             chosen = (batch["label"] == 0) & ~hidden[:, 0] & ~hidden[:, number]
             streams = (output.features[f"{each}_dense"][chosen].float() for each in ("audio", name))
@@ -310,6 +310,8 @@ class ClipTask(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimizer, and a schedule that advances with every step."""
+        # They were fitted as a whole, see `fitted_statistics`.
+        self.model.network.statistics.requires_grad_(False)
         trunk = self.model.network.trunk_parameters()
         optimizer = make_optimizer(
             self.parameters(), self.config.optimizer, trunk=trunk, trunk_rate=self.config.trunk_rate

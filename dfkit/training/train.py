@@ -13,9 +13,10 @@ import torch
 from dfkit.audit.findings import findings_notes
 from dfkit.clip import MODALITIES, ClipSpec, Modality
 from dfkit.config import Config, DistillConfig, TrainConfig
-from dfkit.data.splits import split_clips
+from dfkit.data.splits import joined_parts, split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.errors import CheckpointError, ConfigError
+from dfkit.measures.decision import Decision
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 from dfkit.models.original import refuse_foreign_network
@@ -28,8 +29,9 @@ from dfkit.training.loaders import Loaders, learnt_clips, make_loaders
 from dfkit.training.modality_dropout import can_be_muted, muted
 from dfkit.training.original_checkpoints import original_checkpoints
 from dfkit.training.pseudo_labels import first_folder, train_in_rounds
-from dfkit.training.recorder import ModelKind
-from dfkit.training.run_summary import RunSummary, format_metric
+from dfkit.training.recorder import RESUME_FILE, ModelKind
+from dfkit.training.refit import ONCE, Chosen, Stage, count_videos, train_twice, wants_refit
+from dfkit.training.run_summary import RESULTS_FILE, RunSummary, format_metric
 from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_facts, summarize
 from dfkit.training.seen_groups import START, join_splits, refuse_seen_by_start, start_parts
 from dfkit.training.task import ClipNetwork, ClipTask
@@ -125,7 +127,14 @@ def train_on_split(
     """
     if config.train.unlabelled.folders:
         return train_in_rounds(data, indices, run_dir, config, train_round=train_once)
-    return train_once(data, indices, run_dir, config, resume=resume)
+    if not wants_refit(config, config.train, data, indices):
+        return train_once(data, indices, run_dir, config, resume=resume)
+
+    def train(folder: Path, stage: Stage) -> RunSummary:
+        parts = indices if stage.chosen is None else joined_parts(indices)
+        return train_once(data, parts, folder, config, resume=(folder / RESUME_FILE).is_file(), stage=stage)
+
+    return train_twice(run_dir, config.train, train, num_videos=count_videos(data, indices["val"]))
 
 
 def train_once(
@@ -137,6 +146,7 @@ def train_once(
     resume: bool = False,
     judged: PreparedData | None = None,
     facts: Mapping[str, Any] | None = None,
+    stage: Stage = ONCE,
 ) -> RunSummary:
     """Trains one teacher.
 
@@ -148,8 +158,9 @@ def train_once(
         resume: Go on from the run's `last.ckpt`.
         judged: What the network is judged on, with the places that its clips have in `data`; `data` where left out.
         facts: Stored in the checkpoints beside those of where the network began; its `splits` are joined to theirs.
+        stage: Of a run that trains twice.
     """
-    section = config.train
+    section = stage.section(config.train)
     lightning.seed_everything(section.seed, verbose=False)
     network, own_facts = first_network(section, data, indices)
     facts = {**own_facts, **(facts or {}), "splits": join_splits(own_facts, facts or {})}
@@ -157,7 +168,7 @@ def train_once(
     model = ClipNetwork(network, data.spec)
     if section.start is None:
         learnt = learnt_clips(data, indices["train"], section)
-        start_on(model, data, learnt, standardised=section.standardised_start)
+        start_on(model, data, learnt, section, standardised=section.standardised_start)
     labels = train_labels(data, indices["train"], section)
     note_class_balance(labels, section)
     task = ClipTask(model, config=section, class_weights=class_weights(labels, section))
@@ -173,6 +184,7 @@ def train_once(
         facts=facts,
         callbacks=callbacks,
         judged=judged,
+        stage=stage,
     )
 
 
@@ -221,8 +233,12 @@ def start_path(start: str) -> Path:
 def network_spec(section: TrainConfig, clip_spec: ClipSpec) -> NetworkSpec:
     """Architecture of the configured teacher of such clips."""
     of_data: tuple[Modality, ...] = MODALITIES if clip_spec.preset == "uniform50" else (*MODALITIES, "motion")
+    modalities = section.modalities or of_data
+    over_time = section.motion_over_time
+    if over_time is None:
+        over_time = not (section.clip_statistics and {"face", "lip"}.intersection(modalities))
     return NetworkSpec(
-        modalities=section.modalities or of_data,
+        modalities=modalities,
         face_channels=section.widths.face_channels,
         lip_channels=section.widths.lip_channels,
         gru_hidden=section.widths.gru_hidden,
@@ -232,6 +248,7 @@ def network_spec(section: TrainConfig, clip_spec: ClipSpec) -> NetworkSpec:
         face_blocks=section.face_blocks,
         aligned=section.aligned_products,
         clip_statistics=section.clip_statistics,
+        motion_over_time=over_time,
     )
 
 
@@ -260,6 +277,7 @@ def run_and_score(
     facts: dict[str, Any] | None = None,
     callbacks: Sequence[lightning.Callback] = (),
     judged: PreparedData | None = None,
+    stage: Stage = ONCE,
 ) -> RunSummary:
     """Trains, fixes the best epoch's decision on validation clips, and scores the test clips once.
 
@@ -274,6 +292,7 @@ def run_and_score(
         facts: Stored in the checkpoints beside data and splits; its own `splits` stand before those of the data.
         callbacks: Run after the recorder.
         judged: See `train_once`.
+        stage: Of a run that trains twice; the last time the decision is that of the first.
     """
     given = facts or {}
     carried = given.get("splits", {})
@@ -281,27 +300,37 @@ def run_and_score(
         **{name: value for name, value in given.items() if name != "splits"},
         "data": stored_path(data.path, run_dir),
         "splits": {**carried, **split_facts(data, loaders.indices)},
-        "split_config": config.split.model_dump(),
+        "split_config": config.split.model_dump() | {"refit": stage.chosen is not None},
         "groups_known": data.groups_known,
         "face_models": data.info.face_models,
         "modality_dropout": task.config.modality_dropout,
+        **stage.facts(run_dir),
     }
     result = fit(
         task,
         loaders.train,
-        loaders.watched,
+        loaders.watched if stage.chosen is None else None,
         kind=kind,
         run_dir=run_dir,
         config=config,
         facts=facts,
         resume=resume,
+        keeps_last=stage.keeps_last,
         on_trainer=lambda trainer: trainer.callbacks.extend(callbacks),  # type: ignore[attr-defined]
     )
-    return score_best(result, judged or data, loaders, kind=kind, device=compute_device(task.config))
+    return score_best(
+        result, judged or data, loaders, kind=kind, device=compute_device(task.config), chosen=stage.chosen
+    )
 
 
 def score_best(
-    result: FitResult, data: PreparedData, loaders: Loaders, *, kind: ModelKind, device: torch.device | None = None
+    result: FitResult,
+    data: PreparedData,
+    loaders: Loaders,
+    *,
+    kind: ModelKind,
+    device: torch.device | None = None,
+    chosen: Chosen | None = None,
 ) -> RunSummary:
     """Writes metrics and decision of the best epoch into its checkpoint and into the run folder.
 
@@ -311,13 +340,16 @@ def score_best(
         loaders: Of its splits.
         kind: Teacher or student.
         device: Where the network runs; the CPU where left out.
+        chosen: By a first training; fitted on the validation clips where left out.
     """
     best = load_checkpoint(result.best_path)
     model = ClipNetwork(best.network, best.clip_spec, pool_sound=kind == "student").to(device or torch.device("cpu"))
     validation = clip_logits(model, loaders.val)
-    decision = decide(data, validation)
+    decision = decide(data, validation) if chosen is None else chosen.decision
     logits = {"val": validation, "test": clip_logits(model, loaders.test)}
     metrics = {name: summarize(data, part, decision, part=name) for name, part in logits.items()}
+    if chosen is not None:
+        metrics["val"] = chosen.metrics
     if loaders.seen is not None:
         # Fakes alone: they have no metrics by themselves.
         logits["seen"] = clip_logits(model, loaders.seen)
@@ -329,7 +361,7 @@ def score_best(
     }
     chance = best.facts.get("modality_dropout", 0.0)
     if can_be_muted(best.network.spec.modalities, chance=chance, preset=best.clip_spec.preset):
-        facts["muted"] = muted_facts(model, data, loaders)
+        facts["muted"] = muted_facts(model, data, loaders, None if chosen is None else chosen.muted)
     save_checkpoint(result.best_path, best.network, best.clip_spec, kind=kind, facts=facts)
     summary = RunSummary(
         kind=kind,
@@ -348,16 +380,18 @@ def score_best(
             *muted_notes(facts.get("muted")),
         ),
     )
-    (result.run_dir / "results.json").write_text(json.dumps(summary.to_json(), indent=2), encoding="utf-8")
+    (result.run_dir / RESULTS_FILE).write_text(json.dumps(summary.to_json(), indent=2), encoding="utf-8")
     return summary
 
 
-def muted_facts(model: ClipNetwork, data: PreparedData, loaders: Loaders) -> dict[str, Any]:
-    """The decision for videos without sound, fitted on muted validation videos, and metrics of muted videos."""
+def muted_facts(
+    model: ClipNetwork, data: PreparedData, loaders: Loaders, chosen: Decision | None = None
+) -> dict[str, Any]:
+    """The decision for videos without sound, chosen or fitted on muted validation videos, and metrics of muted ones."""
     audio = model.spec.audio
     parts = {"val": loaders.val, "test": loaders.test}
     logits = {name: clip_logits(model, (muted(batch, audio) for batch in part)) for name, part in parts.items()}
-    decision = decide(data, logits["val"])
+    decision = chosen or decide(data, logits["val"])
     metrics = {name: summarize(data, part, decision, part=name) for name, part in logits.items()}
     return {**decision.to_facts(), "metrics": metrics}
 

@@ -62,7 +62,7 @@ def test_every_stage_agrees(lite) -> None:
     for stage in report.stages:
         print(f"{stage.stage} against {stage.reference}, {stage.kind}: {stage.max_difference:.2g}")
     assert report.passed
-    assert {"landmarks' axes swapped", "sound shifted by one step", "attention arguments swapped"} == set(
+    assert {"landmarks' points shifted by one", "sound shifted by one step", "attention arguments swapped"} == set(
         report.controls
     )
     # A deliberate mistake has to stand out from what a float stage may differ by.

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from dfkit.clip import CLIP2S
+from dfkit.config import TrainConfig
 from dfkit.distill.prune import prune
 from dfkit.errors import CheckpointError, ConfigError
 from dfkit.export.graph import ScoreGraph
 from dfkit.export.straight import StraightScore
-from dfkit.models.clip_statistics import HEIGHT, NUM_RAMPS, ClipStatistics
+from dfkit.models.clip_statistics import NUM_RAMPS, ClipStatistics
 from dfkit.models.joined import join_networks
 from dfkit.models.mmms_ba import MMMSBA, PARTS, NetworkSpec, clip_values
 from dfkit.models.motion import (
@@ -26,6 +27,7 @@ from dfkit.models.motion import (
     motion_statistics,
 )
 from dfkit.models.original import refuse_foreign_network
+from dfkit.training.train import network_spec
 
 SPEC = NetworkSpec(
     modalities=("audio", "face", "lip", "motion"),
@@ -36,6 +38,8 @@ SPEC = NetworkSpec(
     face_blocks=1,
     clip_statistics=True,
 )
+STILL = SPEC.model_copy(update={"motion_over_time": False})
+"""Motion counts by its statistics alone."""
 
 
 def made_network(spec: NetworkSpec = SPEC, seed: int = 0) -> MMMSBA:
@@ -67,7 +71,7 @@ def test_ramps_rise_between_quantiles_and_bound_what_lies_beyond() -> None:
         # A tent: 21.2 is most real, both ends are most fake. No line does that.
         part.linear.weight[1, :NUM_RAMPS] = torch.tensor([-1.0, 1, 0, 0, 0])
         told = part(torch.tensor([[-1e6, 3.0], [2, 3], [21.2, 3], [30.8, 3], [40.4, 3], [1e6, 3]]))
-    torch.testing.assert_close(told[:, 1], torch.tensor([0, 0, -HEIGHT, -HEIGHT / 2, 0, 0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(told[:, 1], torch.tensor([0, 0, -1, -0.5, 0, 0]), atol=1e-4, rtol=0)
     assert bool((told[:, 0] == 0).all())
 
 
@@ -110,6 +114,43 @@ def test_streams_of_a_cnn_of_their_own_have_none() -> None:
     assert own.statistics == {"audio": 40}
 
 
+def test_motion_that_is_no_stream_has_its_statistics_alone() -> None:
+    assert STILL.streams == ("audio", "face", "lip") and STILL.statistics == SPEC.statistics
+    assert STILL.blocks == SPEC.model_copy(update={"modalities": STILL.streams}).blocks
+    network, steps = made_network(STILL), steps_of(STILL)
+    assert not [name for name in network.state_dict() if name.startswith("motion")]
+    with torch.no_grad():
+        before = network.fuse(steps).features[PARTS]
+        after = network.fuse({**steps, "motion": 3 * steps["motion"]}).features[PARTS]
+    moved = (after - before).abs().amax(dim=(0, 2))
+    assert float(moved[-1]) > 0.01 and not moved[:-1].any()
+    with pytest.raises(ConfigError, match="motion_over_time False: the teacher has True"):
+        prune(made_network(), STILL.model_copy(update={"gru_hidden": 8}))
+
+
+@pytest.mark.parametrize("fields", [{"modalities": ("motion",)}, {"clip_statistics": False}])
+def test_motion_has_to_count_somehow(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="motion counts by its clip statistics alone"):
+        NetworkSpec.model_validate({**STILL.model_dump(), **fields})
+    with pytest.raises(ValueError, match="name another modality beside motion"):
+        TrainConfig.model_validate({"motion_over_time": False, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "over_time"),
+    [
+        ({}, False),
+        ({"clip_statistics": False}, True),
+        ({"motion_over_time": True}, True),
+        ({"modalities": ("audio", "motion")}, True),
+        ({"modalities": ("audio", "motion"), "motion_over_time": False}, False),
+    ],
+)
+def test_motion_runs_over_time_where_nothing_else_shows_the_face(fields: dict[str, Any], over_time: bool) -> None:
+    spec = network_spec(TrainConfig.model_validate(fields), CLIP2S)
+    assert "motion" in spec.modalities and ("motion" in spec.streams) == over_time
+
+
 def test_all_frames_get_what_the_clip_gets() -> None:
     network, steps = made_network(), steps_of()
     with torch.no_grad():
@@ -144,8 +185,9 @@ def test_padding_changes_no_answer() -> None:
 
 
 @pytest.mark.parametrize("attention", ["bi_modal", "self", "none"])
-def test_the_exported_graph_is_the_network(attention: str) -> None:
-    network = made_network(SPEC.model_copy(update={"attention": attention}))
+@pytest.mark.parametrize("spec", [SPEC, STILL])
+def test_the_exported_graph_is_the_network(spec: NetworkSpec, attention: str) -> None:
+    network = made_network(spec.model_copy(update={"attention": attention}))
     short = CLIP2S.model_copy(update={"num_frames": 6})
     generator = torch.Generator().manual_seed(0)
     sizes: dict[str, tuple[int, ...]] = {"audio": (1, short.num_samples), "motion": (6, 468, 2)}

@@ -18,7 +18,7 @@ from tests.training.tiny import SPEC, WIDTHS, tiny_config
 from tools.speed.made_data import make_synthetic_data
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-HALVES = {"val_share": 0.25, "test_share": 0.25}
+HALVES = {"refit": False, "val_share": 0.25, "test_share": 0.25}
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ from tests.interrupt import last_line, signal_when
 
 SPEC = ClipSpec(picture=PictureSpec(face_px=64, lip_px=48))
 GRID = ("bbaf2n", "brbk7n", "lbax4n", "lbbc2a", "lrwp9a", "lwbsza")
-SPLIT = {"val_share": 0.34, "test_share": 0.34}
+SPLIT = {"refit": False, "val_share": 0.34, "test_share": 0.34}
 WIDTHS = {"face_channels": (8, 8, 16), "lip_channels": (8, 8, 16), "gru_hidden": 16}
 CUT = {"face_channels": (8, 8, 8), "lip_channels": (8, 8, 8), "gru_hidden": 8}
 CONFIG = Config.model_validate(

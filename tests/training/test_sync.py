@@ -20,7 +20,7 @@ from dfkit.distill import distill
 from dfkit.errors import ConfigError, DivergedError
 from dfkit.models import MMMSBA, NetworkSpec
 from dfkit.models.front_end import MfccFrontEnd
-from dfkit.training.first_weights import start_on
+from dfkit.training.first_weights import standardise
 from dfkit.training.loaders import make_loaders
 from dfkit.training.losses import SYNC_LAGS, sync_loss
 from dfkit.training.modality_dropout import hide_modalities
@@ -33,7 +33,7 @@ from tests.training.tiny import SPEC, tiny_config
 
 LITE = {"modalities": ["audio", "motion"], "aligned_products": True}
 WRONG = {"swap": 0.3, "shift": 0.3}
-THIRDS = {"val_share": 0.34, "test_share": 0.34}
+THIRDS = {"refit": False, "val_share": 0.34, "test_share": 0.34}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_first_weights_suit_the_scale(data: PreparedData) -> None:
     config = lite().train
     plain, scaled = (ClipNetwork(network(config), SPEC).eval() for _ in range(2))
     clips = list(range(len(data)))
-    start_on(scaled, data, clips, standardised=True)
+    standardise(scaled, data, clips)
     front_end = MfccFrontEnd(SPEC.audio, SPEC.num_frames)
     sounds = torch.stack([torch.from_numpy(data.record(clip, pictures=False).waveform) for clip in clips])
     steps = front_end(sounds)

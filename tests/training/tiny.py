@@ -29,7 +29,7 @@ def tiny_config(*, split: dict[str, Any] | None = None, teacher: dict[str, Any] 
     """An experiment of seconds.
 
     Args:
-        split: The experiment's; thirds where left out.
+        split: The experiment's, which trains once where it does not say; thirds where left out.
         teacher: Keys of `train` that `distill` has not.
         train: Keys of `train`, over small defaults; `distill` has them too.
     """
@@ -43,7 +43,7 @@ def tiny_config(*, split: dict[str, Any] | None = None, teacher: dict[str, Any] 
     content = {
         "name": "tiny",
         "clip": SPEC.model_dump(),
-        "split": split or {"val_share": 0.34, "test_share": 0.34},
+        "split": {"refit": False, **({"val_share": 0.34, "test_share": 0.34} if split is None else split)},
         "train": {"augment": {}, **shared, "widths": WIDTHS, **ORIGINAL, **(teacher or {})},
         "distill": {**shared, "widths": CUT},
     }

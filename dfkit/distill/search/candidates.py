@@ -184,7 +184,7 @@ def prunable_groups(teacher: NetworkSpec, student: NetworkSpec) -> Iterator[tupl
         teacher_widths, student_widths = getattr(teacher, f"{name}_channels"), getattr(student, f"{name}_channels")
         for layer, (num_units, num_kept) in enumerate(zip(teacher_widths, student_widths, strict=True)):
             yield channel_weight_slices(name, layer), num_units, num_kept
-    for name in teacher.modalities:
+    for name in teacher.streams:
         for reverse in (False, True):
             slices = gru_weight_slices(name, teacher.gru_hidden, reverse=reverse)
             yield slices, teacher.gru_hidden, student.gru_hidden

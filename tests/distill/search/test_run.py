@@ -39,7 +39,7 @@ def tiny_search(**search: Any) -> Config:
     content = {
         "name": "tiny",
         "clip": SPEC.model_dump(),
-        "split": {"val_share": 0.34, "test_share": 0.34},
+        "split": {"val_share": 0.34, "test_share": 0.34, "refit": False},
         "train": {**shared, "widths": WIDTHS, "dense_dim": 8, "face_trunk": "mmms_ba", "augment": {}},
         "distill": {**shared, "seeds": 2, "search": {**widths, **search}},
     }
