@@ -135,8 +135,9 @@ def prepare_distillation(
     base = PreparedData(data_dir)
     require_clip_spec(base.spec, config.clip, str(data_dir))
     indices = split_clips(base, config.split)
+    twice = wants_refit(config, config.distill, base, indices)
     setup = _prepare(unseeing(teacher, base, indices), base, config, make_view)
-    if not wants_refit(config, config.distill, base, indices):
+    if not twice:
         return setup
     return replace(_prepare(teacher, base, config, make_view, joined=True), first=setup)
 
@@ -424,7 +425,8 @@ def train_variant(
     if variant != "student":
         facts["variant"] = variant
     model = ClipNetwork(network, data.spec, pool_sound=True)
-    if variant == "scratch":
+    resume = (run_dir / RESUME_FILE).is_file()
+    if variant == "scratch" and not resume:
         learnt = learnt_clips(data, setup.indices["train"], section)
         start_on(model, data, learnt, section, standardised=config.train.standardised_start)
     task = ClipTask(
@@ -441,7 +443,7 @@ def train_variant(
         kind="student",
         run_dir=run_dir,
         config=config,
-        resume=(run_dir / RESUME_FILE).is_file(),
+        resume=resume,
         facts=facts,
         callbacks=[QuantizationAware(section)] if section.quantization_aware_epochs else [],
         stage=stage,

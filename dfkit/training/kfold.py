@@ -38,7 +38,7 @@ from dfkit.training.fit import different_keys, refuse_other_config
 from dfkit.training.left_out import LEFT_OUT_FILE, LeftOutRun, join_left_out
 from dfkit.training.original_checkpoints import LOGGED_NAMES, reserve_checkpoint_folders
 from dfkit.training.recorder import METRICS_FILE, RESUME_FILE
-from dfkit.training.refit import FIRST
+from dfkit.training.refit import choosing_folder
 from dfkit.training.run_summary import format_metric
 from dfkit.training.scoring import split_facts
 from dfkit.training.train import refuse_unsaveable, require_clip_spec, set_threads, train_on_split
@@ -394,8 +394,7 @@ def original_fold(number: int, folder: Path) -> dict[str, Any]:
         number: Of the fold, from 1 on.
         folder: Of the fold's run.
     """
-    first = folder / FIRST
-    folder = first if first.is_dir() else folder  # a run that trains twice has no validation metrics the last time
+    folder = choosing_folder(folder)
     best = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["best_epoch"]
     lines = (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()
     # An epoch that was begun before a kill and done again after it stands there twice: the later one counts.

@@ -26,7 +26,7 @@ from dfkit.files import copy_file, read_json_object, write_atomically
 from dfkit.measures.decision import Decision
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.training.recorder import RESUME_FILE
-from dfkit.training.refit import FIRST
+from dfkit.training.refit import choosing_folder
 from dfkit.training.run_summary import BEST_FILE, RESULTS_FILE, RunSummary, format_metric, read_run, video_auc
 from dfkit.training.scoring import split_facts
 from dfkit.training.seen_groups import START
@@ -63,7 +63,8 @@ class TrainRound(Protocol):
 
 def first_folder(run_dir: Path) -> Path:
     """Where a run began to train: the folder of its round 0, that of its first of two trainings, or its own."""
-    return next((each for each in (round_folder(run_dir, 0), run_dir / FIRST) if each.is_dir()), run_dir)
+    folder = round_folder(run_dir, 0)
+    return folder if folder.is_dir() else choosing_folder(run_dir)
 
 
 def round_folder(run_dir: Path, number: int) -> Path:

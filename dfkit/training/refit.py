@@ -71,6 +71,12 @@ ONCE = Stage()
 """Of a run that trains once."""
 
 
+def choosing_folder(run_dir: Path) -> Path:
+    """Where the validation part of a run chose: the folder of the first of two trainings, else the run's own."""
+    first = run_dir / FIRST
+    return first if first.is_dir() else run_dir
+
+
 def wants_refit(
     config: Config, section: TrainConfig | DistillConfig, data: PreparedData, indices: Mapping[str, Sequence[int]]
 ) -> bool:

@@ -166,7 +166,8 @@ def train_once(
     facts = {**own_facts, **(facts or {}), "splits": join_splits(own_facts, facts or {})}
     loaders = make_loaders(data, indices, section, pictures=bool(network.spec.pictures))
     model = ClipNetwork(network, data.spec)
-    if section.start is None:
+    # What a run goes on from holds what it began with, too.
+    if section.start is None and not resume:
         learnt = learnt_clips(data, indices["train"], section)
         start_on(model, data, learnt, section, standardised=section.standardised_start)
     labels = train_labels(data, indices["train"], section)
