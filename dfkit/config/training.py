@@ -267,6 +267,9 @@ class FitConfig(Section):
     """Of weights, order, dropout and augmentation."""
     num_workers: NonNegativeInt = 0
     """Processes that read clips beside each training one."""
+    keep_decoded_gb: NonNegativeFloat = 0.0
+    """Memory for decoded clips, of each process that reads them: what fits is decoded once and not in every epoch.
+    1,000 clips of 2 s take 2.5; 0 keeps none."""
     num_threads: NonNegativeInt = 0
     """CPU threads for torch; 0 takes torch's own choice."""
 

@@ -55,6 +55,11 @@ class ClipRecord:
     mismatched: bool = False
     """Whether training gave it sound that is not its own; never of a stored clip."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of its arrays."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+
 
 @dataclass(frozen=True)
 class VideoLabels:

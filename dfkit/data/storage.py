@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -68,6 +68,8 @@ class PreparedData:
         self.endpoint_url = endpoint_url
         self._cache_dir = None if cache_dir is None else Path(cache_dir)
         self._stream: Any = None
+        self._kept: dict[int, ClipRecord] = {}
+        self._free_bytes = 0
         if self._cache_dir is not None and not self.remote:
             raise DataError(f"{self.path}: a cache is for data on S3 alone", fix="leave cache_dir out")
         self.info: DataInfo = catalog.parse_info(self._read(catalog.DATA_FILE), self._where(catalog.DATA_FILE))
@@ -109,6 +111,10 @@ class PreparedData:
         wanted = set(video_indices)
         return [key.index for key in self.clips if key.video_index in wanted]
 
+    def count_videos(self, clips: Iterable[int]) -> int:
+        """How many videos some clips are of, by their positions."""
+        return len({self.clips[index].video_index for index in clips})
+
     def require_labels(self) -> None:
         """Raises unless every usable video has a label and both classes are there.
 
@@ -129,6 +135,18 @@ class PreparedData:
                 fix="dfkit forge makes fakes from real videos; real videos have to be added",
             )
 
+    def keep_decoded(self, gigabytes: float) -> None:
+        """Keeps clips that are decoded from now on, with their pictures, until so much memory is taken.
+
+        Each process that reads keeps its own. What `record` returns is then shared: it must not be changed in place.
+
+        Args:
+            gigabytes: In all, what is kept already counts; 0 lets go of it.
+        """
+        if not gigabytes:
+            self._kept = {}
+        self._free_bytes = int(gigabytes * 1e9) - sum(record.num_bytes for record in self._kept.values())
+
     def __len__(self) -> int:
         return len(self.clips)
 
@@ -148,14 +166,21 @@ class PreparedData:
         """
         if not 0 <= index < len(self.clips):
             raise IndexError(index)
+        if (kept := self._kept.get(index)) is not None:
+            return kept
         if self._stream is None:
             self._stream = self._open_stream()
         if self._cache_dir is not None:
             self._fetch_chunk_of(index)
-        return decode_sample(self._stream[int(index)], n_mfcc=self.spec.audio.n_mfcc, pictures=pictures)
+        record = decode_sample(self._stream[int(index)], n_mfcc=self.spec.audio.n_mfcc, pictures=pictures)
+        if pictures and record.num_bytes <= self._free_bytes:
+            self._kept[index] = record
+            self._free_bytes -= record.num_bytes
+        return record
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stream": None}
+        free = self._free_bytes + sum(record.num_bytes for record in self._kept.values())
+        return {**self.__dict__, "_stream": None, "_kept": {}, "_free_bytes": free}
 
     def _keys(self) -> Iterator[ClipKey]:
         index = 0

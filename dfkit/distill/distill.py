@@ -49,7 +49,7 @@ from dfkit.training.hints import HintLosses
 from dfkit.training.loaders import learnt_clips, make_loaders
 from dfkit.training.objective import TeacherLogits
 from dfkit.training.recorder import RESUME_FILE
-from dfkit.training.refit import FIRST, ONCE, Stage, count_videos, train_twice, unseeing, wants_refit
+from dfkit.training.refit import FIRST, ONCE, Stage, train_twice, unseeing, wants_refit
 from dfkit.training.run_summary import RESULTS_FILE, RunSummary, read_run
 from dfkit.training.seen_groups import START, START_VAL, join_splits, refuse_seen_groups
 from dfkit.training.task import ClipNetwork, ClipTask
@@ -373,7 +373,7 @@ def train_run(
 
     if setup.first is None:
         return train(run_dir, ONCE)
-    num_videos = count_videos(setup.first.data, setup.first.indices["val"])
+    num_videos = setup.first.data.count_videos(setup.first.indices["val"])
     return train_twice(run_dir, config.distill, train, num_videos=num_videos)
 
 

@@ -75,7 +75,7 @@ def choose_evaluation_split(data: PreparedData, split: SplitName, members: Seque
             f"{data.path}: the {split} part holds no clip ({source}: {sizes})", fix="--split all, or another part"
         )
     if split == "all":
-        num_videos = len({data.clips[index].video_index for index in validation})
+        num_videos = data.count_videos(validation)
         left_out = f"all but the {num_videos} validation videos, on which thresholds were fitted"
         source = f"{source}; {left_out if validation else 'every video is judged and nothing fitted'}"
     warnings = tuple(_leakage_warnings(data, evaluated, members))

@@ -20,6 +20,7 @@ from dfkit.data.storage import PreparedData
 from dfkit.measures.spacing import evenly_spaced
 from dfkit.models.efficientnet_lite import load_lite0_blocks, packaged_weights
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
+from dfkit.training.fit import compute_device
 from dfkit.training.fitted_statistics import fit_statistics, fixed_steps
 from dfkit.training.objective import Batch
 from dfkit.training.task import ClipNetwork
@@ -55,18 +56,21 @@ def start_on(
     *,
     standardised: bool,
 ) -> None:
-    """Suits a new network to its training clips, in place: its clip statistics, and the scale of its inputs.
+    """Suits a new network to its training clips, in place: its clip statistics, and the scale of its inputs. The clips
+    run through it where the training does.
 
     Args:
-        model: Of fresh weights, on the CPU.
+        model: Of fresh weights, on the CPU, where it is afterwards, too.
         data: Prepared data.
         clips: Training clips.
         section: Of the run.
         standardised: Whether first weights take inputs of any scale.
     """
+    model.to(compute_device(section))
     fit_statistics(model, data, clips, section)
     if standardised:
         standardise(model, data, clips)
+    model.cpu()
 
 
 @torch.no_grad()
@@ -75,7 +79,7 @@ def standardise(model: ClipNetwork, data: PreparedData, clips: list[int]) -> Non
     the face behind a trunk that came with weights; those behind a CNN that is new stay.
 
     Args:
-        model: Of fresh weights, on the CPU.
+        model: Of fresh weights.
         data: Prepared data.
         clips: Training clips.
     """
@@ -86,6 +90,7 @@ def standardise(model: ClipNetwork, data: PreparedData, clips: list[int]) -> Non
 
 def _standardise(gru: torch.nn.GRU, steps: Tensor) -> None:
     """Scales the input weights of a GRU by steps of training clips, (N, C)."""
+    steps = steps.to(gru.get_parameter("weight_ih_l0").device)
     deviation = steps.std(0)
     deviation = deviation.clamp(min=SMALLEST_SHARE * float(deviation.max()) or 1.0)
     for end in ("", "_reverse"):

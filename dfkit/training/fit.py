@@ -116,9 +116,19 @@ def different_keys(before: dict[str, Any], now: dict[str, Any], *, path: str = "
 
 
 def compute_device(config: FitConfig) -> torch.device:
-    """Device of a network outside of the training loop: the first GPU if the run may use one, else the CPU."""
+    """Device of a network outside of the training loop: the first GPU if the run may use one, else the CPU.
+
+    Raises:
+        ConfigError: The run asks for more GPUs than there are; all that computes asks here first.
+    """
     if config.accelerator != "auto" or not torch.cuda.is_available():
         return torch.device("cpu")
+    gpus = torch.cuda.device_count()
+    if config.devices > gpus:
+        raise ConfigError(
+            f"devices is {config.devices}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
+            fix=f"set devices to {gpus} or less, or accelerator to cpu",
+        )
     # cuBLAS reads it when it is first used, which may be before a training; without it its sums do not repeat.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device("cuda")
@@ -227,17 +237,7 @@ def monitoring_callbacks(config: FitConfig, train_loader: DataLoader[Batch]) -> 
 
 
 def make_trainer(config: FitConfig, run_dir: Path, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    """A Lightning trainer that writes no checkpoints of its own.
-
-    Raises:
-        ConfigError: More GPUs than there are.
-    """
-    gpus = torch.cuda.device_count() if compute_device(config).type == "cuda" else 0
-    if gpus and config.devices > gpus:
-        raise ConfigError(
-            f"devices is {config.devices}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
-            fix=f"set devices to {gpus} or less, or accelerator to cpu",
-        )
+    """A Lightning trainer that writes no checkpoints of its own."""
     return lightning.Trainer(
         max_epochs=config.epochs,
         accelerator=config.accelerator,

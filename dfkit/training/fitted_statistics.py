@@ -41,7 +41,7 @@ def fit_statistics(
     share. Clips of one class alone fit nothing: then statistics say nothing.
 
     Args:
-        model: Of fresh weights, on the CPU; one without clip statistics stays as it is.
+        model: Of fresh weights; one without clip statistics stays as it is.
         data: Prepared data.
         clips: Training clips with labels.
         section: Of the run; its augmentation is used.
@@ -55,9 +55,10 @@ def fit_statistics(
     weights = video_weights(videos, labels)
     for name, part in network.statistics.items():
         statistics = cast(ClipStatistics, part)
-        statistics.set_edges(values[name])
+        clips_values = values[name].to(statistics.edges.device)
+        statistics.set_edges(clips_values)
         if weights is not None:
-            ramps = statistics.ramps(values[name]).detach()
+            ramps = statistics.ramps(clips_values).detach().cpu()
             margin, bias = fit_regression(ramps, labels, weights, strength=STRENGTH)
             half_share = 0.5 / (1 + len(network.statistics))
             with torch.no_grad():
@@ -91,13 +92,16 @@ def _values(
 
 
 def fixed_steps(model: ClipNetwork, batch: Batch) -> dict[str, Tensor]:
-    """What training does not change of a batch's steps, (B, T, C) by modality: sound, motion, and a trunk's features.
+    """What training does not change of a batch's steps, (B, T, C) by modality, on the CPU: sound, motion, and a trunk's
+    features.
 
     Args:
-        model: Of any network.
-        batch: As the model takes it.
+        model: Of any network, on any device.
+        batch: As the model takes it, on the CPU.
     """
     network = model.network
+    device = next(network.parameters()).device
+    batch = {name: value.to(device) for name, value in batch.items()}
     steps = {}
     if "audio" in network.spec.modalities:
         steps["audio"] = batch["mfcc"] if model.front_end is None else model.front_end(batch["waveform"])
@@ -105,7 +109,7 @@ def fixed_steps(model: ClipNetwork, batch: Batch) -> dict[str, Tensor]:
         steps["motion"] = model.motion(batch["landmarks"])
     if network.trunk_parameters():
         steps["face"] = network.frame_features("face", to_unit_range(batch["face"]))
-    return steps
+    return {name: each.cpu() for name, each in steps.items()}
 
 
 def video_weights(videos: Tensor, labels: Tensor) -> Tensor | None:

@@ -48,6 +48,7 @@ def make_loaders(
         keep_videos: Whether the clips of a video are drawn together; see `EpochOrder`.
         pictures: Whether the network takes pictures; else they are not decoded, and steps for them alone left out.
     """
+    data.keep_decoded(config.keep_decoded_gb)
     trained = learnt_clips(data, indices["train"], config)
     training_clips = [data.clips[index] for index in trained]
     order = EpochOrder(

@@ -97,12 +97,7 @@ def wants_refit(
         if wanted:
             raise ConfigError(f"split.refit true: {hindrance}", fix="set split.refit to false, or change that")
         return False
-    return wanted or count_videos(data, indices["val"]) <= MAX_VIDEOS
-
-
-def count_videos(data: PreparedData, clips: Sequence[int]) -> int:
-    """How many videos some clips are of, by their indices."""
-    return len({data.clips[index].video_index for index in clips})
+    return wanted or data.count_videos(indices["val"]) <= MAX_VIDEOS
 
 
 def _hindrance(section: TrainConfig | DistillConfig, indices: Mapping[str, Sequence[int]]) -> str | None:

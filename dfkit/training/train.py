@@ -30,7 +30,7 @@ from dfkit.training.modality_dropout import can_be_muted, muted
 from dfkit.training.original_checkpoints import original_checkpoints
 from dfkit.training.pseudo_labels import first_folder, train_in_rounds
 from dfkit.training.recorder import RESUME_FILE, ModelKind
-from dfkit.training.refit import ONCE, Chosen, Stage, count_videos, train_twice, wants_refit
+from dfkit.training.refit import ONCE, Chosen, Stage, train_twice, wants_refit
 from dfkit.training.run_summary import RESULTS_FILE, RunSummary, format_metric
 from dfkit.training.scoring import clip_logits, decide, scores_by_video, split_facts, summarize
 from dfkit.training.seen_groups import START, join_splits, refuse_seen_by_start, start_parts
@@ -134,7 +134,7 @@ def train_on_split(
         parts = indices if stage.chosen is None else joined_parts(indices)
         return train_once(data, parts, folder, config, resume=(folder / RESUME_FILE).is_file(), stage=stage)
 
-    return train_twice(run_dir, config.train, train, num_videos=count_videos(data, indices["val"]))
+    return train_twice(run_dir, config.train, train, num_videos=data.count_videos(indices["val"]))
 
 
 def train_once(

@@ -45,6 +45,27 @@ def test_keys_tell_of_clips_without_pictures(prepared_dir: Path) -> None:
     assert data._stream is None
 
 
+def test_clips_are_decoded_once_while_there_is_room(prepared_dir: Path) -> None:
+    plain, data = PreparedData(prepared_dir), PreparedData(prepared_dir)
+    size = plain[0].num_bytes
+    assert size > plain[0].face.nbytes + plain[0].lip.nbytes
+    assert data[0] is not data[0]
+    data.keep_decoded(2.5 * size / 1e9)
+    # Without its pictures a clip is not what was asked for later.
+    assert len(data.record(0, pictures=False).face) == 0
+    kept = [data[index] for index in range(3)]
+    assert [data[index] is record for index, record in enumerate(kept)] == [True, True, False]
+    for index, record in enumerate(kept):
+        assert np.array_equal(record.face, plain[index].face)
+    assert data.record(0, pictures=False) is kept[0]
+    # Another process begins with none, and with room for as many.
+    other = pickle.loads(pickle.dumps(data))
+    kept = [other[index] for index in range(3)]
+    assert [other[index] is record for index, record in enumerate(kept)] == [True, True, False]
+    data.keep_decoded(0)
+    assert data[0] is not data[0]
+
+
 def test_records_fit_their_keys_in_any_order(prepared_dir: Path) -> None:
     data = PreparedData(prepared_dir)
     for index in (5, 0, 3, 2, 2, 4, 1):

@@ -47,7 +47,7 @@ def write_config(path: Path, config: Config) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_killed_and_resumed_equals_unbroken(data_dir: Path, tmp_path: Path) -> None:
-    config = tiny_config(**EVERYTHING)
+    config = tiny_config(teacher={"clip_statistics": True, "standardised_start": True}, **EVERYTHING)
     write_config(tmp_path / "tiny.yaml", config)
     process = dfkit("train", "--data", str(data_dir), "--config", "tiny.yaml", cwd=tmp_path)
     output = signal_when(process, signal.SIGKILL, lambda said: last_line(said).startswith("epoch 2/"))
