@@ -35,13 +35,13 @@ bench: $(STAMP) ## measure the newest bundle, decoding and tracking, training, a
 	$(BIN)/python -m tools.speed.training_speed --out reports/training_speed.json
 	$(BIN)/python -m tools.speed.component_speed --out reports/component_speed.json
 
-experiment: $(STAMP) ## leave-out rows of audit, baselines and networks on two cores, at most two hours; DATA= EQUALISED= TEACHER= LITE0=
-	$(BIN)/python -m tools.experiment $(DATA) $(if $(EQUALISED),--equalised $(EQUALISED)) \
-		$(if $(TEACHER),--teacher $(TEACHER)) $(if $(LITE0),--lite0 $(LITE0))
+experiment: $(STAMP) ## leave-out rows of audit and baselines, and with CONFIG= those of networks and students; DATA= EQUALISED= CONFIG=
+	$(BIN)/python -m tools.experiment $(DATA) $(if $(EQUALISED),--equalised $(EQUALISED)) $(if $(CONFIG),--config $(CONFIG))
 
-# No stamp: a machine with a GPU has a Python of its own with torch; what else it needs is named in the module.
-experiment-gpu: ## the tests marked gpu, then networks and students under left-out families; PACK= TEACHER= LITE0= OUT=
-	$(PYTHON) -m tools.gpu.experiment $(PACK) --teacher $(TEACHER) --lite0 $(LITE0) --out $(or $(OUT),reports/gpu)
+experiment-gpu: ## the tests marked gpu, then networks and students of three seeds with families left out; DATA= CONFIG= JOBS= OUT=
+	$(PYTHON) -m pytest -m gpu -q $$(grep -rl --include=test_*.py mark.gpu tests)
+	OMP_NUM_THREADS=1 $(PYTHON) -m tools.folds.left_out --data $(DATA) --config $(CONFIG) \
+		--workspace $(or $(OUT),reports/gpu) --seeds $(or $(SEEDS),3) --jobs $(or $(JOBS),16) --no-int8
 
 runtimes: $(STAMP) ## replay a bundle on other versions of its runtimes, each in an environment of its own; BUNDLE=newest
 	$(BIN)/python -m tools.runtimes.matrix $(BUNDLE) --out reports/runtimes.json

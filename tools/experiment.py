@@ -1,9 +1,9 @@
-"""What can be learnt on two cores in two hours: `python -m tools.experiment DATA --equalised DATA2 --out DIR`.
+"""What two cores can learn of prepared data: `python -m tools.experiment DATA --equalised DATA2 --out DIR`.
 
-Audit and baselines with a generator left out, raw and equalised, whose features are kept beside the data; then
-networks on three fixed folds with one seed, out of the pack that `tools.gpu` makes. Each step is a command of its own;
-those that ended well are not run again, so that the same call goes on where it was stopped. What needs a GPU is left to
-`python -m tools.gpu.experiment`.
+Audit and baselines with a generator left out, raw and equalised, whose features are kept beside the data; then, with
+`--config`, teachers and students of one seed under that experiment (`tools.folds.left_out`; more seeds: with a GPU,
+`make experiment-gpu`). Each step is a command of its own; those that ended well are not run again, so that the same
+call goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -20,37 +20,27 @@ from pathlib import Path
 from dfkit.files import read_json_object, write_atomically
 
 STEPS_FILE, LOG_FILE = "steps.json", "log.txt"
-FOLDS = "1,2,3"
-"""Of the pack: the families with the most fakes."""
-ROWS = "lite0 frozen, degraded;mmms_ba at a student's widths"
 
 
-def make_steps(
-    data: Path, equalised: Path | None, out: Path, *, teacher: Path | None, lite0: Path | None
-) -> dict[str, list[str]]:
+def make_steps(data: Path, equalised: Path | None, out: Path, *, config: Path | None) -> dict[str, list[str]]:
     """Commands by name, in their order.
 
     Args:
         data: Prepared data, as it is.
         equalised: The same videos, prepared with `--equalise`; None leaves their rows out.
         out: Folder of results.
-        teacher: Checkpoint that the pack's students are made of; None leaves the networks out, like no `lite0`.
-        lite0: ImageNet weights of the trunk.
+        config: Experiment with `split.leave_out`; None leaves the networks out.
     """
     steps: dict[str, list[str]] = {}
-    for form, folder in (("raw", data), ("equalised", equalised)):
-        if folder is not None:
-            for command in ("audit", "baseline"):
-                steps[f"{command}, {form}"] = ["-m", "dfkit", command, str(folder), "--leave-out", "method"]
-    if teacher is not None and lite0 is not None:
-        pack = out / "crops.npz"
-        steps["pack"] = ["-m", "tools.gpu.pack", str(data), "--out", str(pack)]
-        steps["networks"] = [
-            *("-m", "tools.gpu.experiment", str(pack), "--teacher", str(teacher), "--lite0", str(lite0)),
-            *("--out", str(out), "--scratch", str(out), "--rows", ROWS, "--folds", FOLDS),
-            *("--seeds", "1", "--workers", "1", "--limit-s", "5400"),
-        ]
-        steps["table"] = ["-m", "tools.gpu.table", str(pack), str(out)]
+    forms = {form: folder for form, folder in (("raw", data), ("equalised", equalised)) if folder is not None}
+    for form, folder in forms.items():
+        for command in ("audit", "baseline"):
+            steps[f"{command}, {form}"] = ["-m", "dfkit", command, str(folder), "--leave-out", "method"]
+    if config is not None:
+        for form, folder in forms.items():
+            options = {"--data": folder, "--config": config, "--workspace": out / form, "--jobs": 2}
+            words = [str(word) for option in options.items() for word in option]
+            steps[f"networks, {form}"] = ["-m", "tools.folds.left_out", *words]
     return steps
 
 
@@ -70,7 +60,7 @@ def run_steps(steps: dict[str, list[str]], out: Path) -> int:
         started = time.time()
         with (out / LOG_FILE).open("a", encoding="utf-8") as log:
             print(f"== {name}: {' '.join(command)}", file=log, flush=True)
-            environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             status = subprocess.run(
                 [sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
             ).returncode
@@ -88,13 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="prepared data of labelled videos with methods")
     parser.add_argument("--equalised", type=Path, help="the same videos, prepared with --equalise")
-    parser.add_argument("--teacher", type=Path, help="checkpoint; with --lite0 networks are trained, too")
-    parser.add_argument("--lite0", type=Path, help="ImageNet weights of EfficientNet-Lite0")
+    parser.add_argument("--config", type=Path, help="experiment with split.leave_out: networks are trained, too")
     parser.add_argument("--out", type=Path, default=Path("reports/experiment"))
     arguments = parser.parse_args(argv)
-    steps = make_steps(
-        arguments.data, arguments.equalised, arguments.out, teacher=arguments.teacher, lite0=arguments.lite0
-    )
+    steps = make_steps(arguments.data, arguments.equalised, arguments.out, config=arguments.config)
     return run_steps(steps, arguments.out)
 
 

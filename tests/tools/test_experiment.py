@@ -9,11 +9,12 @@ from tools.experiment import LOG_FILE, STEPS_FILE, make_steps, run_steps
 
 
 def test_every_form_of_the_data_is_audited_and_has_its_baselines() -> None:
-    steps = make_steps(Path("a"), Path("b"), Path("out"), teacher=None, lite0=None)
+    steps = make_steps(Path("a"), Path("b"), Path("out"), config=None)
     assert list(steps) == ["audit, raw", "baseline, raw", "audit, equalised", "baseline, equalised"]
     assert steps["baseline, equalised"][-3:] == ["b", "--leave-out", "method"]
-    whole = make_steps(Path("a"), None, Path("out"), teacher=Path("t.pth"), lite0=Path("l.pth"))
-    assert list(whole)[2:] == ["pack", "networks", "table"]
+    whole = make_steps(Path("a"), Path("b"), Path("out"), config=Path("c.yaml"))
+    assert list(whole)[4:] == ["networks, raw", "networks, equalised"]
+    assert whole["networks, equalised"][-2:] == ["--jobs", "2"]
 
 
 def test_steps_that_ended_well_are_not_repeated(tmp_path: Path) -> None:

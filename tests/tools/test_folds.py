@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from dfkit.data.leave_out import leave_out_folds, left_out_families
 from dfkit.data.storage import PreparedData
 from dfkit.experiment import read_config
 from dfkit.measures.left_out import HeldOutScore, compare_left_out, measure_left_out
 from tests.data.makers import make_prepared, make_row
-from tools.folds.commands import fold_config
+from tools.folds import left_out
+from tools.folds.commands import fold_config, seed_config
 from tools.folds.left_out import answers_of_run, fold_scores
 
 
@@ -39,3 +42,33 @@ def test_a_folds_experiment_trains_the_baselines(tmp_path: Path) -> None:
     config.write_text("name: all\nsplit: {leave_out: method}\n", encoding="utf-8")
     own = read_config(fold_config(config, tmp_path, 2, baselines=True))
     assert (own.name, own.split.fold, own.split.leave_out, own.distill.baselines) == ("all-fold2", 2, "method", True)
+
+
+def test_each_seed_is_an_experiment_of_its_own(tmp_path: Path) -> None:
+    config = tmp_path / "all.yaml"
+    config.write_text("name: all\nsplit: {leave_out: method}\ntrain: {seed: 3}\n", encoding="utf-8")
+    assert seed_config(config, tmp_path, 3) == config
+    other = read_config(seed_config(config, tmp_path, 4))
+    assert (other.name, other.train.seed, other.distill.seed, other.split.seed) == ("all-seed4", 4, 4, 0)
+
+
+def test_what_is_finished_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, ...]] = []
+    monkeypatch.setattr(left_out, "dfkit", lambda *words: said.append(tuple(map(str, words))))
+    config = tmp_path / "all.yaml"
+    config.write_text("name: all\nsplit: {leave_out: method}\n", encoding="utf-8")
+    run, student = tmp_path / "runs" / "all", tmp_path / "runs" / "all-fold1"
+
+    def commands() -> list[tuple[str, bool]]:
+        said.clear()
+        left_out.train_teachers(config, tmp_path, tmp_path, 2)
+        left_out.distil_fold(config, tmp_path, tmp_path, 1)
+        return [(words[0], "--resume" in words) for words in said]
+
+    assert commands() == [("train", False), ("distill", False)]
+    for folder in (run, student):
+        folder.mkdir(parents=True)
+    assert commands() == [("train", True), ("distill", True)]
+    (run / "kfold.json").touch()
+    (student / "results.json").touch()
+    assert commands() == []

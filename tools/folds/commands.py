@@ -18,6 +18,20 @@ def dfkit(*arguments: object, allowed: tuple[int, ...] = (0,)) -> None:
         raise SystemExit(f"{' '.join(command)}: exit code {code}")
 
 
+def seed_config(config: Path, workspace: Path, seed: int) -> Path:
+    """The experiment with teachers and students of a seed; itself for the seed that its teachers have anyway."""
+    experiment = read_config(config)
+    if seed == experiment.train.seed:
+        return config
+    name = f"{experiment.name}-seed{seed}"
+    train, distill = (part.model_copy(update={"seed": seed}) for part in (experiment.train, experiment.distill))
+    path = workspace / f"{name}.yaml"
+    chosen = experiment.model_copy(update={"name": name, "train": train, "distill": distill})
+    # JSON is YAML.
+    write_atomically(path, chosen.to_json_text(indent=2))
+    return path
+
+
 def fold_config(config: Path, workspace: Path, fold: int, *, baselines: bool = False) -> Path:
     """The experiment with one of its folds chosen, and, where wanted, students from scratch and only pruned."""
     experiment = read_config(config)
