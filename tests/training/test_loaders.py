@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from dfkit.config import DistillConfig, TrainConfig
-from dfkit.config.augment import PIXEL_STEPS
+from dfkit.config.augment import PIXEL_STEPS, AugmentConfig
 from dfkit.config.training import DEGRADED_ALIKE
 from dfkit.data.datasets import ClipDataset
 from dfkit.data.samples import ClipRecord
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
+from dfkit.training.augment import Augmenter
 from dfkit.training.loaders import clip_loader, make_loaders
 from dfkit.training.samplers import EpochOrder
 from tests.training.tiny import SPEC, tiny_config
@@ -63,6 +64,27 @@ def test_only_training_clips_are_augmented(data: PreparedData) -> None:
             for face, index in zip(batch["face"], batch["index"], strict=True)
         ]
         assert changed == [name == "train"] * len(changed)
+
+
+@pytest.mark.parametrize("step", AugmentConfig.model_fields)
+def test_no_step_changes_a_clip_that_is_kept(data: PreparedData, step: str) -> None:
+    record = data[0]
+    for value in vars(record).values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    changed = Augmenter(AugmentConfig.model_validate({step: {"prob": 1.0}}), 0, SPEC).apply(record, epoch=1, index=0)
+    assert changed.face.shape == record.face.shape
+
+
+def test_training_on_kept_clips_is_the_same(data: PreparedData) -> None:
+    def batches(keep_decoded_gb: float) -> list[torch.Tensor]:
+        config = tiny_config(augment={"noise": {"prob": 1.0}}, keep_decoded_gb=keep_decoded_gb).train
+        loader = make_loaders(data, split_clips(data, tiny_config().split), config).train
+        return [batch["face"] for epoch in range(3) if loader.sampler.set_epoch(epoch) is None for batch in loader]
+
+    kept, plain = batches(1.0), batches(0.0)
+    assert len(kept) == len(plain) == 3
+    assert all(torch.equal(a, b) for a, b in zip(kept, plain, strict=True))
 
 
 def test_augmented_clips_are_the_same_for_the_same_seed_and_epoch(data: PreparedData) -> None:
