@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import Any
 
@@ -10,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 import dfkit
+import dfkit.cli
 from dfkit.cli import app
 
 # Typer's own commands or click's, by its version: what they share is used.
@@ -20,6 +22,16 @@ EXAMPLES = [
     for line in (command.help or "").splitlines()
     if line.strip().startswith("dfkit ")
 ]
+
+
+def test_threads_do_not_spin_unless_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(dfkit.cli, "app", lambda: said.append(os.environ["GOMP_SPINCOUNT"]))
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    dfkit.cli.main()
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    dfkit.cli.main()
+    assert said == ["7", "1000"]
 
 
 def test_version_and_nothing() -> None:
