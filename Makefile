@@ -38,6 +38,7 @@ bench: $(STAMP) ## measure the newest bundle, decoding and tracking, training, a
 experiment: $(STAMP) ## leave-out rows of audit and baselines, and with CONFIG= those of networks and students; DATA= EQUALISED= CONFIG=
 	$(BIN)/python -m tools.experiment $(DATA) $(if $(EQUALISED),--equalised $(EQUALISED)) $(if $(CONFIG),--config $(CONFIG))
 
+# No stamp: a machine with a GPU has a Python of its own with torch; dfkit's extra train is what it needs.
 experiment-gpu: ## the tests marked gpu, then networks and students of three seeds with families left out; DATA= CONFIG= JOBS= OUT=
 	$(PYTHON) -m pytest -m gpu -q $$(grep -rl --include=test_*.py mark.gpu tests)
 	OMP_NUM_THREADS=1 $(PYTHON) -m tools.folds.left_out --data $(DATA) --config $(CONFIG) \

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dfkit.config import Config
 from dfkit.experiment import read_config
 from dfkit.files import write_atomically
 
@@ -25,23 +26,28 @@ def seed_config(config: Path, workspace: Path, seed: int) -> Path:
         return config
     name = f"{experiment.name}-seed{seed}"
     train, distill = (part.model_copy(update={"seed": seed}) for part in (experiment.train, experiment.distill))
-    path = workspace / f"{name}.yaml"
-    chosen = experiment.model_copy(update={"name": name, "train": train, "distill": distill})
-    # JSON is YAML.
-    write_atomically(path, chosen.to_json_text(indent=2))
-    return path
+    return write_config(experiment.model_copy(update={"name": name, "train": train, "distill": distill}), workspace)
 
 
 def fold_config(config: Path, workspace: Path, fold: int, *, baselines: bool = False) -> Path:
     """The experiment with one of its folds chosen, and, where wanted, students from scratch and only pruned."""
     experiment = read_config(config)
-    name = f"{experiment.name}-fold{fold}"
+    name = fold_name(config, fold)
     split = experiment.split.model_copy(update={"fold": fold})
     distill = experiment.distill.model_copy(update={"baselines": baselines or experiment.distill.baselines})
-    chosen = experiment.model_copy(update={"name": name, "split": split, "distill": distill})
-    path = workspace / f"{name}.yaml"
+    return write_config(experiment.model_copy(update={"name": name, "split": split, "distill": distill}), workspace)
+
+
+def fold_name(config: Path, fold: int) -> str:
+    """Name of the experiment of one fold, and of its run, bundle and report."""
+    return f"{read_config(config).name}-fold{fold}"
+
+
+def write_config(experiment: Config, workspace: Path) -> Path:
+    """Writes an experiment into a workspace, under its name."""
+    path = workspace / f"{experiment.name}.yaml"
     # JSON is YAML.
-    write_atomically(path, chosen.to_json_text(indent=2))
+    write_atomically(path, experiment.to_json_text(indent=2))
     return path
 
 

@@ -28,7 +28,7 @@ from dfkit.measures.bootstrap import Interval
 from dfkit.measures.decision import judge
 from dfkit.measures.left_out import HeldOutScore, LeftOutFamily, compare_left_out, interval_facts, measure_left_out
 from dfkit.measures.spread import spread
-from tools.folds.commands import dfkit, export_int8, fold_config, seed_config
+from tools.folds.commands import dfkit, export_int8, fold_config, fold_name, seed_config
 
 TEACHER, STUDENT, INT8 = "teacher", "student", "INT8 student"
 BASELINES = {"from scratch": "baseline_scratch", "only pruned": "baseline_prune_only"}
@@ -78,22 +78,22 @@ def distil_fold(config: Path, data: Path, workspace: Path, fold: int) -> None:
 def judge_int8(config: Path, data: Path, workspace: Path, fold: int) -> None:
     """Exports a fold's student and lets the bundle answer the fold's test videos, unless that is done."""
     own = fold_config(config, workspace, fold, baselines=True)
-    bundle, report = workspace / "exports" / own.stem, int8_report(workspace, own)
+    bundle, report = workspace / "exports" / own.stem, int8_report(workspace, own.stem)
     common = ("--data", data, "--workspace", workspace)
     export_int8(workspace / "runs" / own.stem / "best.pth", bundle, *common, "--config", own)
     if not (report / SCORES_FILE).is_file():
         dfkit("evaluate", "--bundle", bundle, *common, "--output", report)
 
 
-def int8_report(workspace: Path, own: Path) -> Path:
+def int8_report(workspace: Path, name: str) -> Path:
     """Where what the bundle of a fold's experiment says is kept."""
-    return workspace / "reports" / f"{own.stem}-int8"
+    return workspace / "reports" / f"{name}-int8"
 
 
 def read_answers(config: Path, workspace: Path, fold: int) -> dict[str, Answers]:
     """What all models of a fold that are there say of its test videos."""
-    own = fold_config(config, workspace, fold, baselines=True)
-    student = workspace / "runs" / own.stem
+    own = fold_name(config, fold)
+    student = workspace / "runs" / own
     runs = {TEACHER: workspace / "runs" / read_config(config).name / f"fold_{fold}", STUDENT: student}
     runs |= {name: student / folder for name, folder in BASELINES.items() if (student / folder).is_dir()}
     found = {name: answers_of_run(folder) for name, folder in runs.items()}
