@@ -243,6 +243,9 @@ class FitConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
     """Augmentation of training clips; a teacher's answers are always those to the clips without augmentation."""
+    equal_parts: bool = True
+    """Whether, after training, what the network says over time and each of its clip statistics are scaled to the same
+    deviation over the training clips, so that none of them drowns the others. Metrics of single epochs are without."""
     trunk_rate: NonNegativeFloat = 0.0
     """Learning rate of a face trunk that came with weights (`efficientnet_lite0`) as a share of the others', such as
     0.1; 0 keeps it as it is."""

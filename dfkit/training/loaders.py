@@ -11,8 +11,12 @@ from torch.utils.data import ConcatDataset, DataLoader, Sampler
 from dfkit.config import DistillConfig, TrainConfig
 from dfkit.data.datasets import ClipDataset, RecordAugmenter, collate_padded
 from dfkit.data.storage import PreparedData
+from dfkit.measures.spacing import evenly_spaced
 from dfkit.training.objective import Batch
 from dfkit.training.samplers import EpochOrder, FixedOrder
+
+NUM_PLAIN = 512
+"""Training clips that are looked at as they are."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Loaders:
     watched: DataLoader[Batch]
     """What every epoch is judged by: the validation clips, and where training gives clips other sound, a copy of each
     that has some, the same in every epoch."""
+    plain: DataLoader[Batch]
+    """At most NUM_PLAIN training clips, spread over all, as they are: neither shuffled nor augmented."""
     seen: DataLoader[Batch] | None = None
     """Held-out fakes of families that are trained on; of folds that leave a family out alone."""
 
@@ -71,6 +77,8 @@ def make_loaders(
         mismatch=_mismatch(data, trained, config),
         pictures=pictures,
     )
+    spread = [trained[place] for place in evenly_spaced(len(trained), NUM_PLAIN)] if trained else []
+    plain = ClipDataset(data, spread, pictures=pictures)
     val = ClipDataset(data, indices["val"], pictures=pictures)
     test = ClipDataset(data, indices["test"], pictures=pictures)
     seen = ClipDataset(data, indices.get("seen", []), pictures=pictures)
@@ -80,6 +88,7 @@ def make_loaders(
         clip_loader(test, config, FixedOrder(len(test))),
         indices,
         _watched_loader(val, config),
+        clip_loader(plain, config, FixedOrder(len(plain))),
         clip_loader(seen, config, FixedOrder(len(seen))) if "seen" in indices else None,
     )
 

@@ -23,6 +23,7 @@ from dfkit.models.original import refuse_foreign_network
 from dfkit.starter import STARTER, starter_teacher
 from dfkit.training.balance import class_weights, note_class_balance
 from dfkit.training.checkpoints import save_checkpoint
+from dfkit.training.equal_parts import equalise_parts
 from dfkit.training.first_weights import new_network, start_on
 from dfkit.training.fit import FitResult, compute_device, fit, refuse_other_config
 from dfkit.training.loaders import Loaders, learnt_clips, make_loaders
@@ -320,7 +321,13 @@ def run_and_score(
         on_trainer=lambda trainer: trainer.callbacks.extend(callbacks),  # type: ignore[attr-defined]
     )
     return score_best(
-        result, judged or data, loaders, kind=kind, device=compute_device(task.config), chosen=stage.chosen
+        result,
+        judged or data,
+        loaders,
+        kind=kind,
+        device=compute_device(task.config),
+        chosen=stage.chosen,
+        equal_parts=task.config.equal_parts,
     )
 
 
@@ -332,6 +339,7 @@ def score_best(
     kind: ModelKind,
     device: torch.device | None = None,
     chosen: Chosen | None = None,
+    equal_parts: bool = False,
 ) -> RunSummary:
     """Writes metrics and decision of the best epoch into its checkpoint and into the run folder.
 
@@ -342,9 +350,12 @@ def score_best(
         kind: Teacher or student.
         device: Where the network runs; the CPU where left out.
         chosen: By a first training; fitted on the validation clips where left out.
+        equal_parts: Whether the parts of its logits are made equally loud first.
     """
     best = load_checkpoint(result.best_path)
     model = ClipNetwork(best.network, best.clip_spec, pool_sound=kind == "student").to(device or torch.device("cpu"))
+    if equal_parts:
+        equalise_parts(model, loaders.plain)
     validation = clip_logits(model, loaders.val)
     decision = decide(data, validation) if chosen is None else chosen.decision
     logits = {"val": validation, "test": clip_logits(model, loaders.test)}
