@@ -55,10 +55,8 @@ def equal_scales(margins: Tensor) -> Tensor:
     """
     deviations = margins.std(0, correction=0)
     varies = deviations > 0
-    if not varies.any():
-        return torch.ones_like(deviations)
     scales = torch.where(varies, 1 / deviations, 1)
-    loudness = margins[:, varies].sum(1).std(correction=0) / (margins * scales)[:, varies].sum(1).std(correction=0)
+    loudness = margins.sum(1).std(correction=0) / (margins * scales).sum(1).std(correction=0)
     return torch.where(varies, scales * loudness, 1)
 
 

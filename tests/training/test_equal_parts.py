@@ -13,26 +13,20 @@ from dfkit.data.datasets import ClipDataset, collate_padded
 from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.models.checkpoint import load_checkpoint
-from dfkit.models.mmms_ba import MMMSBA, PARTS, NetworkSpec
+from dfkit.models.mmms_ba import MMMSBA, PARTS
 from dfkit.training.equal_parts import equal_scales, equalise_parts
 from dfkit.training.fitted_statistics import fit_statistics
 from dfkit.training.task import ClipNetwork
 from dfkit.training.train import train_teacher
 from dfkit.workspace import Workspace
-from tests.data.makers import make_prepared, make_row
-from tests.training.tiny import SPEC, tiny_config
+from tests.training.tiny import COUNTING, SPEC, eight_videos, tiny_config
 
 TEACHER: dict[str, Any] = {"modalities": ["audio", "lip", "motion"], "clip_statistics": True}
-NETWORK = NetworkSpec(
-    modalities=("audio", "lip", "motion"), lip_channels=(8, 8, 8), gru_hidden=8, dense_dim=8, clip_statistics=True
-)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    """Eight videos of two clips, every second a fake; faces stand still in all of them, so that motion says nothing."""
-    rows = [make_row(n, n % 2, [f"g{n}"]) for n in range(8)]
-    return PreparedData(make_prepared(tmp_path_factory.mktemp("data") / "x", rows, clips=2, spec=SPEC))
+    return eight_videos(tmp_path_factory.mktemp("data") / "x")
 
 
 def margins(model: ClipNetwork, data: PreparedData, clips: list[int]) -> Tensor:
@@ -60,7 +54,7 @@ def test_scales_make_parts_equal_and_keep_their_sum_as_loud_as_it_was() -> None:
 
 def test_a_networks_parts_become_equal_and_stay_what_they_say(data: PreparedData) -> None:
     torch.manual_seed(0)
-    model = ClipNetwork(MMMSBA(NETWORK), SPEC)
+    model = ClipNetwork(MMMSBA(COUNTING), SPEC)
     clips = list(range(len(data)))
     fit_statistics(model, data, clips, tiny_config().train)
     with torch.no_grad():

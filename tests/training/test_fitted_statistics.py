@@ -16,24 +16,17 @@ from dfkit.data.splits import split_clips
 from dfkit.data.storage import PreparedData
 from dfkit.models.checkpoint import load_checkpoint
 from dfkit.models.clip_statistics import NUM_RAMPS, ClipStatistics
-from dfkit.models.mmms_ba import MMMSBA, NetworkSpec, clip_values
+from dfkit.models.mmms_ba import MMMSBA, clip_values
 from dfkit.training.fitted_statistics import STRENGTH, fit_regression, fit_statistics, fixed_steps, video_weights
 from dfkit.training.task import ClipNetwork
 from dfkit.training.train import train_teacher
 from dfkit.workspace import Workspace
-from tests.data.makers import make_prepared, make_row
-from tests.training.tiny import SPEC, tiny_config
-
-NETWORK = NetworkSpec(
-    modalities=("audio", "lip", "motion"), lip_channels=(8, 8, 8), gru_hidden=8, dense_dim=8, clip_statistics=True
-)
+from tests.training.tiny import COUNTING, SPEC, eight_videos, tiny_config
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    """Eight videos of two clips, every second a fake."""
-    rows = [make_row(n, n % 2, [f"g{n}"]) for n in range(8)]
-    return PreparedData(make_prepared(tmp_path_factory.mktemp("data") / "x", rows, clips=2, spec=SPEC))
+    return eight_videos(tmp_path_factory.mktemp("data") / "x")
 
 
 def test_it_is_the_regression_of_scikit_learn() -> None:
@@ -64,7 +57,7 @@ def test_a_long_video_counts_as_a_short_one_and_reals_as_fakes() -> None:
 
 def fitted(data: PreparedData, clips: list[int]) -> MMMSBA:
     torch.manual_seed(0)
-    network = MMMSBA(NETWORK)
+    network = MMMSBA(COUNTING)
     fit_statistics(ClipNetwork(network, SPEC), data, clips, TrainConfig())
     return network
 

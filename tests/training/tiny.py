@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from dfkit.clip import ClipSpec, PictureSpec
 from dfkit.config import Config
+from dfkit.data.storage import PreparedData
+from dfkit.models.mmms_ba import NetworkSpec
+from tests.data.makers import make_prepared, make_row
 
 SPEC = ClipSpec(picture=PictureSpec(face_px=48, lip_px=32))
 WIDTHS = {"face_channels": (8, 8, 16), "lip_channels": (8, 8, 16), "gru_hidden": 16}
 CUT = {"face_channels": (8, 8, 8), "lip_channels": (8, 8, 8), "gru_hidden": 8}
 ORIGINAL: dict[str, Any] = {"face_trunk": "mmms_ba", "standardised_start": False, "clip_statistics": False}
+COUNTING = NetworkSpec(
+    modalities=("audio", "lip", "motion"), lip_channels=(8, 8, 8), gru_hidden=8, dense_dim=8, clip_statistics=True
+)
+"""A network with clip statistics."""
 EVERYTHING: dict[str, Any] = {
     "epochs": 4,
     "batch_size": 2,
@@ -48,3 +56,9 @@ def tiny_config(*, split: dict[str, Any] | None = None, teacher: dict[str, Any] 
         "distill": {**shared, "widths": CUT},
     }
     return Config.model_validate(content)
+
+
+def eight_videos(folder: Path) -> PreparedData:
+    """Eight videos of two clips, every second a fake; faces stand still in all of them, so that motion says nothing."""
+    rows = [make_row(n, n % 2, [f"g{n}"]) for n in range(8)]
+    return PreparedData(make_prepared(folder, rows, clips=2, spec=SPEC))
