@@ -11,7 +11,7 @@ from dfkit.clip import ClipSpec
 from dfkit.distill.prune import Weights
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.training.losses import classification_loss
-from dfkit.training.objective import Batch, fake_share
+from dfkit.training.objective import Batch, fake_share, on_device_of
 from dfkit.training.task import ClipNetwork
 
 
@@ -32,7 +32,7 @@ def minibatch_gradients(
     # cuDNN refuses the backward pass of a GRU that is not in training mode; torch's own kernels do it.
     with torch.backends.cudnn.flags(enabled=False):
         for batch in itertools.islice(batches, num_batches):
-            on_device = {name: value.to(device) for name, value in batch.items()}
+            on_device = on_device_of(model, batch)
             model.zero_grad()
             classification_loss(model(on_device).clip_logits, fake_share(on_device)).backward()
             gradients.append(

@@ -24,7 +24,7 @@ from dfkit.models.mmms_ba import NetworkSpec
 from dfkit.training.fit import compute_device
 from dfkit.training.hints import STORED_TYPE, TeacherFeatures, hint_names
 from dfkit.training.loaders import clip_loader
-from dfkit.training.objective import Batch
+from dfkit.training.objective import Batch, on_device_of
 from dfkit.training.samplers import FixedOrder
 from dfkit.training.task import ClipNetwork, pool_audio_to_frames
 
@@ -147,14 +147,13 @@ def _layers(model: ClipNetwork, batch: Batch, names: tuple[str, ...]) -> tuple[d
 
     Under `uniform50` sound has steps of its own: they are averaged onto the pictures, as the student's sound is.
     """
-    device = next(model.parameters()).device
-    on_device = {name: value.to(device) for name, value in batch.items()}
+    on_device = on_device_of(model, batch)
     output = model(on_device)
     layers = {name: output.features[name] for name in names}
     frames = batch.get("frame_mask", torch.ones(output.frame_logits.shape[:2], dtype=torch.bool))
     if "audio_dense" in layers and "audio_mask" in on_device:
         sound, mask = layers["audio_dense"], on_device["audio_mask"]
-        layers["audio_dense"] = pool_audio_to_frames(sound, mask, frames.to(device))
+        layers["audio_dense"] = pool_audio_to_frames(sound, mask, frames.to(mask.device))
     return {name: value.float().cpu() for name, value in layers.items()}, frames
 
 

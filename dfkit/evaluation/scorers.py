@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError
@@ -19,7 +19,7 @@ from dfkit.models.mmms_ba import NetworkOutput
 from dfkit.runtime.backends import Graphs
 from dfkit.runtime.whole_video import pool_steps
 from dfkit.training.modality_dropout import muted
-from dfkit.training.objective import Batch
+from dfkit.training.objective import Batch, on_device_of
 from dfkit.training.scoring import ClipLogits
 from dfkit.training.task import ClipNetwork
 
@@ -123,8 +123,8 @@ class NetworkScorer:
 @torch.no_grad()
 def run_network(model: ClipNetwork, batch: Batch) -> NetworkOutput:
     """Forward pass of a batch, which is moved to the network's device; no gradients."""
-    device = next(model.parameters()).device
-    return model({name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)})
+    output: NetworkOutput = model(on_device_of(model, batch))
+    return output
 
 
 class BundleScorer:

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from dfkit.models.clip_statistics import ClipStatistics
 from dfkit.models.mmms_ba import MMMSBA, PARTS
-from dfkit.training.task import Batch, ClipNetwork
+from dfkit.training.first_weights import divisors
+from dfkit.training.objective import Batch, on_device_of
+from dfkit.training.task import ClipNetwork
 
 
 @torch.no_grad()
@@ -35,8 +37,7 @@ def equalise_parts(model: ClipNetwork, batches: Iterable[Batch]) -> None:
     if not network.spec.statistics:
         return
     model.eval()
-    device = next(network.parameters()).device
-    told = [model({name: each.to(device) for name, each in batch.items()}).features[PARTS] for batch in batches]
+    told = [model(on_device_of(model, batch)).features[PARTS] for batch in batches]
     parts = torch.cat(told).double()
     margins = parts[..., 1] - parts[..., 0]
     scales = equal_scales(margins)
@@ -51,11 +52,11 @@ def equal_scales(margins: Tensor) -> Tensor:
     Args:
         margins: (N, P) of each part.
     Returns:
-        (P,), 1 for a part that does not vary.
+        (P,), 1 for a part that does not vary; one that hardly does, and may by rounding alone, stays hardly audible.
     """
     deviations = margins.std(0, correction=0)
     varies = deviations > 0
-    scales = torch.where(varies, 1 / deviations, 1)
+    scales = 1 / divisors(deviations)
     loudness = margins.sum(1).std(correction=0) / (margins * scales).sum(1).std(correction=0)
     return torch.where(varies, scales * loudness, 1)
 

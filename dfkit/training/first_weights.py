@@ -28,7 +28,7 @@ from dfkit.training.task import ClipNetwork
 NUM_CLIPS = 256
 """Training clips that means and deviations are taken of, spread over all."""
 SMALLEST_SHARE = 0.01
-"""Of a stream's largest deviation: an input that hardly varies is raised a hundredfold at most."""
+"""Of the largest deviation: what hardly varies, perhaps by rounding alone, is raised a hundredfold at most."""
 
 
 def new_network(spec: NetworkSpec, *, dropout: float, dense_dropout: float) -> MMMSBA:
@@ -88,11 +88,15 @@ def standardise(model: ClipNetwork, data: PreparedData, clips: list[int]) -> Non
             _standardise(model.network.encoder(name).gru, torch.cat([each.flatten(0, 1) for each in steps]))
 
 
+def divisors(deviations: Tensor) -> Tensor:
+    """Deviations to divide by, (N,): none below a hundredth of the largest, and 1 where all are 0."""
+    return deviations.clamp(min=SMALLEST_SHARE * float(deviations.max()) or 1.0)
+
+
 def _standardise(gru: torch.nn.GRU, steps: Tensor) -> None:
     """Scales the input weights of a GRU by steps of training clips, (N, C)."""
     steps = steps.to(gru.get_parameter("weight_ih_l0").device)
-    deviation = steps.std(0)
-    deviation = deviation.clamp(min=SMALLEST_SHARE * float(deviation.max()) or 1.0)
+    deviation = divisors(steps.std(0))
     for end in ("", "_reverse"):
         weight, bias = (gru.get_parameter(f"{name}_ih_l0{end}") for name in ("weight", "bias"))
         weight.div_(deviation)

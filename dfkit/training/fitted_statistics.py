@@ -21,7 +21,7 @@ from dfkit.measures.spacing import evenly_spaced
 from dfkit.models.clip_statistics import ClipStatistics
 from dfkit.models.mmms_ba import clip_values
 from dfkit.models.pictures import to_unit_range
-from dfkit.training.objective import Batch, fake_share
+from dfkit.training.objective import Batch, fake_share, on_device_of
 from dfkit.training.task import ClipNetwork
 
 MAX_CLIPS = 2000
@@ -100,8 +100,7 @@ def fixed_steps(model: ClipNetwork, batch: Batch) -> dict[str, Tensor]:
         batch: As the model takes it, on the CPU.
     """
     network = model.network
-    device = next(network.parameters()).device
-    batch = {name: value.to(device) for name, value in batch.items()}
+    batch = on_device_of(model, batch)
     steps = {}
     if "audio" in network.spec.modalities:
         steps["audio"] = batch["mfcc"] if model.front_end is None else model.front_end(batch["waveform"])

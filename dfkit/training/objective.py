@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfkit.config import DistillConfig, LossConfig
 from dfkit.models.mmms_ba import PARTS, NetworkOutput
@@ -19,6 +20,12 @@ from dfkit.training.losses import (
 )
 
 Batch = dict[str, Tensor]
+
+
+def on_device_of(model: nn.Module, batch: Mapping[str, object]) -> Batch:
+    """A batch's tensors on the device of a network's weights; what else a batch holds is left out."""
+    device = next(model.parameters()).device
+    return {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)}
 
 
 @dataclass(frozen=True)

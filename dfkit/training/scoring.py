@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dfkit.data.catalog import HASH_LENGTH
 from dfkit.data.label_words import FAKE, family_of_method
@@ -26,7 +25,8 @@ from dfkit.measures.decision import (
     p_fake_of_margin,
     video_margin,
 )
-from dfkit.training.task import Batch, ClipNetwork
+from dfkit.training.objective import Batch, on_device_of
+from dfkit.training.task import ClipNetwork
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,9 @@ def clip_logits(model: ClipNetwork, batches: Iterable[Batch]) -> ClipLogits:
         In the order of the batches; frames of clips shorter than T are zeros.
     """
     model.eval()
-    device = next(model.parameters()).device
     indices, clips, frames = [], [], []
     for batch in batches:
-        output = model({name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)})
+        output = model(on_device_of(model, batch))
         indices.append(batch["index"].numpy())
         clips.append(output.clip_logits.cpu().numpy())
         # A uniform50 batch of short videos has fewer frames: the rest are zeros, which every mask excludes.

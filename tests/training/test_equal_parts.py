@@ -52,6 +52,13 @@ def test_scales_make_parts_equal_and_keep_their_sum_as_loud_as_it_was() -> None:
     assert equal_scales(torch.full((5, 2), 7.0)).tolist() == [1, 1]
 
 
+def test_a_part_that_varies_by_rounding_alone_stays_unheard() -> None:
+    torch.manual_seed(0)
+    parts = torch.randn(200, 2, dtype=torch.float64) * torch.tensor([1.0, 1e-8])
+    scales = equal_scales(parts)
+    assert float((parts * scales)[:, 1].std()) < 1e-5
+
+
 def test_a_networks_parts_become_equal_and_stay_what_they_say(data: PreparedData) -> None:
     torch.manual_seed(0)
     model = ClipNetwork(MMMSBA(COUNTING), SPEC)
