@@ -37,6 +37,7 @@ def test_same_shards_as_on_this_machine(cluster: None, videos: Path, tmp_path: P
     assert prepare(videos, tmp_path / "ray", unlabelled=True).unchanged
 
 
+@pytest.mark.long
 def test_a_killed_worker_costs_nothing(cluster: None, videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

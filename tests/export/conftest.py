@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dfkit.clip import CLIP2S
-from dfkit.export import tflite
+from dfkit.export import export, golden, tflite
 from dfkit.export.export import Graph, convert_all
 from dfkit.export.parity import ParityClip, worst_cases
 from dfkit.models import MMMSBA, NetworkSpec, load_teacher
@@ -58,3 +60,21 @@ def converted(shared: Path) -> Converted:
         patch.setattr(tflite, "convert", lambda *args: plain.append(original(*args)) or plain[-1])
         stages = convert_all(checkpoint, ("tflite", "onnx"), "mixed_int8", calibration)
     return Converted(checkpoint, plain[0], stages, ParityClip("golden", "real", {"face": face, "lip": lip, "pcm": pcm}))
+
+
+@pytest.fixture(scope="module")
+def converted_once() -> Iterator[None]:
+    """Lets `export_student` convert a network once in a file of tests, which look at what is around its graphs."""
+    kept: dict[tuple[object, ...], dict[str, Graph]] = {}
+
+    def convert(checkpoint: Checkpoint, formats: Any, recipe: str, *rest: Any) -> dict[str, Graph]:
+        weights = tuple(value.numpy().tobytes() for value in checkpoint.network.state_dict().values())
+        key = (weights, checkpoint.clip_spec, tuple(formats), recipe)
+        if key not in kept:
+            kept[key] = convert_all(checkpoint, formats, recipe, *rest)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (export, golden):
+            patch.setattr(module, "convert_all", convert)
+        yield

@@ -28,7 +28,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(student: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Path]:
+def exported(converted_once: None, student: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Path]:
     """An ONNX bundle, and the cache folder as its export left it."""
     root = tmp_path_factory.mktemp("exported")
     with pytest.MonkeyPatch.context() as patch:
@@ -82,7 +82,9 @@ def test_files_that_lack_or_do_not_run(
         first_run.run_first(("tflite",), made, files)
 
 
-def test_no_bundle_is_written_then(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_bundle_is_written_then(
+    converted_once: None, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run(asked: Any, made: Any, files: Files) -> None:
         cut(files)
         first_run.run_first(asked, made, files)

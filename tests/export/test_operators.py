@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 import torch
 
 from dfkit.clip import UNIFORM50, ClipSpec, PictureSpec
@@ -73,6 +74,7 @@ def exports() -> Iterator[tuple[str, bytes]]:
     yield "straight", straight_model(straight_network(everything), tiny.SPEC)
 
 
+@pytest.mark.long
 def test_exports_pass_and_have_every_operator() -> None:
     found: set[str] = set()
     for name, content in exports():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -73,6 +74,7 @@ def train_under_rounding(network: MMMSBA, wanted: Tensor) -> MMMSBA:
     return rounding.rounded_network()
 
 
+@pytest.mark.long
 def test_int8_costs_less_after_training_under_rounding() -> None:
     network = badly_scaled()
     wanted = answers(network)

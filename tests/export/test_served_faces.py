@@ -31,7 +31,7 @@ def set_faces(data_dir: Path, faces: str | None) -> Path:
     [("int8", None, "int8"), (None, None, "float16"), ("int8", "int8", "int8"), (None, "int8", "int8")],
 )
 def test_a_bundle_is_served_with_what_prepared_its_data(
-    tmp_path: Path, prepared: str | None, asked: str | None, served: str
+    converted_once: None, tmp_path: Path, prepared: str | None, asked: str | None, served: str
 ) -> None:
     """Data was prepared with float16 models and its students were served with INT8 ones, without a word."""
     data = set_faces(tiny.tiny_data(tmp_path / "data"), prepared)

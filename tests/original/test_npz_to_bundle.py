@@ -25,7 +25,7 @@ def write_config(folder: Path, split: dict[str, Any]) -> Path:
     content = {
         "name": "npz",
         "split": split,
-        "train": {**section, "widths": TINY},
+        "train": {**section, "widths": TINY, "face_trunk": "mmms_ba"},
         "distill": {**section, "widths": CUT},
         "export": {"parity_clips": 2, "calibration_clips": 2},
     }
