@@ -346,10 +346,10 @@ class TrainConfig(FitConfig):
     """Whether the head also sees the products of sound and each other stream, picture by picture; without them it
     cannot tell sound that is late. The original's format has no room for them."""
     clip_statistics: bool = True
-    """Whether logits also count what a clip is like on the whole: mean sound, mean texture of the face, and how fast,
-    unevenly and far the face moves, each as a two-sided function of its own (`motion` takes part where it is a
-    modality). Regressions, fitted to the training clips before the rest is trained. The original's format has no room
-    for them."""
+    """Whether logits also count what a clip is like on the whole: mean sound, how far sound varies, mean texture of the
+    face, and how fast, unevenly and far the face moves, each as a two-sided function of its own (`motion` takes part
+    where it is a modality). Regressions, fitted to the training clips before the rest is trained. The original's
+    format has no room for them."""
     motion_over_time: bool | None = None
     """Whether motion runs through a GRU and attention as sound and pictures do, or counts by its clip statistics alone.
     Where left out, it does where there are no pictures or no clip statistics."""

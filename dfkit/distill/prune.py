@@ -58,6 +58,7 @@ def check_widths(teacher: NetworkSpec, student: NetworkSpec) -> None:
         "attention",
         "aligned",
         "clip_statistics",
+        "sound_deviation",
         "motion_over_time",
         "dense_dim",
         "audio_dim",

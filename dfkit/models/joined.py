@@ -44,6 +44,7 @@ def join_networks(parts: Sequence[MMMSBA], shares: Sequence[float]) -> MMMSBA:
                 "lip_channels": lips.lip_channels,
                 "aligned": any(spec.aligned for spec in specs),
                 "clip_statistics": any(spec.clip_statistics for spec in specs),
+                "sound_deviation": any(spec.sound_deviation for spec in specs),
                 "motion_over_time": any("motion" in spec.streams for spec in specs),
             }
         )

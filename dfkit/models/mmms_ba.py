@@ -35,6 +35,10 @@ FaceTrunk = Literal["mmms_ba", "efficientnet_lite0"]
 standard deviation over space are taken."""
 PARTS = "parts"
 """Among a network's features: the logits that add up to the clip's."""
+DEVIATION = "audio_deviation"
+"""Part of `NetworkSpec.statistics`: how far each MFCC varies over a clip."""
+SMALLEST_DEVIATION = 1.0
+"""Of an MFCC, added in squares: silence shall not depend on rounding. Clips of speech have 3 and more."""
 # A softmax over a row whose allowed columns are all far below this still stays finite, unlike with -inf.
 MASKED_SCORE = -1e4
 FEATURE_AXES = 3
@@ -81,6 +85,9 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     clip_statistics: bool = False
     """Whether logits also count what the clip's steps are like on the whole, see `models.clip_statistics`: of every
     modality whose steps are no CNN's of its own. Not the original's."""
+    sound_deviation: bool = False
+    """Whether they are of sound not only what it is like in the mean, but also how far each MFCC varies, as a part of
+    its own."""
     motion_over_time: bool = True
     """Whether motion is a stream as the others are; else its clip statistics alone count."""
     stem: Stem = "conv3"
@@ -130,11 +137,13 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def statistics(self) -> dict[str, int]:
-        """Values of a clip that count on the whole, by modality; empty for a network without."""
+        """Values of a clip that count on the whole, by part (a modality, or `DEVIATION`); empty for one without."""
         if not self.clip_statistics:
             return {}
         fixed = (m for m in self.modalities if m not in self.plain_cnns)
-        return {m: NUM_STATISTICS if m == "motion" else self.feature_dim(m) for m in fixed}
+        parts = {m: NUM_STATISTICS if m == "motion" else self.feature_dim(m) for m in fixed}
+        deviation = {DEVIATION: self.audio_dim} if self.sound_deviation and "audio" in parts else {}
+        return deviation | parts
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -292,9 +301,29 @@ def masked_mean(block: Tensor, mask: Tensor | None) -> Tensor:
     return (block * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def clip_values(modality: str, steps: Tensor, mask: Tensor | None = None) -> Tensor:
-    """What `ClipStatistics` takes of a modality: (B, T, C), and (B, T) bool or None, to (B, S)."""
-    return motion_statistics(steps) if modality == "motion" else masked_mean(steps, mask)
+def clip_values(part: str, steps: Mapping[str, Tensor], masks: Mapping[str, Tensor | None]) -> Tensor:
+    """What the `ClipStatistics` of a part takes, (B, S).
+
+    Args:
+        part: Of `NetworkSpec.statistics`.
+        steps: (B, T, C) by modality.
+        masks: (B, T) bool or None by modality; those of motion, which has no padding, are not looked at.
+    """
+    if part == "motion":
+        return motion_statistics(steps[part])
+    if part == DEVIATION:
+        return log_deviation(steps["audio"], masks["audio"])
+    return masked_mean(steps[part], masks[part])
+
+
+def log_deviation(block: Tensor, mask: Tensor | None) -> Tensor:
+    """Logarithm of the deviation over time of the valid steps: (B, T, C) and (B, T) bool to (B, C).
+
+    Source: with the mean the statistics pooling of x-vectors, Snyder et al. 2018, DOI 10.1109/ICASSP.2018.8461375;
+    as a logarithm, since deviations of loud and of quiet clips differ by a factor.
+    """
+    departures = block - masked_mean(block, mask)[:, None]
+    return 0.5 * torch.log(masked_mean(departures * departures, mask) + SMALLEST_DEVIATION**2)
 
 
 def resample_steps(block: Tensor, num_steps: int) -> Tensor:
@@ -465,11 +494,11 @@ class MMMSBA(nn.Module):
 
         Args:
             steps: (B, T, C) by modality; a network with `spec.statistics`.
-            masks: (B, T) bool or None by modality; those of motion, which has no padding, are not looked at.
+            masks: As `clip_values` takes them.
         Returns:
-            (B, S, 2), a row for each modality that has statistics.
+            (B, S, 2), a row for each part of `spec.statistics`.
         """
-        told = [self.statistics[name](clip_values(name, steps[name], masks[name])) for name in self.spec.statistics]
+        told = [self.statistics[part](clip_values(part, steps, masks)) for part in self.spec.statistics]
         return torch.stack(told, dim=1)
 
     def join_blocks(

@@ -37,7 +37,7 @@ def fit_statistics(
 ) -> None:
     """Puts the ramps between quantiles of training clips, and fits what adds them up, in place.
 
-    Each modality is a regression of its own; of the sum over all, and what the network says over time, each is an even
+    Each part is a regression of its own; of the sum over all, and what the network says over time, each is an even
     share. Clips of one class alone fit nothing: then statistics say nothing.
 
     Args:
@@ -70,7 +70,7 @@ def fit_statistics(
 def _values(
     model: ClipNetwork, data: PreparedData, clips: list[int], section: TrainConfig | DistillConfig
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Values of the clips as they are, then augmented, (N, S) by modality, and the share of fake frames, (N,)."""
+    """Values of the clips as they are, then augmented, (N, S) by part, and the share of fake frames, (N,)."""
     spec = model.network.spec
     pictures = "face" in spec.statistics
     copies: list[RecordAugmenter | None] = [None]
@@ -84,9 +84,10 @@ def _values(
         dataset = ClipDataset(data, clips, augmenter=augmenter, pictures=pictures)
         for place in range(len(dataset)):
             batch = cast(Batch, collate_padded([dataset[0, place]]))
-            for name, steps in fixed_steps(model, batch).items():
-                mask = batch.get("audio_mask" if name == "audio" else "frame_mask")
-                found[name].append(clip_values(name, steps, mask))
+            steps = fixed_steps(model, batch)
+            masks = {name: batch.get("audio_mask" if name == "audio" else "frame_mask") for name in steps}
+            for part, rows in found.items():
+                rows.append(clip_values(part, steps, masks))
             labels.append(fake_share(batch))
     return {name: torch.cat(rows) for name, rows in found.items()}, torch.cat(labels)
 

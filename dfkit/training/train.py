@@ -250,6 +250,7 @@ def network_spec(section: TrainConfig, clip_spec: ClipSpec) -> NetworkSpec:
         face_blocks=section.face_blocks,
         aligned=section.aligned_products,
         clip_statistics=section.clip_statistics,
+        sound_deviation=section.clip_statistics,
         motion_over_time=over_time,
     )
 

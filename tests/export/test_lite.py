@@ -16,7 +16,9 @@ from dfkit.export.parity import ParityClip, run_parity, worst_cases
 from dfkit.models.checkpoint import Checkpoint
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 
-LITE = NetworkSpec(modalities=("audio", "motion"), gru_hidden=64, aligned=True, clip_statistics=True)
+LITE = NetworkSpec(
+    modalities=("audio", "motion"), gru_hidden=64, aligned=True, clip_statistics=True, sound_deviation=True
+)
 
 
 def stressed_lite() -> MMMSBA:
@@ -26,7 +28,7 @@ def stressed_lite() -> MMMSBA:
     with torch.no_grad():
         for name, part in network.statistics.items():
             torch.nn.init.normal_(part.linear.weight, std=0.01)
-            part.edges.mul_({"audio": 10, "motion": 2}[name])
+            part.edges.mul_({"audio": 10, "audio_deviation": 5, "motion": 2}[name])
         for name, value in network.named_parameters():
             if name.endswith("_dense.1.weight"):
                 value.mul_(4)

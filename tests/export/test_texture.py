@@ -217,6 +217,7 @@ def test_real_weights_in_every_stage(whole: bool, worst: float) -> None:
     shape = NetworkSpec(
         modalities=("audio", "face", "lip", *(("motion",) if whole else ())),
         clip_statistics=whole,
+        sound_deviation=whole,
         motion_over_time=not whole,
         lip_channels=(16, 32, 64),
         gru_hidden=128,

@@ -16,7 +16,7 @@ from dfkit.export.graph import ScoreGraph
 from dfkit.export.straight import StraightScore
 from dfkit.models.clip_statistics import NUM_RAMPS, ClipStatistics
 from dfkit.models.joined import join_networks
-from dfkit.models.mmms_ba import MMMSBA, PARTS, NetworkSpec, clip_values
+from dfkit.models.mmms_ba import DEVIATION, MMMSBA, PARTS, SMALLEST_DEVIATION, NetworkSpec, clip_values, log_deviation
 from dfkit.models.motion import (
     EYES,
     INNER_LIPS,
@@ -37,6 +37,7 @@ SPEC = NetworkSpec(
     face_trunk="efficientnet_lite0",
     face_blocks=1,
     clip_statistics=True,
+    sound_deviation=True,
 )
 STILL = SPEC.model_copy(update={"motion_over_time": False})
 """Motion counts by its statistics alone."""
@@ -102,6 +103,19 @@ def test_motion_is_told_by_speed_unevenness_and_spread() -> None:
     assert float(values[3:6].abs().max()) < 0.02 and float(values[9:].abs().max()) < 0.02
 
 
+def test_deviation_is_of_the_valid_steps_and_bounded_in_silence() -> None:
+    generator = torch.Generator().manual_seed(0)
+    steps = 5 + 3 * torch.randn(2, 9, 4, generator=generator)
+    mask = torch.arange(9)[None] < torch.tensor([[9], [6]])
+    found = log_deviation(steps, mask)
+    for clip, length in zip(range(2), (9, 6), strict=True):
+        variance = steps[clip, :length].var(0, correction=0)
+        torch.testing.assert_close(found[clip], 0.5 * torch.log(variance + SMALLEST_DEVIATION**2))
+    torch.testing.assert_close(log_deviation(steps, None)[0], found[0])
+    silence = log_deviation(torch.full((1, 9, 4), -300.0), None)
+    torch.testing.assert_close(silence, torch.zeros(1, 4))
+
+
 def test_the_original_is_as_it_was() -> None:
     assert not NetworkSpec().statistics and not len(MMMSBA(NetworkSpec(gru_hidden=8)).statistics)
     with pytest.raises(CheckpointError, match="clip statistics"):
@@ -109,9 +123,11 @@ def test_the_original_is_as_it_was() -> None:
 
 
 def test_streams_of_a_cnn_of_their_own_have_none() -> None:
-    assert SPEC.statistics == {"audio": 40, "face": 32, "motion": NUM_STATISTICS}
+    assert SPEC.statistics == {"audio": 40, DEVIATION: 40, "face": 32, "motion": NUM_STATISTICS}
     own = SPEC.model_copy(update={"face_trunk": "mmms_ba", "modalities": ("audio", "face", "lip")})
-    assert own.statistics == {"audio": 40}
+    assert own.statistics == {"audio": 40, DEVIATION: 40}
+    before = own.model_copy(update={"sound_deviation": False})
+    assert before.statistics == {"audio": 40}
 
 
 def test_motion_that_is_no_stream_has_its_statistics_alone() -> None:
@@ -157,7 +173,7 @@ def test_all_frames_get_what_the_clip_gets() -> None:
         output = network.fuse(steps)
         expected = torch.zeros(2, 2)
         for name, part in network.statistics.items():
-            values = clip_values(name, steps[name])
+            values = clip_values(name, steps, dict.fromkeys(steps))
             expected += part(values)
             part.linear.weight.zero_()  # type: ignore[union-attr,operator]
             part.linear.bias.zero_()  # type: ignore[union-attr,operator]
@@ -205,14 +221,16 @@ def test_a_student_keeps_them_but_those_of_a_face_that_it_sees_by_its_own_cnn() 
         for key, value in part.state_dict().items():
             assert torch.equal(student.statistics.state_dict()[f"{name}.{key}"], value)
     own = prune(teacher, SPEC.model_copy(update={"face_trunk": "mmms_ba", "face_channels": (8, 8, 8)}))
-    assert set(own.statistics) == {"audio", "motion"}
+    assert set(own.statistics) == {"audio", DEVIATION, "motion"}
     with pytest.raises(ConfigError, match="clip_statistics False: the teacher has True"):
         prune(teacher, SPEC.model_copy(update={"clip_statistics": False}))
 
 
 def test_joined_they_add_up_in_their_shares() -> None:
     widths: dict[str, Any] = {"gru_hidden": 12, "dense_dim": 8}
-    sound = made_network(NetworkSpec(modalities=("audio", "motion"), clip_statistics=True, **widths))
+    sound = made_network(
+        NetworkSpec(modalities=("audio", "motion"), clip_statistics=True, sound_deviation=True, **widths)
+    )
     face = made_network(NetworkSpec(modalities=("face",), face_channels=(8, 8, 8), **widths), seed=1)
     joined = join_networks([sound, face], [0.5, 2.0])
     steps = steps_of(joined.spec)

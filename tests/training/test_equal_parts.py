@@ -71,16 +71,16 @@ def test_a_networks_parts_become_equal_and_stay_what_they_say(data: PreparedData
     equalise_parts(model, batches)
     after = margins(model, data, clips)
     loudness = after.std(0, correction=0).tolist()
-    assert loudness[0] == pytest.approx(loudness[1], rel=1e-3) and loudness[0] > 0 == loudness[2]
-    assert loudness[3] == pytest.approx(float(before.std(0, correction=0)[3]), rel=1e-3)
+    assert loudness[:3] == pytest.approx([loudness[0]] * 3, rel=1e-3) and loudness[0] > 0 == loudness[3]
+    assert loudness[4] == pytest.approx(float(before.std(0, correction=0)[4]), rel=1e-3)
     # Each part is what it was times a number: at 0 it says nothing, before as after.
-    for part in range(2):
+    for part in range(3):
         ratio = after[:, part] / before[:, part]
         torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-3, atol=0)
     changed = {name for name, each in model.state_dict().items() if not torch.equal(each, state[name])}
     assert changed == {
         f"network.{layer}.{each}"
-        for layer in ("classifier.0", "statistics.audio.linear")
+        for layer in ("classifier.0", "statistics.audio.linear", "statistics.audio_deviation.linear")
         for each in ("weight", "bias")
     }
     equalise_parts(model, batches)

@@ -16,7 +16,12 @@ WIDTHS = {"face_channels": (8, 8, 16), "lip_channels": (8, 8, 16), "gru_hidden":
 CUT = {"face_channels": (8, 8, 8), "lip_channels": (8, 8, 8), "gru_hidden": 8}
 ORIGINAL: dict[str, Any] = {"face_trunk": "mmms_ba", "standardised_start": False, "clip_statistics": False}
 COUNTING = NetworkSpec(
-    modalities=("audio", "lip", "motion"), lip_channels=(8, 8, 8), gru_hidden=8, dense_dim=8, clip_statistics=True
+    modalities=("audio", "lip", "motion"),
+    lip_channels=(8, 8, 8),
+    gru_hidden=8,
+    dense_dim=8,
+    clip_statistics=True,
+    sound_deviation=True,
 )
 """A network with clip statistics."""
 EVERYTHING: dict[str, Any] = {
