@@ -86,8 +86,7 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     """Whether logits also count what the clip's steps are like on the whole, see `models.clip_statistics`: of every
     modality whose steps are no CNN's of its own. Not the original's."""
     sound_deviation: bool = False
-    """Whether they are of sound not only what it is like in the mean, but also how far each MFCC varies, as a part of
-    its own."""
+    """Whether clip statistics of sound are also how far each MFCC varies over the clip, as a part of its own."""
     motion_over_time: bool = True
     """Whether motion is a stream as the others are; else its clip statistics alone count."""
     stem: Stem = "conv3"

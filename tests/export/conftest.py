@@ -64,12 +64,13 @@ def converted(shared: Path) -> Converted:
 
 @pytest.fixture(scope="module")
 def converted_once() -> Iterator[None]:
-    """Lets `export_student` convert a network once in a file of tests, which look at what is around its graphs."""
+    """Lets `export_student` convert a network once in a file of tests, which look around its float graphs."""
     kept: dict[tuple[object, ...], dict[str, Graph]] = {}
 
     def convert(checkpoint: Checkpoint, formats: Any, recipe: str, *rest: Any) -> dict[str, Graph]:
+        assert recipe == "fp32", "what is quantized depends on the calibration, too"
         weights = tuple(value.numpy().tobytes() for value in checkpoint.network.state_dict().values())
-        key = (weights, checkpoint.clip_spec, tuple(formats), recipe)
+        key = (weights, checkpoint.clip_spec, tuple(formats))
         if key not in kept:
             kept[key] = convert_all(checkpoint, formats, recipe, *rest)
         return kept[key]
