@@ -146,7 +146,7 @@ class SplitConfig(Section):
     refit: bool | None = None
     """Whether a run trains twice, the last time with the validation part in what it learns from, by threshold and
     epochs of the first (all epochs, or with `patience` as many as were best). Where left out, it does for up to 100
-    validation videos. Needs a test part."""
+    validation videos."""
     fold: int | None = Field(default=None, ge=1)
     """One of the folds, from 1 on; `dfkit train` sets it for each of them."""
 

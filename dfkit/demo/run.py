@@ -27,6 +27,8 @@ CAVEAT = (
     "Eight speakers make a demonstration, not a detector: these numbers show that every stage works and say "
     "nothing about videos of other people."
 )
+LEAST_CONTROL = 10.0
+"""Deliberate mistakes change a logit by at least so many times what INT8 does, or parity shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class DemoReport:
             found.append(
                 f"FAILED: the student's AUC on held-out forgeries is {self.held_out.student.text}, all of the interval "
                 f"below {LEAST_AUC:g}"
+            )
+        if self.is_real and self.smallest_control < LEAST_CONTROL:
+            found.append(
+                f"FAILED: a deliberate mistake moves the logits by {self.smallest_control:.1f} times what INT8 does, "
+                f"less than {LEAST_CONTROL:g}: parity would not notice it"
             )
         return found
 

@@ -251,10 +251,10 @@ def contract_differences(found: BaseModel, expected: BaseModel, prefix: str = ""
 
 
 def parity_clips(data: PreparedData, indices: dict[str, list[int]], count: int) -> list[ParityClip]:
-    """Held-out clips, test first, and the worst cases."""
-    held_out = evenly([*indices["test"], *indices["val"]], count)
-    names = [name_to_text(data.videos[data.clips[i].video_index].name) for i in held_out]
-    real = [ParityClip(name, "real", clip_arrays(data[i], data.spec)) for name, i in zip(names, held_out, strict=True)]
+    """Held-out clips, test first, and the worst cases; training clips where nothing is held out."""
+    chosen = evenly([*indices["test"], *indices["val"]] or indices["train"], count)
+    names = [name_to_text(data.videos[data.clips[i].video_index].name) for i in chosen]
+    real = [ParityClip(name, "real", clip_arrays(data[i], data.spec)) for name, i in zip(names, chosen, strict=True)]
     return [*real, *worst_cases(data.spec)]
 
 

@@ -2,7 +2,7 @@
 
 Few validation videos are worth more to learn from than what they choose. So epochs, temperature, threshold and
 aggregation are those of a first network that has not seen them, and a second one is trained anew on both parts. It has
-no validation part itself: whatever is made of it is judged by the test part alone.
+no validation part itself: whatever is made of it is judged by the test part alone, or not at all where there is none.
 
 Source: early stopping to find how long to train on all data, Goodfellow, Bengio and Courville 2016, Deep Learning,
 algorithm 7.2.
@@ -82,6 +82,9 @@ def wants_refit(
 ) -> bool:
     """Whether a run trains twice: as `split.refit` says, and where that is left out, if the validation part is small.
 
+    A test part is not asked for: without one the last network learns from all videos, and the first one's figure on the
+    validation part is the only one there is.
+
     Args:
         config: The experiment.
         section: Its `train` or `distill`.
@@ -93,17 +96,15 @@ def wants_refit(
     wanted = config.split.refit
     if wanted is False:
         return False
-    if hindrance := _hindrance(section, indices):
+    if hindrance := _hindrance(section):
         if wanted:
             raise ConfigError(f"split.refit true: {hindrance}", fix="set split.refit to false, or change that")
         return False
     return wanted or data.count_videos(indices["val"]) <= MAX_VIDEOS
 
 
-def _hindrance(section: TrainConfig | DistillConfig, indices: Mapping[str, Sequence[int]]) -> str | None:
+def _hindrance(section: TrainConfig | DistillConfig) -> str | None:
     """What needs a validation part to the end; None where nothing does."""
-    if not indices["test"]:
-        return "without a test part there would be nothing left to judge by"
     if section.schedule.type == "plateau":
         return "schedule plateau watches the validation part"
     if isinstance(section, TrainConfig) and section.save.format == "original":

@@ -47,11 +47,17 @@ def test_a_verdict_is_right_wrong_or_left_to_a_person() -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_real", "high", "verified", "code"),
-    [(True, 0.81, True, 0), (True, 0.79, True, 1), (False, 0.79, True, 0), (True, 0.9, False, 1)],
+    ("is_real", "high", "control", "verified", "code"),
+    [
+        (True, 0.81, 20.0, True, 0),
+        (True, 0.79, 20.0, True, 1),
+        (False, 0.79, 9.9, True, 0),
+        (True, 0.9, 9.9, True, 1),
+        (True, 0.9, 20.0, False, 1),
+    ],
 )
-def test_the_demonstration_fails_where_nothing_was_learnt(
-    is_real: bool, high: float, verified: bool, code: int
+def test_the_demonstration_fails_where_nothing_was_learnt_or_nothing_is_shown(
+    is_real: bool, high: float, control: float, verified: bool, code: int
 ) -> None:
     report = DemoReport(
         source="made",
@@ -60,7 +66,7 @@ def test_the_demonstration_fails_where_nothing_was_learnt(
         smaller="",
         held_out=made_result(high),
         controls="",
-        smallest_control=20.0,
+        smallest_control=control,
         report_page="index.html",
         plots=(),
         verified=verified,

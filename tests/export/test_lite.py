@@ -12,7 +12,7 @@ from dfkit.clip import CLIP2S
 from dfkit.export.export import convert_all
 from dfkit.export.golden import golden_vectors
 from dfkit.export.golden_clips import base_clips
-from dfkit.export.parity import ParityClip, run_parity, worst_cases
+from dfkit.export.parity import ParityClip, negative_controls, run_parity, worst_cases
 from dfkit.models.checkpoint import Checkpoint
 from dfkit.models.mmms_ba import MMMSBA, NetworkSpec
 
@@ -72,6 +72,8 @@ def test_every_stage_agrees(lite) -> None:
     # INT8 on random stressed weights: reported above; here only that it is the same model.
     int8 = [s.max_difference for s in report.stages if s.quantized and s.kind == "real"]
     assert max(int8) < min(report.controls.values())
+    # Both are the largest over the same clips.
+    assert len(clips) > 2 and report.controls == negative_controls(checkpoint.network, CLIP2S, clips)
 
 
 def test_golden_vectors_hold_sound_and_landmarks(lite) -> None:

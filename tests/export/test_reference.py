@@ -17,6 +17,7 @@ from dfkit.data.shards import write_index
 from dfkit.data.storage import PreparedData
 from dfkit.errors import DataError
 from dfkit.export import reference, tflite
+from dfkit.export.export import parity_clips
 from dfkit.export.reference import reference_rows, teacher_logits, write_reference
 from dfkit.export.stages import Graph
 from dfkit.measures.familiarity import Familiarity, FeatureSpread
@@ -165,6 +166,18 @@ def test_a_row_for_every_held_out_clip(data: PreparedData, student: Checkpoint) 
     }
     (row,) = reference_rows(data, {"val": [], "test": [0]}, {"onnx fp32": stage(1.0)}, student)
     assert "student_int8" not in row and row["method"] == ""
+
+
+def test_where_nothing_is_held_out_training_clips_show_what_int8_changes(
+    data: PreparedData, student: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_teacher(student, data, [[n, -n] for n in range(6)], by_video=False)
+    monkeypatch.setattr("dfkit.export.reference.MAX_TRAINING_ROWS", 3)
+    indices = {"train": list(range(6)), "val": [], "test": []}
+    rows = reference_rows(data, indices, {"tflite fp32": stage(1.0), "tflite int8": stage(0.5)}, student)
+    assert [(row["split"], row["teacher"][0]) for row in rows] == [("train", 0), ("train", 2), ("train", 5)]
+    held_out = [clip for clip in parity_clips(data, indices, 2) if clip.kind == "real"]
+    assert [clip.name for clip in held_out] == ["0.mp4", "2.mp4"]
 
 
 def test_the_folder_holds_float_graphs_logits_and_times(

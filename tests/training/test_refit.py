@@ -94,6 +94,19 @@ def test_it_is_the_network_of_both_parts(data_dir: Path, teacher: RunSummary, tm
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
+def test_without_a_test_part_it_learns_from_everything(data_dir: Path, tmp_path: Path) -> None:
+    """What ships may know all videos; the figure is the first network's on those that it had not seen."""
+    config = configured({"test_share": 0.0}, epochs=1)
+    workspace = Workspace(tmp_path)
+    summary = train_teacher(data_dir, workspace, config)
+    facts = load_checkpoint(summary.checkpoint).facts
+    assert [videos_of(facts, part) for part in ("train", "val", "test")] == [12, 0, 0]
+    assert summary.metrics["val"]["videos"] == 3 and summary.metrics["test"]["videos"] == 0
+    student = distill_student(summary.checkpoint, data_dir, workspace, config, make_view=no_view)
+    facts = load_checkpoint(Path(student.run_dir) / "best.pth").facts
+    assert [videos_of(facts, part) for part in ("train", "val", "test")] == [12, 0, 0]
+
+
 def test_patience_says_how_long(data_dir: Path, tmp_path: Path) -> None:
     config = configured(epochs=6, patience=1, min_delta=100.0)
     summary = train_teacher(data_dir, Workspace(tmp_path), config)
@@ -197,11 +210,9 @@ def test_who_trains_twice(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     assert asked() and not asked({"refit": False})
     plateau = {"type": "plateau"}
-    assert not asked(schedule=plateau) and not asked({"test_share": 0.0})
+    assert not asked(schedule=plateau) and asked({"test_share": 0.0})
     with pytest.raises(ConfigError, match="plateau watches the validation part"):
         asked({"refit": True}, schedule=plateau)
-    with pytest.raises(ConfigError, match="nothing left to judge by"):
-        asked({"refit": True, "test_share": 0.0})
     for teacher, reason in (
         ({"save": {"format": "original"}}, "validation metrics"),
         ({"unlabelled": {"folders": ["x"]}}, "pseudo-labels"),
