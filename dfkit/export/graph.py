@@ -50,17 +50,19 @@ class PlainCnn(nn.Module):
 class EncodeGraph(nn.Module):
     """One face and one lip picture to their features."""
 
+    plain: type[nn.Module] = PlainCnn
+    texture: type[nn.Module] = TextureGraph
+
     def __init__(self, network: MMMSBA) -> None:
         super().__init__()
         self.modalities = network.spec.pictures
         self.cnns = nn.ModuleDict({m: self._part(network.picture_network(m)) for m in self.modalities})
 
-    @staticmethod
-    def _part(found: nn.Module) -> nn.Module:
+    def _part(self, found: nn.Module) -> nn.Module:
         if isinstance(found, FaceTexture):
-            return TextureGraph(found)
+            return self.texture(found)
         assert isinstance(found, nn.Sequential)
-        return PlainCnn(found)
+        return self.plain(found)
 
     def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
         """Features of one picture per modality.

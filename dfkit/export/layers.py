@@ -164,7 +164,7 @@ class Probe(nn.Module):
         return {name: made.permute(0, 2, 3, 1) * MAP_SCALE if MAPS.fullmatch(name) else made}
 
 
-def encode_probe(graph: EncodeGraph | EncodeOnnx | StraightEncode, network: MMMSBA) -> Probe:
+def encode_probe(graph: EncodeGraph | StraightEncode, network: MMMSBA) -> Probe:
     """The CNNs with their feature maps; slices of a plain CNN hold the network's own modules."""
     points: dict[str, nn.Module | None] = {}
     for name in network.spec.pictures:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from dfkit.clip import ClipSpec
 from dfkit.errors import ConfigError, MissingExtraError, ParityError
 from dfkit.export.converter import conversion
+from dfkit.export.graph import EncodeGraph
 from dfkit.export.signature import encode_example, score_example, score_inputs
 from dfkit.export.texture import TextureOnnx
 from dfkit.export.texture_rounding import ONNX_STEPS, RoundedConv, round_onnx, rounded_convs
-from dfkit.models.efficientnet_lite import FaceTexture
 from dfkit.models.front_end import MfccFrontEnd
 from dfkit.models.mmms_ba import MMMSBA
 from dfkit.models.motion import MotionFrontEnd
@@ -59,24 +59,13 @@ class PlainOnnxCnn(nn.Module):
         return maps.mean(dim=(2, 3))
 
 
-class EncodeOnnx(nn.Module):
-    """Pictures (N, side, side, 3) uint8 per modality to features (N, C)."""
+class EncodeOnnx(EncodeGraph):
+    """Pictures (N, side, side, 3) uint8 per modality to features (N, C).
 
-    def __init__(self, network: MMMSBA) -> None:
-        super().__init__()
-        self.modalities = network.spec.pictures
-        self.cnns = nn.ModuleDict({m: self._part(network.picture_network(m)) for m in self.modalities})
+    They are cast inside the graph: ONNX Runtime's convolutions are float until quantized.
+    """
 
-    @staticmethod
-    def _part(found: nn.Module) -> nn.Module:
-        if isinstance(found, FaceTexture):
-            return TextureOnnx(found)
-        assert isinstance(found, nn.Sequential)
-        return PlainOnnxCnn(found)
-
-    def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
-        """Casts inside the graph: ONNX Runtime's convolutions are float until quantized."""
-        return tuple(self.cnns[m](picture) for m, picture in zip(self.modalities, pictures, strict=True))
+    plain, texture = PlainOnnxCnn, TextureOnnx
 
 
 class AnyLengthFrontEnd(MfccFrontEnd):

@@ -14,7 +14,7 @@ from av.error import FFmpegError
 
 from dfkit.errors import MediaError
 from dfkit.media.channels import separate_power, to_mono
-from dfkit.media.container import END_OF_PACKETS, media_error, open_media
+from dfkit.media.container import media_error, open_media, readable
 from dfkit.media.coverage import WHOLE_SOUND_S, Coverage, cut_off_text
 from dfkit.media.resample import MAX_RATE, Resampler
 from dfkit.media.survey import CLOCK_BACK_S, SoundTrack, Survey, survey_file
@@ -77,12 +77,7 @@ def open_track(container: InputContainer, track: SoundTrack) -> AudioStream:
 
 def decode_sound(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
     """Decodes a sound track; packets that cannot be decoded are left out, their time stays silent."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (*END_OF_PACKETS, FFmpegError, ValueError):
-            return
+    for packet in readable(container.demux(stream)):
         try:
             yield from packet.decode()
         except EOFError:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import av.logging
@@ -16,6 +17,7 @@ from dfkit.errors import MediaError
 from dfkit.file_kinds import foreign_kind
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # What decoders say about damage is counted and said once, in words (`Coverage`); raw, it would flood a terminal.
 av.logging.set_level(None)
@@ -53,6 +55,16 @@ END_OF_PACKETS = (StopIteration, IndexError)
 """What reading packets ends with. IndexError: PyAV counts the streams at the beginning; in a transport stream others
 may begin later, and at the end it looks for them in vain."""
 _CONVERT = "convert it: ffmpeg -i INPUT -c:v libx264 -c:a aac OUTPUT.mp4"
+
+
+def readable(packets: Iterator[T]) -> Iterator[T]:
+    """Packets as `demux` gives them, up to the end of the file or to where it cannot be read on."""
+    while True:
+        try:
+            packet = next(packets)
+        except (*END_OF_PACKETS, FFmpegError, ValueError):
+            return
+        yield packet
 
 
 def media_error(path: Path, status: str, reason: str, fix: str = _CONVERT) -> MediaError:

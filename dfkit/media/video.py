@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from dfkit.errors import MediaError
-from dfkit.media.container import END_OF_PACKETS, MAX_AREA_PX, check_size, media_error, open_media
+from dfkit.media.container import MAX_AREA_PX, check_size, media_error, open_media, readable
 from dfkit.media.coverage import Coverage, PictureMeter, cut_off_text, pictures_between
 from dfkit.media.picture import Picture, PictureMaker
 from dfkit.media.survey import CLOCK_BACK_S, MAX_HOLE_S, Survey, frame_time, survey_file
@@ -170,12 +170,8 @@ def decode_frames(survey: Survey, damaged: set[int], *, num_threads: int) -> Ite
         _DamageError: A decoder of several threads met damage.
     """
     with open_media(survey.path) as container:
-        packets = container.demux(open_video(container, survey, num_threads=num_threads))
-        while True:
-            try:
-                packet = next(packets)
-            except (*END_OF_PACKETS, FFmpegError, ValueError):
-                return
+        stream = open_video(container, survey, num_threads=num_threads)
+        for packet in readable(container.demux(stream)):
             try:
                 yield from packet.decode()
             except EOFError:
