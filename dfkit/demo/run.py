@@ -323,7 +323,7 @@ def introduction(mode: VideoMode) -> str:
     return (
         f"dfkit demo: a teacher goes on from the package's starter with forgeries of six speakers {which},\n"
         "is pruned and distilled into a student, which is exported in INT8, verified and measured; then both\n"
-        "judge two speakers on whom nothing was trained. Ten stages, about 3 minutes on two idle cores."
+        "judge two speakers on whom nothing was trained. Ten stages, 3 to 6 minutes on two idle cores."
     )
 
 

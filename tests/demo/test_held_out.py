@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
+from sklearn.metrics import roc_auc_score
 
-from dfkit.demo.held_out import AucByVideo, HeldOutResult, HeldOutVideo, draw_held_out
+from dfkit.clip import CLIP2S
+from dfkit.demo.held_out import AucByVideo, HeldOutResult, HeldOutVideo, draw_held_out, held_out_result
 from dfkit.demo.run import DemoReport, Stage
+from dfkit.evaluation.evaluate import evaluate
+from dfkit.evaluation.report import EvaluationReport
+from dfkit.evaluation.scoring import EvaluationRequest
+from dfkit.models import MMMSBA, NetworkSpec
+from dfkit.training.checkpoints import save_checkpoint
+from tests.data.makers import make_prepared, make_row
+
+POINT = {"threshold": 0.5, "review_low": 0.5, "review_high": 0.5, "name": "chosen by hand"}
 
 
 def made_video(label: str, p_fake: float, *, verdict: str | None = None, method: str = "") -> HeldOutVideo:
@@ -23,6 +35,38 @@ def made_video(label: str, p_fake: float, *, verdict: str | None = None, method:
 def made_result(auc_high: float = 1.0) -> HeldOutResult:
     videos = (made_video("real", 0.2), made_video("fake", 0.9, method="lip_swap"))
     return HeldOutResult(videos, AucByVideo(0.7, 0.4, auc_high), AucByVideo(0.9, 0.8, 1.0), {"lip_swap": 0.7}, 0.5)
+
+
+def judged(folder: Path, name: str, seed: int) -> EvaluationReport:
+    """What a network of random weights says of eight videos of four persons."""
+    if not (folder / "data").is_dir():
+        rows = [make_row(n, n % 2, (f"person{n // 2}",)) for n in range(8)]
+        rows[5] = replace(rows[5], intervals=((0.5, 1.5),), method="lip_time")
+        make_prepared(folder / "data", rows)
+    torch.manual_seed(seed)
+    network = MMMSBA(NetworkSpec(face_channels=(8, 8, 16), lip_channels=(8, 8, 8), gru_hidden=8, dense_dim=8))
+    torch.nn.init.normal_(network.classifier[0].weight)  # type: ignore[arg-type]
+    facts = {"calibration": {"calibration_temperature": 2.0}, "operating_point": POINT}
+    save_checkpoint(folder / f"{name}.pth", network, CLIP2S, kind="student", facts=facts)
+    request = EvaluationRequest(folder / "data", (folder / f"{name}.pth",), split="all")
+    return evaluate(request, reports=folder, make_view=lambda data, spec: pytest.fail("no other view is needed"))
+
+
+def test_it_joins_the_evaluations_of_student_and_teacher(tmp_path: Path) -> None:
+    student, teacher = judged(tmp_path, "student", 1), judged(tmp_path, "teacher", 2)
+    result = held_out_result(student, teacher)
+    assert [video.label_name for video in result.videos] == ["real"] * 4 + ["fake"] * 4
+    assert [video.method for video in result.videos[4:]] == ["lip_time", "swap", "swap", "swap"]
+    p_fake = {video.video: answer.p_fake for video, answer in zip(student.videos, student.answers, strict=True)}
+    assert {video.path: video.p_fake for video in result.videos} == p_fake
+    assert {video.verdict for video in result.videos} == {"real" if p < 0.5 else "fake" for p in p_fake.values() if p}
+    for report, found in ((student, result.student), (teacher, result.teacher)):
+        labels = [video.label for video in report.videos]
+        assert found.value == roc_auc_score(labels, [answer.p_fake for answer in report.answers])
+    reals = [video.p_fake for video in result.videos[:4]]
+    one = result.videos[4]
+    assert result.by_method["lip_time"] == np.mean([real < one.p_fake for real in reals])
+    assert one.true_s == ((0.5, 1.5),) and len(one.times_s) == len(one.curve) == len(np.unique(one.times_s))
 
 
 def test_the_interval_is_delongs() -> None:
