@@ -12,8 +12,6 @@ import argparse
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,7 @@ from dfkit.training.fit import FitResult
 from dfkit.training.linear_probe import fit_probe, probe_features, set_probe
 from dfkit.training.loaders import make_loaders
 from dfkit.training.train import first_network, score_best
+from tools.folds.commands import dfkit
 
 CONFIG = Path(__file__).with_name("starter.yaml")
 TABLES = ("clips/clips.csv", "clips2/clips.csv")
@@ -129,10 +128,8 @@ class Maker:
         if done.is_file():
             return
         print(f"== {name}", flush=True)
-        command = [sys.executable, "-m", "dfkit", *map(str, arguments)]
-        if arguments[0] not in ("evaluate", "verify"):
-            command += ["--config", str(config)]
-        subprocess.run([*command, "--workspace", str(self.work)], check=True)
+        configured = () if arguments[0] in ("evaluate", "verify") else ("--config", config)
+        dfkit(*arguments, *configured, "--workspace", self.work)
         done.touch()
 
 
