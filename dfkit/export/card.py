@@ -125,7 +125,14 @@ def metric_lines(manifest: Manifest) -> list[str]:
             lines.append(f"| {network.replace('_', ', ')} | {split} | {' | '.join(cells)} |")
             if video:
                 protocols.setdefault(stated_protocol(facts), []).append(f"{network.replace('_', ', ')} {split}")
-    return [*lines, "", *(f"- {'; '.join(rows)}: {text}" for text, rows in protocols.items()), ""]
+    notes = [f"- {'; '.join(rows)}: {text}" for text, rows in protocols.items()]
+    chosen_by = manifest.metrics.get("student", {}).get("val", {}).get("videos", 0)
+    if chosen_by and not manifest.metrics["data"]["splits"].get("val", {}).get("videos", 0):
+        notes.append(
+            f"- student val: of a first network that had not seen these {chosen_by} videos; what is shipped learnt "
+            "from them, too"
+        )
+    return [*lines, "", *notes, ""]
 
 
 def parity_lines(manifest: Manifest) -> list[str]:
