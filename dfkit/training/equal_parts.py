@@ -22,6 +22,9 @@ from dfkit.training.first_weights import divisors
 from dfkit.training.objective import Batch, on_device_of
 from dfkit.training.task import ClipNetwork
 
+LEAST_SUM = 0.05
+"""Deviation of a sum below which its parts cancel each other, as a share of what it were if they were independent."""
+
 
 @torch.no_grad()
 def equalise_parts(model: ClipNetwork, batches: Iterable[Batch]) -> None:
@@ -52,13 +55,17 @@ def equal_scales(margins: Tensor) -> Tensor:
     Args:
         margins: (N, P) of each part.
     Returns:
-        (P,), 1 for a part that does not vary; one that hardly does, and may by rounding alone, stays hardly audible.
+        (P,), 1 for a part that does not vary; one that hardly does, and may by rounding alone, stays hardly audible. Of
+        parts that cancel each other, as on two clips they may, the sum is as if each were independent.
     """
     deviations = margins.std(0, correction=0)
     varies = deviations > 0
     scales = 1 / divisors(deviations)
-    loudness = margins.sum(1).std(correction=0) / (margins * scales).sum(1).std(correction=0)
-    return torch.where(varies, scales * loudness, 1)
+    before, after = (parts.sum(1).std(correction=0) for parts in (margins, margins * scales))
+    independent = deviations.norm(), varies.sum().sqrt()
+    if before < LEAST_SUM * independent[0] or after < LEAST_SUM * independent[1]:
+        before, after = independent
+    return torch.where(varies, scales * before / after, 1)
 
 
 def _linears(network: MMMSBA) -> list[nn.Linear]:

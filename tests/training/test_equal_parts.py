@@ -59,6 +59,16 @@ def test_a_part_that_varies_by_rounding_alone_stays_unheard() -> None:
     assert float((parts * scales)[:, 1].std()) < 1e-5
 
 
+def test_parts_that_cancel_each_other_stay_finite() -> None:
+    """On two clips two parts that disagree are exact opposites once they are equally loud."""
+    parts = torch.tensor([[1.0, -3.0], [2.0, -9.0]], dtype=torch.float64)
+    after = parts * equal_scales(parts)
+    deviation = float(torch.tensor([0.5, 3.0]).norm() / 2**0.5)
+    assert after.std(0, correction=0).tolist() == pytest.approx([deviation, deviation])
+    opposites = torch.tensor([[1.0, -1.0], [2.0, -2.0]], dtype=torch.float64)
+    assert equal_scales(opposites).tolist() == pytest.approx([1, 1])
+
+
 def test_a_networks_parts_become_equal_and_stay_what_they_say(data: PreparedData) -> None:
     torch.manual_seed(0)
     model = ClipNetwork(MMMSBA(COUNTING), SPEC)
